@@ -1,0 +1,1 @@
+//! Throw-away Debian nodes on this machine, for demos and tests.

@@ -1,0 +1,1 @@
+//! Project files as text with places in it, and what is wrong with them.
