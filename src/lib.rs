@@ -9,4 +9,5 @@ pub mod inventory;
 pub mod lab;
 pub mod source;
 pub mod ssh;
+pub mod vars;
 pub mod vault;

@@ -1,1 +1,111 @@
 //! Project files as text with places in it, and what is wrong with them.
+
+mod diagnostic;
+mod node;
+pub mod yaml;
+
+pub use diagnostic::{Diagnostic, Diagnostics, Severity, nearest};
+pub use node::{Entry, Kind, Node};
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// One file that was read: its path as the user would write it, and its text.
+pub struct Source {
+    pub path: PathBuf,
+    pub text: String,
+    /// The text came out of an encrypted file: no line of it is ever shown.
+    pub secret: bool,
+    line_starts: Vec<usize>,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Source({})", self.path.display())
+    }
+}
+
+impl Source {
+    pub fn new(path: impl Into<PathBuf>, text: impl Into<String>) -> Arc<Self> {
+        Self::build(path.into(), text.into(), false)
+    }
+    /// A source whose text must never be shown.
+    pub fn secret(path: impl Into<PathBuf>, text: impl Into<String>) -> Arc<Self> {
+        Self::build(path.into(), text.into(), true)
+    }
+    fn build(path: PathBuf, text: String, secret: bool) -> Arc<Self> {
+        let mut line_starts = vec![0];
+        line_starts.extend(text.match_indices('\n').map(|(i, _)| i + 1));
+        Arc::new(Source { path, text, secret, line_starts })
+    }
+    /// Reads a file; what cannot be read, or is not UTF-8, is a diagnostic without a place in it.
+    pub fn read(path: &Path) -> Result<Arc<Self>, Diagnostic> {
+        let shown = display_path(path);
+        let bytes =
+            std::fs::read(path).map_err(|e| Diagnostic::error(format!("cannot read {}: {e}", shown.display())))?;
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(Self::new(shown, text)),
+            Err(e) => {
+                let good = e.utf8_error().valid_up_to();
+                let line = e.as_bytes()[..good].iter().filter(|b| **b == b'\n').count() + 1;
+                Err(Diagnostic::error(format!("{}:{line}: the file is not UTF-8 text", shown.display()))
+                    .hint("save it as UTF-8; binary content belongs into a role's files/"))
+            }
+        }
+    }
+    /// Line and column of a byte offset, both counted from 1; columns count characters.
+    pub fn line_column(&self, offset: usize) -> (usize, usize) {
+        let offset = offset.min(self.text.len());
+        let line = self.line_starts.partition_point(|s| *s <= offset);
+        let start = self.line_starts[line - 1];
+        (line, self.text.get(start..offset).map_or(1, |s| s.chars().count() + 1))
+    }
+    /// Byte offset of a line and a column, both counted from 1 (the column in characters).
+    pub fn offset(&self, line: usize, column: usize) -> usize {
+        let start = self.line_starts.get(line.saturating_sub(1)).copied().unwrap_or(self.text.len());
+        let rest = &self.text[start..];
+        start + rest.char_indices().nth(column.saturating_sub(1)).map_or(rest.len(), |(i, _)| i)
+    }
+}
+
+/// The path as it is shown: relative to the working directory where it lies below it.
+pub fn display_path(path: &Path) -> PathBuf {
+    match std::env::current_dir() {
+        Ok(cwd) => path.strip_prefix(&cwd).map_or_else(|_| path.to_path_buf(), Path::to_path_buf),
+        Err(_) => path.to_path_buf(),
+    }
+}
+
+/// A range of bytes in a source.
+#[derive(Clone, Debug)]
+pub struct Span {
+    pub source: Arc<Source>,
+    pub range: Range<usize>,
+}
+
+impl Span {
+    pub fn new(source: &Arc<Source>, range: Range<usize>) -> Self {
+        Span { source: source.clone(), range }
+    }
+    /// `path:line` of the start, as errors and logs name a task.
+    pub fn line(&self) -> String {
+        format!("{}:{}", self.source.path.display(), self.source.line_column(self.range.start).0)
+    }
+    /// `path:line:column` of the start.
+    pub fn place(&self) -> String {
+        let (l, c) = self.source.line_column(self.range.start);
+        format!("{}:{l}:{c}", self.source.path.display())
+    }
+    /// The text the span covers.
+    pub fn text(&self) -> &str {
+        self.source.text.get(self.range.clone()).unwrap_or("")
+    }
+}
+
+impl PartialEq for Span {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.source, &other.source) && self.range == other.range
+    }
+}

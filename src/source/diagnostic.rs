@@ -1,0 +1,212 @@
+//! What is wrong with the project's files: collected, sorted, shown all at once.
+
+use super::Span;
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use std::fmt::Write as _;
+
+/// How bad a finding is. Only errors keep a run from starting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    Error,
+    Warning,
+}
+
+/// One finding: a message, the place it is about, a few words at the caret, and what to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Diagnostic {
+    pub severity: Severity,
+    pub message: String,
+    pub span: Option<Span>,
+    pub label: Option<String>,
+    pub hint: Option<String>,
+    /// Other places that matter, each with a few words.
+    pub also: Vec<(Span, String)>,
+}
+
+impl Diagnostic {
+    pub fn error(message: impl Into<String>) -> Self {
+        Diagnostic {
+            severity: Severity::Error,
+            message: message.into(),
+            span: None,
+            label: None,
+            hint: None,
+            also: vec![],
+        }
+    }
+    pub fn warning(message: impl Into<String>) -> Self {
+        Diagnostic { severity: Severity::Warning, ..Self::error(message) }
+    }
+    /// Sets the place the finding is about.
+    pub fn at(mut self, span: &Span) -> Self {
+        self.span = Some(span.clone());
+        self
+    }
+    /// Sets the words at the caret.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+    /// Sets what to do about it.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+    /// Sets "did you mean …?" when a known word is near enough.
+    pub fn suggest<'a>(self, word: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        match nearest(word, known) {
+            Some(n) => self.hint(format!("did you mean `{n}`?")),
+            None => self,
+        }
+    }
+    pub fn also(mut self, span: &Span, words: impl Into<String>) -> Self {
+        self.also.push((span.clone(), words.into()));
+        self
+    }
+
+    /// The finding as the terminal shows it: message, `--> path:line:column`, source line, caret, hint.
+    pub fn render(&self, renderer: &Renderer) -> String {
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let paths: Vec<String> = self.also.iter().map(|(s, _)| s.source.path.display().to_string()).collect();
+        let main_path = self.span.as_ref().map(|s| s.source.path.display().to_string()).unwrap_or_default();
+        let mut secret_places = String::new();
+        let mut group = Group::with_title(level.primary_title(&self.message));
+        if let Some(span) = &self.span {
+            if span.source.secret {
+                let _ = write!(secret_places, "{} (encrypted, not shown)", span.place());
+            } else {
+                let mut a = AnnotationKind::Primary.span(visible(span));
+                if let Some(l) = &self.label {
+                    a = a.label(l);
+                }
+                group = group.element(Snippet::source(&span.source.text).path(&main_path).annotation(a));
+            }
+        }
+        for ((span, words), path) in self.also.iter().zip(&paths) {
+            if !span.source.secret {
+                let a = AnnotationKind::Context.span(visible(span)).label(words);
+                group = group.element(Snippet::source(&span.source.text).path(path).annotation(a));
+            }
+        }
+        if !secret_places.is_empty() {
+            group = group.element(Level::NOTE.message(format!("in {secret_places}")));
+        }
+        if let Some(h) = &self.hint {
+            group = group.element(Level::HELP.message(h));
+        }
+        renderer.render(&[group])
+    }
+}
+
+/// The part of a span that fits on its first line, at least one character wide where there is one.
+fn visible(span: &Span) -> std::ops::Range<usize> {
+    let text = &span.source.text;
+    let start = span.range.start.min(text.len());
+    let mut end = span.range.end.clamp(start, text.len());
+    if let Some(n) = text.get(start..end).and_then(|t| t.find('\n')) {
+        end = start + n;
+    }
+    if end == start
+        && let Some(c) = text[start..].chars().next()
+        && c != '\n'
+    {
+        end = start + c.len_utf8();
+    }
+    start..end
+}
+
+/// The findings of a check, in the order in which they are shown: by file, then by place.
+#[derive(Debug, Default)]
+pub struct Diagnostics {
+    items: Vec<Diagnostic>,
+}
+
+impl Diagnostics {
+    /// Adds a finding unless the same one is there already (many hosts hit the same line).
+    pub fn push(&mut self, d: Diagnostic) {
+        if !self.items.contains(&d) {
+            self.items.push(d);
+        }
+    }
+    pub fn extend(&mut self, other: Diagnostics) {
+        for d in other.items {
+            self.push(d);
+        }
+    }
+    pub fn has_errors(&self) -> bool {
+        self.items.iter().any(|d| d.severity == Severity::Error)
+    }
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+    pub fn iter(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.items.iter()
+    }
+    /// Number of errors and of warnings.
+    pub fn counts(&self) -> (usize, usize) {
+        let e = self.items.iter().filter(|d| d.severity == Severity::Error).count();
+        (e, self.items.len() - e)
+    }
+    /// Sorts by file and place; findings without a place come first.
+    pub fn sort(&mut self) {
+        self.items.sort_by(|a, b| {
+            let key = |d: &Diagnostic| d.span.as_ref().map(|s| (s.source.path.clone(), s.range.start));
+            (key(a), a.severity, &a.message).cmp(&(key(b), b.severity, &b.message))
+        });
+    }
+    /// All findings as text, a blank line between them.
+    pub fn render(&self, colour: bool) -> String {
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        let mut out = String::new();
+        for d in &self.items {
+            out.push_str(&d.render(&renderer));
+            out.push_str("\n\n");
+        }
+        out
+    }
+}
+
+/// The known word nearest to a mistyped one, if it is near enough to be worth naming.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .filter(|k| *k != word)
+        .map(|k| (strsim::damerau_levenshtein(word, k), k))
+        .filter(|(d, k)| *d <= 1 + word.len().min(k.len()) / 4)
+        .min_by_key(|(d, _)| *d)
+        .map(|(_, k)| k)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Source;
+
+    #[test]
+    fn shows_place_line_caret_and_hint() {
+        let s = Source::new("roles/web/tasks/main.yml", "- name: x\n  tempalte: {}\n");
+        let d = Diagnostic::error("unknown module `tempalte`")
+            .at(&Span::new(&s, 12..20))
+            .suggest("tempalte", ["template", "copy"]);
+        let text = d.render(&Renderer::plain());
+        assert!(text.contains("roles/web/tasks/main.yml:2:3"), "{text}");
+        assert!(text.contains("^^^^^^^^"), "{text}");
+        assert!(text.contains("did you mean `template`?"), "{text}");
+    }
+
+    #[test]
+    fn a_secret_source_is_never_shown() {
+        let s = Source::secret("vault.yml.age", "password: [hunter2\n");
+        let text = Diagnostic::error("broken").at(&Span::new(&s, 10..18)).render(&Renderer::plain());
+        assert!(text.contains("vault.yml.age:1:11") && !text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn far_words_are_not_suggested() {
+        assert_eq!(nearest("become_usr", ["become", "become_user"]), Some("become_user"));
+        assert_eq!(nearest("frobnicate", ["copy", "apt"]), None);
+    }
+}

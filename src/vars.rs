@@ -1,0 +1,195 @@
+//! Variables: values with the place they came from, and the files they are read from.
+
+use crate::error;
+use crate::source::{Diagnostic, Diagnostics, Kind, Node, Source, Span, yaml};
+use indexmap::IndexMap;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+/// A variable as it was written: its value may still hold templates.
+#[derive(Debug, Clone)]
+pub struct Var {
+    pub value: Value,
+    pub span: Span,
+}
+
+/// Variables of one layer (a file, a group, a host, …), in file order.
+pub type Vars = IndexMap<String, Var>;
+
+/// What opens encrypted files and values while variables are read. The vault implements it.
+pub trait SecretOpener {
+    /// The text of an encrypted file.
+    fn open_file(&self, path: &Path, bytes: &[u8]) -> error::Result<String>;
+    /// The text of an `!age` value.
+    fn open_value(&self, armored: &str) -> error::Result<String>;
+    /// Tells of a value that must never be shown from here on.
+    fn learn(&self, value: &Value);
+}
+
+/// Reads a file of variables: YAML or JSON, as it is or encrypted (`.age`).
+pub fn load_file(path: &Path, opener: &dyn SecretOpener, found: &mut Diagnostics) -> Vars {
+    let is_age = path.extension().is_some_and(|e| e == "age");
+    let source = if is_age { read_encrypted(path, opener) } else { Source::read(path) };
+    let node = match source.and_then(|s| yaml::parse(&s)) {
+        Ok(n) => n,
+        Err(d) => {
+            found.push(d);
+            return Vars::new();
+        }
+    };
+    let vars = from_node(&node, "a file of variables", opener, found);
+    if is_age {
+        vars.values().for_each(|v| opener.learn(&v.value));
+    }
+    vars
+}
+
+fn read_encrypted(path: &Path, opener: &dyn SecretOpener) -> Result<std::sync::Arc<Source>, Diagnostic> {
+    let shown = crate::source::display_path(path);
+    let bytes = std::fs::read(path).map_err(|e| Diagnostic::error(format!("cannot read {}: {e}", shown.display())))?;
+    match opener.open_file(path, &bytes) {
+        Ok(text) => Ok(Source::secret(shown, text)),
+        Err(e) => {
+            let d = Diagnostic::error(format!("cannot decrypt the vault file: {e}"))
+                .at(&Span::new(&Source::secret(shown, ""), 0..0));
+            Err(match e.hint {
+                Some(h) => d.hint(h),
+                None => d,
+            })
+        }
+    }
+}
+
+/// The variables of a mapping node (`vars:` of a phase, a task, a group, …). `what` names it in errors.
+pub fn from_node(node: &Node, what: &str, opener: &dyn SecretOpener, found: &mut Diagnostics) -> Vars {
+    let mut vars = Vars::new();
+    let entries = match &node.kind {
+        Kind::Null => return vars,
+        Kind::Map(m) => m,
+        _ => {
+            found.push(
+                Diagnostic::error(format!("{what} must be a mapping of names to values, not {}", node.what()))
+                    .at(&node.span),
+            );
+            return vars;
+        }
+    };
+    for e in entries {
+        if !is_name(&e.key) {
+            found.push(
+                Diagnostic::error(format!("`{}` cannot be a variable's name", e.key))
+                    .at(&e.key_span)
+                    .hint("a name has letters, digits and underscores, and does not start with a digit"),
+            );
+            continue;
+        }
+        if let Some(value) = open(&e.value, opener, found) {
+            vars.insert(e.key.clone(), Var { value, span: e.value.span.clone() });
+        }
+    }
+    vars
+}
+
+/// A variable's name: letters, digits, underscores, no digit first.
+pub fn is_name(name: &str) -> bool {
+    name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.is_empty()
+}
+
+/// A node's value with its `!age` values opened; other unknown tags are findings.
+pub fn open(node: &Node, opener: &dyn SecretOpener, found: &mut Diagnostics) -> Option<Value> {
+    match node.tag.as_deref() {
+        Some("!age") => {
+            let Some(text) = node.as_str() else {
+                found.push(Diagnostic::error("`!age` takes an armored text block").at(&node.span));
+                return None;
+            };
+            return match opener.open_value(text) {
+                Ok(plain) => {
+                    let value = Value::String(plain);
+                    opener.learn(&value);
+                    Some(value)
+                }
+                Err(e) => {
+                    let d = Diagnostic::error(format!("cannot decrypt the value: {e}")).at(&node.span);
+                    found.push(match e.hint {
+                        Some(h) => d.hint(h),
+                        None => d,
+                    });
+                    None
+                }
+            };
+        }
+        // Ansible's `!unsafe` marks text that is not to be templated; the nearest thing here is plain text.
+        Some(tag) => {
+            let d = Diagnostic::error(format!("unknown YAML tag `{tag}`")).at(&node.span);
+            found.push(if tag == "!vault" {
+                d.hint("this is an Ansible Vault value: decrypt it with ansible-vault and encrypt it again with `windlass vault encrypt`")
+            } else {
+                d.hint("only `!age` is known")
+            });
+            return None;
+        }
+        None => {}
+    }
+    match &node.kind {
+        Kind::Seq(items) => items.iter().map(|n| open(n, opener, found)).collect::<Option<Vec<_>>>().map(Value::Array),
+        Kind::Map(entries) => entries
+            .iter()
+            .map(|e| open(&e.value, opener, found).map(|v| (e.key.clone(), v)))
+            .collect::<Option<serde_json::Map<_, _>>>()
+            .map(Value::Object),
+        _ => Some(node.to_value()),
+    }
+}
+
+/// The files that stand for one name in a directory of variables (`group_vars/web`): `web`, `web.yml`, `web.yaml`,
+/// `web.json`, each also with `.age`, or every such file below a folder `web/`, sorted by path.
+pub fn files_for(dir: &Path, name: &str) -> Vec<PathBuf> {
+    let mut found = vec![];
+    for end in ["", ".yml", ".yaml", ".json", ".age", ".yml.age", ".yaml.age", ".json.age"] {
+        let p = dir.join(format!("{name}{end}"));
+        if p.is_dir() {
+            collect(&p, &mut found, 0);
+        } else if p.is_file() {
+            found.push(p);
+        }
+    }
+    found
+}
+
+fn collect(dir: &Path, into: &mut Vec<PathBuf>, depth: usize) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    let mut paths: Vec<_> = entries.flatten().map(|e| e.path()).collect();
+    paths.sort();
+    for p in paths {
+        let name = p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.starts_with('.') || name.ends_with('~') {
+            continue;
+        }
+        if p.is_dir() {
+            if depth < 8 {
+                collect(&p, into, depth + 1);
+            }
+            continue;
+        }
+        let bare = name.strip_suffix(".age").unwrap_or(&name);
+        if [".yml", ".yaml", ".json"].iter().any(|e| bare.ends_with(e)) || !bare.contains('.') {
+            into.push(p);
+        }
+    }
+}
+
+/// An opener for projects without secrets: every encrypted thing is an error. For tests and tools.
+pub struct NoSecrets;
+
+impl SecretOpener for NoSecrets {
+    fn open_file(&self, _: &Path, _: &[u8]) -> error::Result<String> {
+        Err(error::Error::input("no identity is at hand"))
+    }
+    fn open_value(&self, _: &str) -> error::Result<String> {
+        Err(error::Error::input("no identity is at hand"))
+    }
+    fn learn(&self, _: &Value) {}
+}
