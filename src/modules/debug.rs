@@ -1,0 +1,145 @@
+//! `debug`, `assert` and `set_fact`: nothing on the host.
+
+use super::args::{Bool, Text};
+use super::{ArgError, Ctx, Decision, Failure, Local, Module, Report, Stop};
+use crate::probe::Observed;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+/// Shows a message or a variable.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Debug {
+    /// The message.
+    msg: Option<Value>,
+    /// An expression whose value is shown.
+    var: Option<Value>,
+    /// Show it only from this `-v` on.
+    #[serde(default)]
+    #[allow(dead_code)]
+    verbosity: u8,
+}
+
+impl Module for Debug {
+    const NAME: &'static str = "debug";
+    const FREE_FORM: Option<&'static str> = Some("msg");
+
+    fn decide(&self, _: &Observed, _: &Ctx) -> Result<Decision, Stop> {
+        let shown = match (&self.msg, &self.var) {
+            (Some(v), _) | (None, Some(v)) => v.clone(),
+            (None, None) => json!("Hello world!"),
+        };
+        let say = match &shown {
+            Value::String(s) => s.clone(),
+            other => serde_json::to_string_pretty(other).unwrap_or_default(),
+        };
+        let mut result = Map::new();
+        result.insert("msg".into(), shown);
+        Ok(Decision::Satisfied(Report { result, say: Some(say), ..Default::default() }))
+    }
+}
+
+/// Fails unless every condition holds.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Assert {
+    /// Expressions that must all be true.
+    that: Value,
+    /// What to say when one is not.
+    fail_msg: Option<Text>,
+    /// Another name for `fail_msg`.
+    msg: Option<Text>,
+    /// What to say when all are true.
+    success_msg: Option<Text>,
+    /// Say nothing when all are true.
+    #[serde(default)]
+    quiet: Bool,
+}
+
+impl Module for Assert {
+    const NAME: &'static str = "assert";
+
+    fn decide(&self, _: &Observed, _: &Ctx) -> Result<Decision, Stop> {
+        let holds: Vec<&Value> = match &self.that {
+            Value::Array(a) => a.iter().collect(),
+            one => vec![one],
+        };
+        for v in holds {
+            // Each condition arrives as {"expression": its text, "value": what it came to}.
+            let value = v.get("value").unwrap_or(v);
+            if crate::template::truthy(value) != Some(true) {
+                let text = v.get("expression").and_then(Value::as_str).unwrap_or("an assertion").to_string();
+                let message = self
+                    .fail_msg
+                    .as_ref()
+                    .or(self.msg.as_ref())
+                    .map_or("an assertion failed".to_string(), |m| m.0.clone());
+                let mut result = Map::new();
+                result.insert("assertion".into(), json!(text));
+                result.insert("evaluated_to".into(), value.clone());
+                result.insert("msg".into(), json!(message));
+                return Err(Stop::Fail(Failure {
+                    message: format!("{message}: `{text}` is not true"),
+                    hint: None,
+                    result,
+                }));
+            }
+        }
+        let say = self.success_msg.as_ref().filter(|_| !self.quiet.0).map(|m| m.0.clone());
+        let mut result = Map::new();
+        result.insert("msg".into(), json!(say.as_deref().unwrap_or("All assertions passed")));
+        Ok(Decision::Satisfied(Report { result, say, ..Default::default() }))
+    }
+}
+
+/// Sets variables for the host, for the rest of the run.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(transparent)]
+pub struct SetFact(#[schemars(with = "std::collections::BTreeMap<String, Value>")] Map<String, Value>);
+
+impl Module for SetFact {
+    const NAME: &'static str = "set_fact";
+
+    fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
+        self.0.remove("cacheable");
+        match self.0.keys().find(|k| !crate::vars::is_name(k)) {
+            Some(k) => Err(ArgError::new(k, format!("`{k}` cannot be a variable's name"))),
+            None => Ok(()),
+        }
+    }
+    fn decide(&self, _: &Observed, _: &Ctx) -> Result<Decision, Stop> {
+        let mut result = Map::new();
+        result.insert("ansible_facts".into(), Value::Object(self.0.clone()));
+        Ok(Decision::Satisfied(Report { result, facts: self.0.clone(), ..Default::default() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kit::*;
+    use super::*;
+
+    #[test]
+    fn debug_says() {
+        let m: Debug = bind("{msg: hello}");
+        assert_eq!(satisfied(m.decide(&seen([]), &ctx())).say.as_deref(), Some("hello"));
+    }
+
+    #[test]
+    fn assert_fails_with_the_expression() {
+        let m: Assert =
+            bind("{that: [{expression: 'gt a 1', value: true}, {expression: 'eq b 2', value: false}], fail_msg: no}");
+        let Err(Stop::Fail(f)) = m.decide(&seen([]), &ctx()) else { panic!() };
+        assert_eq!(f.message, "no: `eq b 2` is not true");
+        let m: Assert = bind("{that: {expression: x, value: true}}");
+        satisfied(m.decide(&seen([]), &ctx()));
+    }
+
+    #[test]
+    fn set_fact_sets() {
+        let m: SetFact = bind("{a: 1, b: [x]}");
+        assert_eq!(satisfied(m.decide(&seen([]), &ctx())).facts["b"], json!(["x"]));
+        assert!(try_bind::<SetFact>("{'a-b': 1}").is_err());
+    }
+}

@@ -1,0 +1,392 @@
+//! What a task can ask for. A module says which probes it needs and decides, from the answers alone, whether all is
+//! as wanted or which actions make it so. It never acts, and knows nothing of connections or screens.
+
+pub mod args;
+mod command;
+mod copy;
+mod debug;
+mod place;
+
+use crate::action::Action;
+use crate::probe::{Answer, Observed, Output, Probe, Touches};
+use crate::template::TemplateError;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A kind of task. Its fields are the task's parameters: names, meaning and defaults are those of Ansible's module
+/// of the same name.
+pub trait Module: DeserializeOwned + JsonSchema + Send + Sync + 'static {
+    const NAME: &'static str;
+    /// Other names the module answers to.
+    const ALIASES: &'static [&'static str] = &[];
+    /// The parameter that `module: some text` stands for.
+    const FREE_FORM: Option<&'static str> = None;
+
+    /// Brings in what lies on this side (source files, rendered templates) and checks parameters against each other.
+    fn prepare(&mut self, _local: &dyn Local) -> Result<(), ArgError> {
+        Ok(())
+    }
+    /// What must be known of the host, as far as it can be said beforehand.
+    fn probes(&self, _ctx: &Ctx) -> Vec<Probe> {
+        vec![]
+    }
+    /// Whether all is as wanted, or what makes it so. Pure: the same answers give the same decision. An answer that
+    /// is not there yet is asked for by `?` on the [`Observed`] getters.
+    fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop>;
+}
+
+/// The circumstances of a decision.
+#[derive(Debug, Clone, Default)]
+pub struct Ctx {
+    /// The reader wants to see what changes: bring old content along for the diff.
+    pub diff: bool,
+    /// Nothing will be done (`plan`, `--check`).
+    pub check: bool,
+    /// The user the task runs as on the host.
+    pub user: String,
+    /// Seconds since 1970, for names with a time in them and "not older than" parameters.
+    pub now: i64,
+}
+
+/// This side's files, as a module may use them while it prepares.
+pub trait Local {
+    /// A source file's path: the role's `files/` (or `templates/`), the same beside the playbook, the playbook's folder.
+    fn find(&self, kind: FileKind, name: &str) -> Result<PathBuf, ArgError>;
+    fn read(&self, path: &std::path::Path) -> Result<Vec<u8>, ArgError>;
+    /// A template file's text, rendered with the task's variables.
+    fn render(&self, path: &std::path::Path, text: &str) -> Result<String, ArgError>;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    File,
+    Template,
+}
+
+/// A parameter that cannot be used: which one (a path of keys), why, what to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ArgError {
+    pub param: Vec<String>,
+    pub message: String,
+    pub hint: Option<String>,
+    /// The mistake lies in a template file: the place in it.
+    pub span: Option<crate::source::Span>,
+    /// The value exists only later (why); not a mistake.
+    pub unknown: bool,
+}
+
+impl ArgError {
+    pub fn new(param: &str, message: impl Into<String>) -> Self {
+        ArgError {
+            param: if param.is_empty() { vec![] } else { vec![param.to_string()] },
+            message: message.into(),
+            hint: None,
+            span: None,
+            unknown: false,
+        }
+    }
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+    pub fn template(param: &str, e: TemplateError) -> Self {
+        ArgError { hint: e.hint, span: e.span, ..Self::new(param, e.message) }
+    }
+}
+
+/// What a module makes of what it saw.
+#[derive(Debug, Clone)]
+pub enum Decision {
+    /// All is as wanted; nothing is done.
+    Satisfied(Report),
+    Change(Change),
+    /// It is not so yet, but time may bring it: look again.
+    Wait(Wait),
+}
+
+/// What a task gives back without a change.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Report {
+    /// The fields a `register` gets, as Ansible names them.
+    pub result: Map<String, Value>,
+    /// Words for the reader (`debug`).
+    pub say: Option<String>,
+    /// Variables the host has from here on (`set_fact`).
+    pub facts: Map<String, Value>,
+}
+
+/// What makes it so.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    pub actions: Vec<Action>,
+    /// What may look different afterwards. The default, nothing, is right only where `actions` is empty.
+    pub touches: Touches,
+    /// What will be observed afterwards, as far as it is certain. `plan` goes on from it.
+    pub after: Vec<(Probe, Answer)>,
+    pub diff: Vec<Diff>,
+    /// One line that says what is done, for reports (`mode 0644 -> 0600`, `runs touch /x`).
+    pub summary: String,
+    /// The fields a `register` gets besides `changed` and a command's output.
+    pub result: Map<String, Value>,
+    /// Tells from the actions' outputs whether anything changed after all; without it a done action is a change.
+    pub verdict: Option<fn(&[Output]) -> bool>,
+}
+
+/// Text before and after.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Diff {
+    /// What it is about, mostly a path.
+    pub what: String,
+    /// `None`: it was not there.
+    pub before: Option<String>,
+    /// `None`: it will not be there.
+    pub after: Option<String>,
+}
+
+/// A wait for something to become so.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Wait {
+    /// Before the first look.
+    pub delay: Duration,
+    /// Between two looks.
+    pub every: Duration,
+    /// In all; then the step fails.
+    pub limit: Duration,
+    /// What the step fails with, when it does.
+    pub message: String,
+    /// Read-only scripts whose output explains the failure, each with a title.
+    pub evidence: Vec<(String, String)>,
+}
+
+/// Why no decision was possible.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Stop {
+    /// More must be known of the host first.
+    Need(Vec<Probe>),
+    /// It cannot be done; the step fails.
+    Fail(Failure),
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Failure {
+    pub message: String,
+    pub hint: Option<String>,
+    pub result: Map<String, Value>,
+}
+
+impl Stop {
+    pub fn fail(message: impl Into<String>) -> Self {
+        Stop::Fail(Failure { message: message.into(), ..Default::default() })
+    }
+    pub fn fail_hint(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Stop::Fail(Failure { message: message.into(), hint: Some(hint.into()), ..Default::default() })
+    }
+}
+
+impl Decision {
+    /// Satisfied, with fields for a `register`.
+    pub fn satisfied(result: Map<String, Value>) -> Self {
+        Decision::Satisfied(Report { result, ..Default::default() })
+    }
+}
+
+/// A module with its parameters, ready to be asked.
+pub trait Bound: Send + Sync {
+    fn probes(&self, ctx: &Ctx) -> Vec<Probe>;
+    fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop>;
+}
+
+impl<M: Module> Bound for M {
+    fn probes(&self, ctx: &Ctx) -> Vec<Probe> {
+        Module::probes(self, ctx)
+    }
+    fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
+        Module::decide(self, seen, ctx)
+    }
+}
+
+/// An entry of the list of modules.
+pub struct ModuleDef {
+    pub name: &'static str,
+    pub aliases: &'static [&'static str],
+    pub free_form: Option<&'static str>,
+    /// The parameters' schema, from the module's own type.
+    pub schema: fn() -> Value,
+    /// Makes a module of rendered parameters.
+    pub bind: fn(Value, &dyn Local) -> Result<Box<dyn Bound>, ArgError>,
+}
+
+impl std::fmt::Debug for ModuleDef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl ModuleDef {
+    /// The parameters' names; empty where any name is taken (`set_fact`).
+    pub fn params(&self) -> Vec<String> {
+        (self.schema)()["properties"].as_object().map(|o| o.keys().cloned().collect()).unwrap_or_default()
+    }
+    /// The parameters that must be given.
+    pub fn required(&self) -> Vec<String> {
+        (self.schema)()["required"]
+            .as_array()
+            .map(|a| a.iter().filter_map(|v| v.as_str().map(str::to_string)).collect())
+            .unwrap_or_default()
+    }
+}
+
+const fn def<M: Module>() -> ModuleDef {
+    ModuleDef {
+        name: M::NAME,
+        aliases: M::ALIASES,
+        free_form: M::FREE_FORM,
+        schema: || schemars::schema_for!(M).to_value(),
+        bind: |args, local| {
+            let mut m: M = serde_path_to_error::deserialize(args).map_err(|e| {
+                let param = e.path().iter().map(|s| s.to_string()).filter(|s| s != "?").collect();
+                ArgError { param, ..ArgError::new("", e.inner().to_string()) }
+            })?;
+            m.prepare(local)?;
+            Ok(Box::new(m))
+        },
+    }
+}
+
+/// All modules.
+pub static MODULES: &[ModuleDef] = &[
+    def::<command::Command>(),
+    def::<command::Shell>(),
+    def::<copy::Copy>(),
+    def::<copy::Template>(),
+    def::<debug::Assert>(),
+    def::<debug::Debug>(),
+    def::<debug::SetFact>(),
+];
+
+/// The module of a name; `ansible.builtin.` and `ansible.posix.` in front of it do not matter.
+pub fn find(name: &str) -> Option<&'static ModuleDef> {
+    let bare = ["ansible.builtin.", "ansible.posix.", "ansible.legacy.", "community.general."]
+        .iter()
+        .find_map(|p| name.strip_prefix(p))
+        .unwrap_or(name);
+    MODULES.iter().find(|m| m.name == bare || m.aliases.contains(&bare))
+}
+
+/// The names of all modules, aliases included.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    MODULES.iter().flat_map(|m| std::iter::once(m.name).chain(m.aliases.iter().copied()))
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// A replacement text in Python's notation (`\1`, `\g<name>`) in the notation of our regular expressions.
+pub fn python_groups(replacement: &str) -> String {
+    let mut out = String::new();
+    let mut chars = replacement.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '$' => out.push_str("$$"),
+            '\\' => match chars.next() {
+                Some(d) if d.is_ascii_digit() => {
+                    out.push_str("${");
+                    out.push(d);
+                    while let Some(d) = chars.next_if(char::is_ascii_digit) {
+                        out.push(d);
+                    }
+                    out.push('}');
+                }
+                Some('g') if chars.peek() == Some(&'<') => {
+                    chars.next();
+                    out.push_str("${");
+                    out.extend(chars.by_ref().take_while(|c| *c != '>'));
+                    out.push('}');
+                }
+                Some('n') => out.push('\n'),
+                Some('t') => out.push('\t'),
+                Some(other) => out.push(other),
+                None => out.push('\\'),
+            },
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+pub(crate) mod kit {
+    //! What a module's tests use: parameters as YAML, answers as values, no host.
+    use super::*;
+
+    pub struct NoFiles;
+    impl Local for NoFiles {
+        fn find(&self, _: FileKind, name: &str) -> Result<PathBuf, ArgError> {
+            Ok(PathBuf::from(name))
+        }
+        fn read(&self, path: &std::path::Path) -> Result<Vec<u8>, ArgError> {
+            Ok(format!("content of {}\n", path.display()).into_bytes())
+        }
+        fn render(&self, _: &std::path::Path, text: &str) -> Result<String, ArgError> {
+            Ok(text.to_string())
+        }
+    }
+
+    /// A module from its parameters in YAML.
+    pub fn bind<M: Module>(yaml: &str) -> M {
+        try_bind(yaml).unwrap_or_else(|e| panic!("{e:?}"))
+    }
+    pub fn try_bind<M: Module>(yaml: &str) -> Result<M, ArgError> {
+        let node = crate::source::yaml::parse(&crate::source::Source::new("t.yml", yaml)).unwrap();
+        let mut m: M = serde_path_to_error::deserialize(node.to_value())
+            .map_err(|e| ArgError::new(&e.path().to_string(), e.inner().to_string()))?;
+        m.prepare(&NoFiles)?;
+        Ok(m)
+    }
+    pub fn ctx() -> Ctx {
+        Ctx { diff: true, check: false, user: "root".into(), now: 1_800_000_000 }
+    }
+    /// Answers at hand.
+    pub fn seen(answers: impl IntoIterator<Item = (Probe, Answer)>) -> Observed {
+        let mut o = Observed::new();
+        answers.into_iter().for_each(|(p, a)| o.insert(p, a));
+        o
+    }
+    pub fn change(d: Result<Decision, Stop>) -> Change {
+        match d {
+            Ok(Decision::Change(c)) => c,
+            other => panic!("expected a change, got {other:?}"),
+        }
+    }
+    pub fn satisfied(d: Result<Decision, Stop>) -> Report {
+        match d {
+            Ok(Decision::Satisfied(r)) => r,
+            other => panic!("expected satisfied, got {other:?}"),
+        }
+    }
+    /// A regular file or directory owned by root.
+    pub fn entry(kind: crate::probe::EntryKind, mode: u32) -> crate::probe::Entry {
+        crate::probe::Entry {
+            kind,
+            mode,
+            uid: 0,
+            gid: 0,
+            owner: "root".into(),
+            group: "root".into(),
+            size: 3,
+            mtime: 1_700_000_000,
+            links: 1,
+            inode: "1:1".into(),
+        }
+    }
+    /// The answer for a path at which this entry is (or nothing).
+    pub fn at(path: &str, entry: Option<crate::probe::Entry>) -> (Probe, Answer) {
+        let state = crate::probe::PathState { entry, canonical: path.into(), ..Default::default() };
+        (Probe::Path(path.into()), Answer::Path(state))
+    }
+}

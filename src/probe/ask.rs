@@ -1,0 +1,1 @@
+//! One request for many probes: the script that asks, and the reading of what it prints.

@@ -1,0 +1,176 @@
+//! Questions to a host. A small closed set, each kind answered for many targets by one remote command.
+
+mod ask;
+mod observed;
+
+//ASK
+pub use observed::{Observed, Touches};
+
+use serde_json::Value;
+
+/// One read-only question to a host.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Probe {
+    /// What is at a path (the link itself and what it leads to).
+    Path(String),
+    /// SHA-256 of a regular file, links followed.
+    Sha256(String),
+    /// The content of a regular file of at most [`CONTENT_LIMIT`] bytes, links followed.
+    Content(String),
+    /// A Debian package, `name` or `name:arch`.
+    Package(String),
+    /// A systemd unit of the system manager, with its suffix (`cron.service`).
+    Unit(String),
+    /// A user of the host's name service.
+    User(String),
+    /// A user's entry in the shadow database (root only).
+    Shadow(String),
+    /// All groups with their members.
+    Groups,
+    /// The running value of a sysctl, dotted name.
+    Sysctl(String),
+    /// The running and the stored host name.
+    Hostname,
+    /// The time zone: where /etc/localtime leads.
+    Timezone,
+    /// What a host is: system, architecture, memory, addresses.
+    Facts,
+    /// A read-only script for `sh`; its exit code and output are the answer.
+    Script(String),
+}
+
+/// Content larger than this is not brought over (bytes).
+pub const CONTENT_LIMIT: u64 = 1 << 20;
+
+/// A host's answer to a [`Probe`] of the same kind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    Path(PathState),
+    Sha256(Option<String>),
+    Content(Content),
+    Package(PackageState),
+    Unit(UnitState),
+    User(Option<UserState>),
+    /// The password field of the shadow entry.
+    Shadow(Option<String>),
+    Groups(Vec<GroupState>),
+    Sysctl(Option<String>),
+    Hostname {
+        running: String,
+        stored: Option<String>,
+    },
+    /// The zone's name, if /etc/localtime is a link into the zone database.
+    Timezone(Option<String>),
+    Facts(Value),
+    Script(Output),
+}
+
+/// What is at a path.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PathState {
+    /// What the path itself is, a link not followed; nothing there: `None`.
+    pub entry: Option<Entry>,
+    /// For a link: what it leads to in the end; a dangling link: `None`.
+    pub target: Option<Entry>,
+    /// For a link: the text of the link.
+    pub link: Option<String>,
+    /// The path with every link in it followed.
+    pub canonical: String,
+}
+
+impl PathState {
+    /// What is there with links followed.
+    pub fn followed(&self) -> Option<&Entry> {
+        match &self.entry {
+            Some(e) if e.kind == EntryKind::Link => self.target.as_ref(),
+            e => e.as_ref(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryKind {
+    File,
+    Directory,
+    Link,
+    Other,
+}
+
+/// One entry of a file system.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    pub kind: EntryKind,
+    /// Permission bits, with setuid, setgid and sticky.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub owner: String,
+    pub group: String,
+    /// Bytes.
+    pub size: u64,
+    /// Seconds since 1970.
+    pub mtime: i64,
+    pub links: u64,
+    /// Device and inode, `dev:inode`.
+    pub inode: String,
+}
+
+/// A file's content as far as it may be brought over.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Content {
+    Absent,
+    Bytes(Vec<u8>),
+    /// Larger than [`CONTENT_LIMIT`], not a regular file, or not readable.
+    Unavailable,
+}
+
+/// A Debian package's state.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PackageState {
+    pub installed: bool,
+    /// Removed, but its configuration files are still there.
+    pub config_files: bool,
+    pub held: bool,
+    pub version: String,
+}
+
+/// A systemd unit's state, the properties as systemd names them.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct UnitState {
+    /// `loaded`, `not-found`, `masked`, …
+    pub load: String,
+    /// `active`, `inactive`, `failed`, `activating`, …
+    pub active: String,
+    pub sub: String,
+    /// `enabled`, `disabled`, `static`, `masked`, … or empty.
+    pub file: String,
+    pub needs_reload: bool,
+    pub main_pid: u32,
+    /// The unit's description and fragment path, as they are.
+    pub fragment: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct UserState {
+    pub name: String,
+    pub uid: u32,
+    pub gid: u32,
+    pub comment: String,
+    pub home: String,
+    pub shell: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct GroupState {
+    pub name: String,
+    pub gid: u32,
+    pub members: Vec<String>,
+}
+
+/// What a command gave back.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Output {
+    pub rc: i32,
+    pub stdout: String,
+    pub stderr: String,
+}

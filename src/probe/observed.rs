@@ -1,0 +1,210 @@
+//! What is known of a host right now, and what a change makes unknown again.
+
+use super::*;
+use crate::modules::Stop;
+use std::collections::HashMap;
+
+/// The answers at hand. Asking for one that is not there asks the host for it: [`Stop::Need`].
+#[derive(Debug, Default, Clone)]
+pub struct Observed {
+    answers: HashMap<Probe, Answer>,
+}
+
+/// What a change may have altered on a host. Everything not named here is still known.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Touches {
+    pub everything: bool,
+    /// Paths, each with all below it.
+    pub paths: Vec<String>,
+    pub packages: bool,
+    pub users: bool,
+    pub units: bool,
+    pub sysctls: bool,
+}
+
+impl Touches {
+    /// A change of which nothing is known.
+    pub fn everything() -> Self {
+        Touches { everything: true, ..Default::default() }
+    }
+    /// A change to one path (and what is below it).
+    pub fn path(path: &str) -> Self {
+        let below = |dirs: &[&str]| dirs.iter().any(|d| path.starts_with(d) || d.starts_with(path));
+        Touches {
+            paths: vec![path.to_string()],
+            units: below(&["/etc/systemd/", "/lib/systemd/", "/usr/lib/systemd/", "/run/systemd/", "/etc/init.d/"]),
+            users: below(&["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/nsswitch.conf"]),
+            packages: below(&["/var/lib/dpkg/"]),
+            ..Default::default()
+        }
+    }
+    pub fn and(mut self, other: Touches) -> Self {
+        self.everything |= other.everything;
+        self.packages |= other.packages;
+        self.users |= other.users;
+        self.units |= other.units;
+        self.sysctls |= other.sysctls;
+        self.paths.extend(other.paths);
+        self
+    }
+
+    fn touches_path(&self, path: &str, canonical: &str) -> bool {
+        let overlap = |a: &str, b: &str| {
+            let (a, b) = (a.trim_end_matches('/'), b.trim_end_matches('/'));
+            a == b
+                || a.strip_prefix(b).is_some_and(|r| r.starts_with('/'))
+                || b.strip_prefix(a).is_some_and(|r| r.starts_with('/'))
+        };
+        self.paths.iter().any(|p| overlap(p, path) || overlap(p, canonical))
+    }
+}
+
+macro_rules! getter {
+    ($name:ident, $probe:ident, $answer:ty) => {
+        pub fn $name(&self, target: &str) -> Result<&$answer, Stop> {
+            let probe = Probe::$probe(target.to_string());
+            match self.answers.get(&probe) {
+                Some(Answer::$probe(a)) => Ok(a),
+                _ => Err(Stop::Need(vec![probe])),
+            }
+        }
+    };
+}
+
+impl Observed {
+    pub fn new() -> Self {
+        Self::default()
+    }
+    pub fn insert(&mut self, probe: Probe, answer: Answer) {
+        self.answers.insert(probe, answer);
+    }
+    pub fn has(&self, probe: &Probe) -> bool {
+        self.answers.contains_key(probe)
+    }
+    pub fn get(&self, probe: &Probe) -> Option<&Answer> {
+        self.answers.get(probe)
+    }
+
+    getter!(path, Path, PathState);
+    getter!(sha256, Sha256, Option<String>);
+    getter!(content, Content, Content);
+    getter!(package, Package, PackageState);
+    getter!(unit, Unit, UnitState);
+    getter!(user, User, Option<UserState>);
+    getter!(shadow, Shadow, Option<String>);
+    getter!(sysctl, Sysctl, Option<String>);
+    getter!(script, Script, Output);
+
+    pub fn groups(&self) -> Result<&[GroupState], Stop> {
+        match self.answers.get(&Probe::Groups) {
+            Some(Answer::Groups(g)) => Ok(g),
+            _ => Err(Stop::Need(vec![Probe::Groups])),
+        }
+    }
+    /// The running and the stored host name.
+    pub fn hostname(&self) -> Result<(&str, Option<&str>), Stop> {
+        match self.answers.get(&Probe::Hostname) {
+            Some(Answer::Hostname { running, stored }) => Ok((running, stored.as_deref())),
+            _ => Err(Stop::Need(vec![Probe::Hostname])),
+        }
+    }
+    pub fn timezone(&self) -> Result<Option<&str>, Stop> {
+        match self.answers.get(&Probe::Timezone) {
+            Some(Answer::Timezone(z)) => Ok(z.as_deref()),
+            _ => Err(Stop::Need(vec![Probe::Timezone])),
+        }
+    }
+    pub fn facts(&self) -> Option<&Value> {
+        match self.answers.get(&Probe::Facts) {
+            Some(Answer::Facts(f)) => Some(f),
+            _ => None,
+        }
+    }
+
+    /// Throws away every answer that a change may have made untrue. Facts stay: they are of the run, not of a moment.
+    pub fn forget(&mut self, touched: &Touches) {
+        let stale: Vec<Probe> = self.answers.keys().filter(|p| self.is_touched(p, touched)).cloned().collect();
+        for p in stale {
+            self.answers.remove(&p);
+        }
+    }
+
+    fn is_touched(&self, probe: &Probe, t: &Touches) -> bool {
+        if matches!(probe, Probe::Facts) {
+            return false;
+        }
+        if t.everything {
+            return true;
+        }
+        match probe {
+            Probe::Path(p) | Probe::Sha256(p) | Probe::Content(p) => {
+                let seen = match self.answers.get(&Probe::Path(p.clone())) {
+                    Some(Answer::Path(s)) => Some(s),
+                    _ => None,
+                };
+                // Without its canonical form a path may lead anywhere; a file with several names may be reached by another.
+                !t.paths.is_empty()
+                    && match seen {
+                        None => true,
+                        Some(s) => {
+                            t.touches_path(p, &s.canonical)
+                                || s.followed().is_some_and(|e| e.kind == EntryKind::File && e.links > 1)
+                        }
+                    }
+            }
+            Probe::Package(_) => t.packages,
+            Probe::Unit(_) => t.units || t.packages,
+            Probe::User(_) | Probe::Shadow(_) | Probe::Groups => t.users || t.packages,
+            Probe::Sysctl(_) => t.sysctls || t.packages,
+            Probe::Hostname => t.touches_path("/etc/hostname", "/etc/hostname"),
+            Probe::Timezone => t.touches_path("/etc/localtime", "/etc/localtime"),
+            Probe::Script(_) => true,
+            Probe::Facts => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(paths: &[(&str, &str)]) -> Observed {
+        let mut o = Observed::new();
+        for (p, c) in paths {
+            o.insert(
+                Probe::Path(p.to_string()),
+                Answer::Path(PathState { canonical: c.to_string(), ..Default::default() }),
+            );
+            o.insert(Probe::Sha256(p.to_string()), Answer::Sha256(None));
+        }
+        o
+    }
+
+    #[test]
+    fn a_changed_path_leaves_the_others_known() {
+        let mut o = seen(&[("/a/b", "/a/b"), ("/a/c", "/a/c"), ("/a", "/a"), ("/ab", "/ab")]);
+        o.forget(&Touches::path("/a/b"));
+        assert!(o.path("/a/b").is_err() && o.sha256("/a/b").is_err());
+        assert!(o.path("/a/c").is_ok() && o.path("/ab").is_ok());
+        assert!(o.path("/a").is_err(), "a directory may have been made on the way");
+    }
+
+    #[test]
+    fn a_path_reached_through_a_link_is_forgotten() {
+        let mut o = seen(&[("/var/run/x", "/run/x")]);
+        o.forget(&Touches::path("/run/x"));
+        assert!(o.path("/var/run/x").is_err());
+    }
+
+    #[test]
+    fn unit_files_touch_units_and_a_script_is_always_forgotten() {
+        let mut o = Observed::new();
+        o.insert(Probe::Unit("a.service".into()), Answer::Unit(UnitState::default()));
+        o.insert(Probe::Script("true".into()), Answer::Script(Output::default()));
+        o.insert(Probe::Package("x".into()), Answer::Package(PackageState::default()));
+        o.forget(&Touches::path("/etc/systemd/system/a.service"));
+        assert!(o.unit("a.service").is_err() && o.script("true").is_err() && o.package("x").is_ok());
+        o.forget(&Touches::everything());
+        assert!(o.package("x").is_err());
+    }
+}

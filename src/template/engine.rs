@@ -1,0 +1,428 @@
+//! The Handlebars engine: strict, no HTML escaping, values keep their type.
+
+use super::{Found, Lookup, TemplateError, Trouble, helpers};
+use crate::source::nearest;
+use handlebars::template::{HelperTemplate, Parameter, Subexpression, TemplateElement};
+use handlebars::{
+    Context, Handlebars, Path, RenderContext, RenderErrorReason, Renderable, Template, TemplateErrorReason,
+};
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+
+/// Compiles templates once and renders them for any number of hosts.
+pub struct Templates {
+    engine: Handlebars<'static>,
+    compiled: RwLock<HashMap<String, Arc<Compiled>>>,
+}
+
+/// A template or expression that is ready to be evaluated.
+pub struct Compiled {
+    what: What,
+    /// Variables it asks for, without doubles.
+    roots: Vec<String>,
+    /// Every name and text literal in it, kept only when it asks for `hostvars`.
+    words: Vec<String>,
+}
+
+enum What {
+    Literal(String),
+    /// One expression and nothing else: its value keeps its type.
+    Value(Parameter),
+    Text(Template),
+}
+
+impl Default for Templates {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Templates {
+    pub fn new() -> Self {
+        let mut engine = Handlebars::new();
+        engine.set_strict_mode(true);
+        engine.register_escape_fn(handlebars::no_escape);
+        helpers::register(&mut engine);
+        Templates { engine, compiled: RwLock::default() }
+    }
+
+    /// Compiles the text of a value or of a template file.
+    pub fn compile(&self, text: &str) -> Result<Arc<Compiled>, TemplateError> {
+        if let Some(c) = self.compiled.read().ok().and_then(|m| m.get(text).cloned()) {
+            return Ok(c);
+        }
+        let compiled = Arc::new(self.build(text)?);
+        if let Ok(mut m) = self.compiled.write() {
+            m.insert(text.to_string(), compiled.clone());
+        }
+        Ok(compiled)
+    }
+
+    /// Compiles a bare expression (`when`, `until`, `changed_when`, …).
+    pub fn compile_expression(&self, text: &str) -> Result<Arc<Compiled>, TemplateError> {
+        let bare = text.trim();
+        if bare.is_empty() {
+            return Err(TemplateError::new("the expression is empty"));
+        }
+        if bare.starts_with("{{") {
+            return Err(TemplateError::new("an expression stands without braces here")
+                .hint(format!("write it as: {}", bare.trim_start_matches('{').trim_end_matches('}').trim())));
+        }
+        let compiled = self.compile(&format!("{{{{{bare}}}}}")).map_err(|mut e| {
+            if let Some(h) = infix_hint(bare) {
+                e.hint = Some(h);
+            }
+            e.at = None;
+            e
+        })?;
+        match compiled.what {
+            What::Value(_) => Ok(compiled),
+            _ => Err(TemplateError::new("this is not one expression")),
+        }
+    }
+
+    fn build(&self, text: &str) -> Result<Compiled, TemplateError> {
+        if !text.contains("{{") {
+            return Ok(Compiled { what: What::Literal(text.to_string()), roots: vec![], words: vec![] });
+        }
+        let template = Template::compile(text).map_err(|e| {
+            let mut t = TemplateError::new(match e.reason() {
+                TemplateErrorReason::InvalidSyntax(_) => "the template's syntax is wrong".to_string(),
+                other => other.to_string(),
+            });
+            t.at = e.pos();
+            t.hint = infix_hint(text);
+            t
+        })?;
+        let mut names = Names { roots: vec![], words: vec![], error: None };
+        names.template(&template, 0);
+        if let Some(e) = names.error {
+            return Err(e);
+        }
+        let (roots, mut words) = (names.roots, names.words);
+        if !roots.iter().any(|r| r == "hostvars") {
+            words.clear();
+        }
+        let what = match template.elements.as_slice() {
+            [TemplateElement::Expression(h) | TemplateElement::HtmlExpression(h)] => What::Value(as_parameter(h)),
+            _ => What::Text(template),
+        };
+        Ok(Compiled { what, roots, words })
+    }
+
+    /// The value of a compiled template or expression.
+    pub fn value(&self, compiled: &Compiled, lookup: &dyn Lookup) -> Result<Value, Trouble> {
+        if let What::Literal(s) = &compiled.what {
+            return Ok(Value::String(s.clone()));
+        }
+        let mut data = Map::new();
+        for name in &compiled.roots {
+            match lookup.get(name, &compiled.words) {
+                Found::Value(v) => {
+                    data.insert(name.clone(), v);
+                }
+                Found::Undefined => {}
+                Found::Unknown(why) => return Err(Trouble::Unknown(why)),
+                Found::Broken(e) => return Err(Trouble::Error(e)),
+            }
+        }
+        let context = Context::from(Value::Object(data));
+        let mut rc = RenderContext::new(None);
+        let result = match &compiled.what {
+            What::Value(p) => p.expand(&self.engine, &context, &mut rc).and_then(|v| {
+                if v.is_value_missing() {
+                    Err(RenderErrorReason::MissingVariable(v.relative_path().cloned()).into())
+                } else {
+                    Ok(v.value().clone())
+                }
+            }),
+            What::Text(t) => t.renders(&self.engine, &context, &mut rc).map(Value::String),
+            What::Literal(_) => return Ok(Value::Null),
+        };
+        result.map_err(|e| Trouble::Error(self.explain(&e, lookup)))
+    }
+
+    /// Like [`Templates::value`] for a value with templates anywhere inside it.
+    pub fn render_deep(&self, value: &Value, lookup: &dyn Lookup) -> Result<Value, Trouble> {
+        Ok(match value {
+            Value::String(s) if s.contains("{{") => {
+                let c = self.compile(s).map_err(Trouble::Error)?;
+                self.value(&c, lookup)?
+            }
+            Value::Array(a) => Value::Array(a.iter().map(|v| self.render_deep(v, lookup)).collect::<Result<_, _>>()?),
+            Value::Object(o) => Value::Object(
+                o.iter().map(|(k, v)| Ok((k.clone(), self.render_deep(v, lookup)?))).collect::<Result<_, Trouble>>()?,
+            ),
+            other => other.clone(),
+        })
+    }
+
+    fn explain(&self, e: &handlebars::RenderError, lookup: &dyn Lookup) -> TemplateError {
+        let mut t = match e.reason() {
+            RenderErrorReason::MissingVariable(Some(path)) => {
+                let path = path.trim_start_matches("@root.").trim_start_matches("../");
+                let mut parts = path.split('.');
+                let root = parts.next().unwrap_or(path);
+                match lookup.get(root, &[]) {
+                    Found::Undefined => {
+                        let t = TemplateError::new(format!("undefined variable `{root}`"));
+                        match nearest(root, lookup.known().iter().map(String::as_str)) {
+                            Some(n) => t.hint(format!("did you mean `{n}`?")),
+                            None => t,
+                        }
+                    }
+                    Found::Value(v) => missing_field(path, &v, parts),
+                    _ => TemplateError::new(format!("`{path}` has no value")),
+                }
+            }
+            RenderErrorReason::MissingVariable(None) => TemplateError::new("an expression in it has no value"),
+            RenderErrorReason::Other(s) => TemplateError::new(s.clone()),
+            other => TemplateError::new(other.to_string()),
+        };
+        t.at = e.line_no.zip(e.column_no);
+        t
+    }
+}
+
+impl Compiled {
+    /// The names of the variables this asks for.
+    pub fn roots(&self) -> &[String] {
+        &self.roots
+    }
+}
+
+/// Says which part of a path is missing and what is there instead.
+fn missing_field<'a>(path: &str, value: &Value, parts: impl Iterator<Item = &'a str>) -> TemplateError {
+    let mut at = value;
+    for part in parts {
+        match at.get(part).or_else(|| part.parse::<usize>().ok().and_then(|i| at.get(i))) {
+            Some(v) => at = v,
+            None => {
+                let t = TemplateError::new(format!("`{path}`: there is no `{part}`"));
+                let Value::Object(o) = at else { return t };
+                return match nearest(part, o.keys().map(String::as_str)) {
+                    Some(n) => t.hint(format!("did you mean `{n}`?")),
+                    None if o.len() <= 12 => {
+                        t.hint(format!("there is: {}", o.keys().cloned().collect::<Vec<_>>().join(", ")))
+                    }
+                    None => t,
+                };
+            }
+        }
+    }
+    TemplateError::new(format!("`{path}` has no value"))
+}
+
+fn infix_hint(text: &str) -> Option<String> {
+    for (sign, helper) in [("==", "eq"), ("!=", "ne"), (">=", "gte"), ("<=", "lte")] {
+        if text.contains(sign) {
+            return Some(format!("operators are helpers here: `a {sign} b` is `{helper} a b`"));
+        }
+    }
+    for (word, form) in
+        [(" and ", "and a b"), (" or ", "or a b"), (" in ", "in item list"), (" is defined", "defined name")]
+    {
+        if text.contains(word) && !text.contains(&format!("({}", word.trim())) {
+            return Some(format!("operators are helpers here: `{form}`"));
+        }
+    }
+    if text.contains(" | ") {
+        return Some("filters are helpers here: `{{ name | upper }}` is `{{upper name}}`".into());
+    }
+    if text.contains("{%") {
+        return Some("`{% … %}` is Jinja2; here it is `{{#if x}}…{{/if}}` and `{{#each list}}…{{/each}}`".into());
+    }
+    None
+}
+
+fn as_parameter(h: &HelperTemplate) -> Parameter {
+    if h.params.is_empty() && h.hash.is_empty() {
+        h.name.clone()
+    } else {
+        Parameter::Subexpression(Subexpression::new(h.name.clone(), h.params.clone(), h.hash.clone()))
+    }
+}
+
+/// Collects what a template asks for, and helpers that do not exist.
+struct Names {
+    roots: Vec<String>,
+    words: Vec<String>,
+    error: Option<TemplateError>,
+}
+
+impl Names {
+    fn template(&mut self, t: &Template, depth: usize) {
+        for (i, e) in t.elements.iter().enumerate() {
+            let before = self.error.is_none();
+            match e {
+                TemplateElement::Expression(h) | TemplateElement::HtmlExpression(h) => self.call(h, depth),
+                TemplateElement::HelperBlock(h) => {
+                    self.call(h, depth);
+                    for inner in [&h.template, &h.inverse].into_iter().flatten() {
+                        self.template(inner, depth + 1);
+                    }
+                }
+                TemplateElement::PartialExpression(_) | TemplateElement::PartialBlock(_) => {
+                    self.error.get_or_insert_with(|| {
+                        TemplateError::new("partials (`{{> …}}`) are not supported")
+                            .hint("use a template file of its own")
+                    });
+                }
+                _ => {}
+            }
+            if before && let (Some(err), Some(m)) = (&mut self.error, t.mapping.get(i)) {
+                err.at.get_or_insert((m.0, m.1));
+            }
+        }
+    }
+
+    fn call(&mut self, h: &HelperTemplate, depth: usize) {
+        if h.params.is_empty() && h.hash.is_empty() && !h.block {
+            return self.parameter(&h.name, depth);
+        }
+        self.helper_name(&h.name);
+        h.params.iter().chain(h.hash.values()).for_each(|p| self.parameter(p, depth));
+    }
+
+    fn helper_name(&mut self, name: &Parameter) {
+        let name = match name {
+            Parameter::Name(n) => n.as_str(),
+            Parameter::Path(Path::Relative((_, raw))) => raw.as_str(),
+            _ => return,
+        };
+        if !helpers::names().any(|n| n == name) {
+            self.error.get_or_insert_with(|| {
+                let e = TemplateError::new(format!("unknown helper `{name}`"));
+                match nearest(name, helpers::names()) {
+                    Some(n) => e.hint(format!("did you mean `{n}`?")),
+                    None => e,
+                }
+            });
+        }
+    }
+
+    fn parameter(&mut self, p: &Parameter, depth: usize) {
+        match p {
+            Parameter::Name(raw) | Parameter::Path(Path::Relative((_, raw))) => self.path(raw),
+            Parameter::Literal(Value::String(s)) => self.words.push(s.clone()),
+            Parameter::Subexpression(s) => {
+                if let TemplateElement::Expression(h) | TemplateElement::HtmlExpression(h) = s.as_element() {
+                    if s.is_helper() {
+                        self.helper_name(&h.name);
+                        h.params.iter().chain(h.hash.values()).for_each(|p| self.parameter(p, depth));
+                    } else {
+                        self.parameter(&h.name, depth);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn path(&mut self, raw: &str) {
+        let mut rest = raw;
+        while let Some(r) = rest.strip_prefix("../") {
+            rest = r;
+        }
+        let rest = rest.strip_prefix("@root.").or_else(|| rest.strip_prefix("@root/")).unwrap_or(rest);
+        if rest.starts_with('@') || rest == "this" || rest == "." {
+            return;
+        }
+        let rest = rest.strip_prefix("this.").or_else(|| rest.strip_prefix("./")).unwrap_or(rest);
+        let mut segments = rest.split(['.', '/', '[', ']']).filter(|s| !s.is_empty());
+        if let Some(root) = segments.next()
+            && !self.roots.iter().any(|r| r == root)
+        {
+            self.roots.push(root.to_string());
+        }
+        self.words.extend(segments.map(str::to_string));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    struct Given(Value);
+    impl Lookup for Given {
+        fn get(&self, name: &str, _: &[String]) -> Found {
+            match self.0.get(name) {
+                Some(Value::String(s)) if s == "<later>" => Found::Unknown("later".into()),
+                Some(v) => Found::Value(v.clone()),
+                None => Found::Undefined,
+            }
+        }
+        fn known(&self) -> Vec<String> {
+            self.0.as_object().map(|o| o.keys().cloned().collect()).unwrap_or_default()
+        }
+    }
+    fn text(t: &str, v: Value) -> Result<Value, Trouble> {
+        let e = Templates::new();
+        let c = e.compile(t).map_err(Trouble::Error)?;
+        e.value(&c, &Given(v))
+    }
+    fn expr(t: &str, v: Value) -> Result<Value, Trouble> {
+        let e = Templates::new();
+        let c = e.compile_expression(t).map_err(Trouble::Error)?;
+        e.value(&c, &Given(v))
+    }
+    fn message(r: Result<Value, Trouble>) -> String {
+        match r {
+            Err(Trouble::Error(e)) => format!("{} / {}", e.message, e.hint.unwrap_or_default()),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_expression_keeps_its_type() {
+        assert_eq!(text("{{l}}", json!({"l": [1, 2]})).unwrap(), json!([1, 2]));
+        assert_eq!(text("{{ m.a }}", json!({"m": {"a": true}})).unwrap(), json!(true));
+        assert_eq!(text("n={{m.a}}", json!({"m": {"a": 3}})).unwrap(), json!("n=3"));
+        assert_eq!(text("a < b & {{c}}", json!({"c": "<\"x\">"})).unwrap(), json!("a < b & <\"x\">"));
+    }
+
+    #[test]
+    fn bare_expressions() {
+        let v = json!({"a": "x", "b": 3, "t": true});
+        assert_eq!(expr("eq a \"x\"", v.clone()).unwrap(), json!(true));
+        assert_eq!(expr("(eq a 'y')", v.clone()).unwrap(), json!(false));
+        assert_eq!(expr("and (eq a 'x') (gt b 2)", v.clone()).unwrap(), json!(true));
+        assert_eq!(expr("not t", v.clone()).unwrap(), json!(false));
+        assert_eq!(expr("t", v.clone()).unwrap(), json!(true));
+        assert_eq!(expr("defined nope", v.clone()).unwrap(), json!(false));
+        assert_eq!(expr("defined m.x", json!({"m": {}})).unwrap(), json!(false));
+        assert_eq!(expr("default nope 5", v).unwrap(), json!(5));
+    }
+
+    #[test]
+    fn mistakes_say_what_to_do() {
+        assert!(
+            message(text("{{hots}}", json!({"host": 1}))).contains("undefined variable `hots` / did you mean `host`?")
+        );
+        assert!(
+            message(text("x {{m.abd}}", json!({"m": {"abc": 1}}))).contains("there is no `abd` / did you mean `abc`?")
+        );
+        assert!(message(expr("a == 1", json!({"a": 1}))).contains("eq a b"));
+        assert!(message(text("{{uper a}}", json!({"a": 1}))).contains("unknown helper `uper` / did you mean `upper`?"));
+        assert!(message(expr("{{ a }}", json!({"a": 1}))).contains("without braces"));
+        assert!(message(text("{{ a | upper }}", json!({"a": 1}))).contains("filters are helpers"));
+        assert!(message(expr("eq nope 1", json!({}))).contains("undefined variable `nope`"));
+    }
+
+    #[test]
+    fn unknown_values_are_not_guessed() {
+        assert_eq!(text("{{a}}-{{b}}", json!({"a": 1, "b": "<later>"})), Err(Trouble::Unknown("later".into())));
+    }
+
+    #[test]
+    fn each_sees_outer_variables() {
+        let v = json!({"groups": {"db": ["a", "b"]}, "hostvars": {"a": {"ip": 1}, "b": {"ip": 2}}});
+        let t = "{{#each groups.db}}{{this}}={{lookup (lookup @root.hostvars this) 'ip'}} {{/each}}";
+        assert_eq!(text(t, v).unwrap(), json!("a=1 b=2 "));
+        let c = Templates::new().compile(t).unwrap();
+        assert_eq!(c.roots(), ["groups", "hostvars"]);
+        assert!(c.words.contains(&"ip".to_string()));
+    }
+}

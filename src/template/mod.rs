@@ -1,0 +1,72 @@
+//! Templates and expressions. This is the one door: nothing outside knows which engine runs behind it.
+
+mod engine;
+mod helpers;
+
+pub use engine::{Compiled, Templates};
+pub use helpers::names as helper_names;
+
+use serde_json::Value;
+
+/// What a name stands for when a template asks for it.
+#[derive(Debug, Clone)]
+pub enum Found {
+    Value(Value),
+    Undefined,
+    /// The value exists only later: a register of a task still to run, a fact not gathered yet.
+    Unknown(String),
+    /// The variable is there but its own value cannot be rendered.
+    Broken(TemplateError),
+}
+
+/// Where a template's variables come from.
+pub trait Lookup {
+    /// The value of a variable. `words` are the names and literals of the template that asks: what it can possibly
+    /// pick out of a large value such as `hostvars`.
+    fn get(&self, name: &str, words: &[String]) -> Found;
+    /// The names that could be meant by a mistyped one.
+    fn known(&self) -> Vec<String>;
+}
+
+/// Why a template or expression gave no value.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Trouble {
+    Unknown(String),
+    Error(TemplateError),
+}
+
+/// A mistake in a template: what, where in its text (line and column from 1), what to do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TemplateError {
+    pub message: String,
+    pub at: Option<(usize, usize)>,
+    pub hint: Option<String>,
+    /// The variable's own place, where the mistake is in a variable's value rather than in the template.
+    pub span: Option<crate::source::Span>,
+}
+
+impl TemplateError {
+    pub fn new(message: impl Into<String>) -> Self {
+        TemplateError { message: message.into(), at: None, hint: None, span: None }
+    }
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// Whether a value counts as true in `when` and friends.
+pub fn truthy(v: &Value) -> Option<bool> {
+    match v {
+        Value::Bool(b) => Some(*b),
+        Value::Null => Some(false),
+        Value::Number(n) => Some(n.as_f64() != Some(0.0)),
+        Value::String(s) => match s.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" => Some(true),
+            "false" | "no" | "off" | "0" | "" => Some(false),
+            _ => None,
+        },
+        Value::Array(a) => Some(!a.is_empty()),
+        Value::Object(o) => Some(!o.is_empty()),
+    }
+}
