@@ -1,1 +1,302 @@
 //! One request for many probes: the script that asks, and the reading of what it prints.
+
+use super::*;
+use crate::host::Frame;
+use crate::quote::shell_join;
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+/// Which probes were asked, in the order their answers come.
+#[derive(Debug, Default)]
+pub struct Asked {
+    probes: Vec<Probe>,
+    sequence: u64,
+}
+
+/// Appends the calls that answer all probes, one call a kind. `sequence` tells the request from others of a session.
+pub fn ask(probes: &[Probe], sequence: u64, script: &mut String) -> Asked {
+    let mut call = |name: &str, targets: Vec<String>| {
+        if !targets.is_empty() {
+            let _ = writeln!(script, "{name} {}", shell_join(&targets));
+        }
+    };
+    let of = |pick: fn(&Probe) -> Option<&String>| -> Vec<String> { probes.iter().filter_map(pick).cloned().collect() };
+    call("w_paths", of(|p| if let Probe::Path(t) = p { Some(t) } else { None }));
+    call("w_sha", of(|p| if let Probe::Sha256(t) = p { Some(t) } else { None }));
+    call("w_content", of(|p| if let Probe::Content(t) = p { Some(t) } else { None }));
+    call("w_packages", of(|p| if let Probe::Package(t) = p { Some(t) } else { None }));
+    call("w_units", of(|p| if let Probe::Unit(t) = p { Some(t) } else { None }));
+    call("w_users", of(|p| if let Probe::User(t) = p { Some(t) } else { None }));
+    call("w_shadow", of(|p| if let Probe::Shadow(t) = p { Some(t) } else { None }));
+    call(
+        "w_sysctls",
+        probes.iter().filter_map(|p| if let Probe::Sysctl(k) = p { Some(sysctl_path(k)) } else { None }).collect(),
+    );
+    for (probe, name) in [
+        (Probe::Groups, "w_groups"),
+        (Probe::Hostname, "w_hostname"),
+        (Probe::Timezone, "w_timezone"),
+        (Probe::Facts, "w_facts"),
+    ] {
+        if probes.contains(&probe) {
+            let _ = writeln!(script, "{name}");
+        }
+    }
+    for (i, text) in scripts(probes).enumerate() {
+        let id = format!("{sequence}p{i}");
+        let _ = writeln!(
+            script,
+            "w_tmp && {{ (trap - PIPE HUP\n{text}\n) </dev/null >\"$W/o{id}\" 2>\"$W/e{id}\"\nw_result {id} $?; }}"
+        );
+    }
+    Asked { probes: probes.to_vec(), sequence }
+}
+
+fn scripts(probes: &[Probe]) -> impl Iterator<Item = &String> {
+    probes.iter().filter_map(|p| if let Probe::Script(t) = p { Some(t) } else { None })
+}
+
+/// The file of a sysctl: dots part its levels, unless a slash came first (`net/ipv4/conf/eth0.1/forwarding`).
+fn sysctl_path(key: &str) -> String {
+    let first = key.find(['.', '/']).map(|i| key.as_bytes()[i]);
+    let levels = if first == Some(b'/') {
+        key.to_string()
+    } else {
+        key.chars()
+            .map(|c| match c {
+                '.' => '/',
+                '/' => '.',
+                c => c,
+            })
+            .collect()
+    };
+    format!("/proc/sys/{levels}")
+}
+
+impl Asked {
+    /// The answers in a reply's frames. A probe the host could not answer is answered by "nothing there".
+    pub fn read(&self, frames: &[Frame<'_>]) -> Vec<(Probe, Answer)> {
+        let body = |head: &str| frames.iter().find(|f| f.head == head).map_or(&[][..], |f| f.body);
+        let text = |head: &str| String::from_utf8_lossy(body(head)).into_owned();
+        let entries = stats(body("paths"));
+        let targets = stats(body("targets"));
+        let links: HashMap<String, String> =
+            fields(body("links")).chunks_exact(2).map(|c| (c[0].clone(), c[1].clone())).collect();
+        let mut canonical = fields(body("canonical")).into_iter();
+        let sums = sums(body("sha256"));
+        let packages = text("packages");
+        let mut units = units(&text("units")).into_iter();
+        let users = text("users");
+        let shadow = text("shadow");
+        let sysctls = sysctls(&text("sysctls"));
+        let (mut contents, mut script) = (0, 0);
+
+        let mut answers = Vec::with_capacity(self.probes.len());
+        for probe in &self.probes {
+            let answer = match probe {
+                Probe::Path(p) => Answer::Path(PathState {
+                    entry: entries.get(p).cloned(),
+                    target: targets.get(p).cloned(),
+                    link: links.get(p).cloned(),
+                    canonical: canonical.next().unwrap_or_else(|| p.clone()),
+                }),
+                Probe::Sha256(p) => Answer::Sha256(sums.get(p).cloned()),
+                Probe::Content(_) => {
+                    let i = contents;
+                    contents += 1;
+                    let of = |word: &str| frames.iter().find(|f| f.head == format!("{word} {i}"));
+                    Answer::Content(match (of("content"), of("absent")) {
+                        (Some(f), _) if f.body.len() as u64 <= CONTENT_LIMIT => Content::Bytes(f.body.to_vec()),
+                        (None, Some(_)) => Content::Absent,
+                        _ => Content::Unavailable,
+                    })
+                }
+                Probe::Package(name) => Answer::Package(package(name, &packages)),
+                Probe::Unit(_) => Answer::Unit(units.next().unwrap_or_default()),
+                Probe::User(name) => Answer::User(user(name, &users)),
+                Probe::Shadow(name) => Answer::Shadow(
+                    shadow
+                        .lines()
+                        .map(|l| l.split(':').collect::<Vec<_>>())
+                        .find(|f| f[0] == name && f.len() > 1)
+                        .map(|f| f[1].to_string()),
+                ),
+                Probe::Groups => Answer::Groups(text("groups").lines().filter_map(group).collect()),
+                Probe::Sysctl(key) => Answer::Sysctl(sysctls.get(&sysctl_path(key)).cloned()),
+                Probe::Hostname => {
+                    let t = text("hostname");
+                    let mut lines = t.lines().map(|l| l.trim().to_string());
+                    Answer::Hostname {
+                        running: lines.next().unwrap_or_default(),
+                        stored: lines.next().filter(|s| !s.is_empty()),
+                    }
+                }
+                Probe::Timezone => {
+                    let t = text("timezone");
+                    Answer::Timezone(t.trim().split_once("zoneinfo/").map(|(_, z)| z.to_string()))
+                }
+                Probe::Facts => Answer::Facts(super::facts::read(&text)),
+                Probe::Script(_) => {
+                    let id = format!("{}p{script}", self.sequence);
+                    script += 1;
+                    let rc = frames.iter().find_map(|f| {
+                        let words: Vec<&str> = f.head.split(' ').collect();
+                        match words.as_slice() {
+                            ["rc", i, rc] if *i == id => Some((rc.parse().unwrap_or(255), f.body)),
+                            _ => None,
+                        }
+                    });
+                    Answer::Script(Output {
+                        rc: rc.map_or(255, |r| r.0),
+                        stdout: String::from_utf8_lossy(rc.map_or(&[][..], |r| r.1)).into_owned(),
+                        stderr: text(&format!("err {id}")),
+                    })
+                }
+            };
+            answers.push((probe.clone(), answer));
+        }
+        answers
+    }
+}
+
+/// Fields that end in NUL.
+fn fields(bytes: &[u8]) -> Vec<String> {
+    let mut v: Vec<String> = bytes.split(|b| *b == 0).map(|f| String::from_utf8_lossy(f).into_owned()).collect();
+    v.pop();
+    v
+}
+
+fn stats(bytes: &[u8]) -> HashMap<String, Entry> {
+    fields(bytes)
+        .chunks_exact(10)
+        .filter_map(|f| {
+            let raw = u32::from_str_radix(&f[1], 16).ok()?;
+            let kind = match raw & 0o170000 {
+                0o100000 => EntryKind::File,
+                0o040000 => EntryKind::Directory,
+                0o120000 => EntryKind::Link,
+                _ => EntryKind::Other,
+            };
+            let entry = Entry {
+                kind,
+                mode: raw & 0o7777,
+                uid: f[2].parse().ok()?,
+                gid: f[3].parse().ok()?,
+                owner: f[4].clone(),
+                group: f[5].clone(),
+                size: f[6].parse().ok()?,
+                mtime: f[7].parse().ok()?,
+                links: f[8].parse().ok()?,
+                inode: f[9].clone(),
+            };
+            Some((f[0].clone(), entry))
+        })
+        .collect()
+}
+
+fn sums(bytes: &[u8]) -> HashMap<String, String> {
+    fields(bytes).into_iter().filter_map(|l| Some((l.get(66..)?.to_string(), l.get(..64)?.to_string()))).collect()
+}
+
+fn package(name: &str, lines: &str) -> PackageState {
+    let (bare, arch) = name.split_once(':').map_or((name, None), |(n, a)| (n, Some(a)));
+    let mut best = PackageState::default();
+    for l in lines.lines() {
+        let f: Vec<&str> = l.split('\t').collect();
+        let [n, a, want, status, version] = f.as_slice() else { continue };
+        if *n != bare || arch.is_some_and(|x| x != *a && x != "any") {
+            continue;
+        }
+        let state = PackageState {
+            installed: *status == "installed",
+            config_files: *status == "config-files",
+            held: *want == "hold",
+            version: version.to_string(),
+        };
+        if state.installed || !best.installed {
+            best = state;
+        }
+    }
+    best
+}
+
+fn units(text: &str) -> Vec<UnitState> {
+    text.trim_matches('\n')
+        .split("\n\n")
+        .filter(|b| !b.trim().is_empty())
+        .map(|block| {
+            let get = |key: &str| {
+                block.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default().to_string()
+            };
+            UnitState {
+                load: get("LoadState"),
+                active: get("ActiveState"),
+                sub: get("SubState"),
+                file: get("UnitFileState"),
+                needs_reload: get("NeedDaemonReload") == "yes",
+                main_pid: get("MainPID").parse().unwrap_or(0),
+                fragment: get("FragmentPath"),
+            }
+        })
+        .collect()
+}
+
+fn user(name: &str, lines: &str) -> Option<UserState> {
+    lines.lines().find_map(|l| {
+        let f: Vec<&str> = l.split(':').collect();
+        let [n, _, uid, gid, comment, home, shell] = f.as_slice() else { return None };
+        // A number may have been asked for instead of a name.
+        (*n == name || *uid == name).then(|| UserState {
+            name: n.to_string(),
+            uid: uid.parse().unwrap_or(0),
+            gid: gid.parse().unwrap_or(0),
+            comment: comment.to_string(),
+            home: home.to_string(),
+            shell: shell.to_string(),
+        })
+    })
+}
+
+fn group(line: &str) -> Option<GroupState> {
+    let f: Vec<&str> = line.split(':').collect();
+    let [name, _, gid, members] = f.as_slice() else { return None };
+    Some(GroupState {
+        name: name.to_string(),
+        gid: gid.parse().ok()?,
+        members: members.split(',').filter(|m| !m.is_empty()).map(str::to_string).collect(),
+    })
+}
+
+fn sysctls(lines: &str) -> HashMap<String, String> {
+    let mut found: HashMap<String, String> = HashMap::new();
+    for l in lines.lines() {
+        if let Some((path, value)) = l.split_once(':') {
+            let v = found.entry(path.to_string()).or_default();
+            if !v.is_empty() {
+                v.push('\n');
+            }
+            v.push_str(value);
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sysctl_is_found_by_either_notation() {
+        assert_eq!(sysctl_path("net.ipv4.ip_forward"), "/proc/sys/net/ipv4/ip_forward");
+        assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.forwarding"), "/proc/sys/net/ipv4/conf/eth0.1/forwarding");
+        assert_eq!(sysctl_path("net/ipv4/conf/eth0.1/forwarding"), "/proc/sys/net/ipv4/conf/eth0.1/forwarding");
+    }
+
+    #[test]
+    fn a_half_installed_package_is_not_installed() {
+        let lines = "a\tamd64\tinstall\tinstalled\t1.2\nb\tamd64\tinstall\thalf-configured\t1\nc\tamd64\tdeinstall\tconfig-files\t1\n";
+        assert!(package("a", lines).installed && package("a:amd64", lines).installed);
+        assert!(!package("a:arm64", lines).installed && !package("b", lines).installed);
+        assert!(package("c", lines).config_files && !package("d", lines).installed);
+    }
+}

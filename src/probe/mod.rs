@@ -1,9 +1,10 @@
 //! Questions to a host. A small closed set, each kind answered for many targets by one remote command.
 
 mod ask;
+mod facts;
 mod observed;
 
-//ASK
+pub use ask::{Asked, ask};
 pub use observed::{Observed, Touches};
 
 use serde_json::Value;

@@ -1,0 +1,9 @@
+//! A host as the run sees it: one shell a user, through which requests go and answers come.
+
+mod frames;
+mod script;
+mod shell;
+
+pub use frames::Frame;
+pub use script::Request;
+pub use shell::{Reply, Shell, ShellError, Streams};

@@ -1,0 +1,86 @@
+# What a session's shell knows: every request is made of calls to these. N is the session's nonce, W its scratch folder.
+trap '' PIPE HUP
+umask 022
+LC_ALL=C; export LC_ALL
+unset LANGUAGE CDPATH ENV BASH_ENV
+case ":$PATH:" in *:/usr/sbin:*) ;; *) PATH=${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin ;; esac
+export PATH
+W=
+w_m() { printf '\n%s %s\n' "$N" "$*"; }
+w_tmp() {
+  [ -z "$W" ] || return 0
+  for w_d in /dev/shm /run /tmp /var/tmp; do
+    W=$(umask 077; mktemp -d "$w_d/.windlass.XXXXXXXX" 2>/dev/null) && [ -n "$W" ] && trap 'rm -rf -- "$W"' EXIT && return 0
+  done
+  W=
+  w_m "broken no folder on this host takes a temporary file (full or read-only?)"
+  return 1
+}
+w_paths() {
+  w_m paths
+  stat --printf='%n\0%f\0%u\0%g\0%U\0%G\0%s\0%Y\0%h\0%d:%i\0' -- "$@" 2>/dev/null
+  w_m links
+  for w_p; do [ -L "$w_p" ] && { printf '%s\0' "$w_p"; readlink -zn -- "$w_p"; printf '\0'; }; done
+  w_m targets
+  for w_p; do [ -L "$w_p" ] && stat -L --printf='%n\0%f\0%u\0%g\0%U\0%G\0%s\0%Y\0%h\0%d:%i\0' -- "$w_p" 2>/dev/null; done
+  w_m canonical
+  realpath -zm -- "$@" 2>/dev/null
+}
+w_sha() {
+  w_n=$#
+  while [ "$w_n" -gt 0 ]; do
+    w_p=$1; shift
+    [ -f "$w_p" ] && set -- "$@" "$w_p"
+    w_n=$((w_n - 1))
+  done
+  w_m sha256
+  [ $# -eq 0 ] || sha256sum -z -- "$@" 2>/dev/null
+}
+w_content() {
+  w_i=0
+  for w_p; do
+    if [ -f "$w_p" ] && [ -r "$w_p" ]; then w_m "content $w_i"; head -c 1048577 -- "$w_p"
+    elif [ -e "$w_p" ]; then w_m "unavailable $w_i"
+    else w_m "absent $w_i"; fi
+    w_i=$((w_i + 1))
+  done
+}
+w_packages() {
+  w_m packages
+  dpkg-query -W -f '${Package}\t${Architecture}\t${db:Status-Want}\t${db:Status-Status}\t${Version}\n' -- "$@" 2>/dev/null
+}
+w_units() {
+  w_m units
+  systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,MainPID,FragmentPath -- "$@" 2>/dev/null
+}
+w_users() { w_m users; getent passwd "$@" 2>/dev/null; }
+w_shadow() { w_m shadow; getent shadow "$@" 2>/dev/null; }
+w_groups() { w_m groups; getent group 2>/dev/null; }
+w_sysctls() { w_m sysctls; grep -sH '' -- "$@"; }
+w_hostname() { w_m hostname; uname -n; head -n 1 /etc/hostname 2>/dev/null; }
+w_timezone() { w_m timezone; readlink /etc/localtime; }
+w_facts() {
+  w_m os; cat /etc/os-release /usr/lib/os-release 2>/dev/null
+  w_m kernel; uname -srmn
+  w_m memory; grep -E '^(MemTotal|SwapTotal):' /proc/meminfo
+  w_m cpus; nproc
+  w_m route; ip -4 route show default 2>/dev/null
+  w_m addresses; ip -4 -o addr show 2>/dev/null
+  w_m board; [ -r /proc/device-tree/model ] && tr -d '\000' </proc/device-tree/model
+}
+w_result() {
+  w_m "rc $1 $2"
+  [ -s "$W/o$1" ] && head -c 8388608 "$W/o$1"
+  w_m "err $1"
+  [ -s "$W/e$1" ] && tail -c 1048576 "$W/e$1"
+  [ "$2" -eq 0 ] || w_ok=0
+}
+# path temporary mode owner[:group] body-reader...: the body comes on standard input.
+w_put() {
+  w_path=$1 w_new=$2 w_mode=$3 w_own=$4
+  shift 4
+  rm -f -- "$w_new" || return 1
+  (umask 077; set -C; "$@" >"$w_new") || { rm -f -- "$w_new"; return 1; }
+  { [ -z "$w_own" ] || chown -- "$w_own" "$w_new"; } && chmod -- "$w_mode" "$w_new" || { rm -f -- "$w_new"; return 1; }
+}
+w_place() { sync -- "$2" && mv -fT -- "$2" "$1" || { rm -f -- "$2"; return 1; }; }

@@ -1,0 +1,188 @@
+//! A request as shell: the actions of one step, then the probes of what comes next.
+
+use crate::action::{Action, Command, CommandLine, Put};
+use crate::probe::{self, Asked, Probe};
+use crate::quote::{shell_join, shell_quote};
+use base64::Engine as _;
+use std::fmt::Write as _;
+
+/// What is sent to a host at once. The actions run in order, up to the first that fails; the probes always.
+#[derive(Debug, Default)]
+pub struct Request<'a> {
+    pub actions: &'a [Action],
+    pub probes: &'a [Probe],
+}
+
+impl Request<'_> {
+    /// The request as one group command (the shell runs nothing of it before it has all of it), and how to read
+    /// the answers.
+    pub fn script(&self, nonce: &str, sequence: u64) -> (String, Asked) {
+        let mut s = String::from("{ w_ok=1\n");
+        for (i, a) in self.actions.iter().enumerate() {
+            let id = format!("{sequence}a{i}");
+            let _ = writeln!(s, "if [ $w_ok = 1 ] && w_tmp; then");
+            match a {
+                Action::Put(p) => put(&mut s, p, nonce, &id),
+                Action::Script(text) => {
+                    let _ = writeln!(s, "(trap - PIPE HUP\n{text}\n) </dev/null >\"$W/o{id}\" 2>\"$W/e{id}\"");
+                }
+                Action::Command(c) => command(&mut s, c, nonce, &id),
+            }
+            let _ = writeln!(s, "w_result {id} $?\nfi");
+        }
+        let asked = probe::ask(self.probes, sequence, &mut s);
+        let _ = writeln!(s, "w_m end {sequence}\n}} </dev/null");
+        (s, asked)
+    }
+}
+
+/// The name a file has until it is complete. It is fixed, so that a run that was killed leaves at most one behind,
+/// which the next run replaces.
+fn unfinished(path: &str) -> String {
+    let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
+    format!("{dir}/.{name}.windlass~")
+}
+
+fn put(s: &mut String, p: &Put, nonce: &str, id: &str) {
+    let (path, new) = (shell_quote(&p.path), unfinished(&p.path));
+    let new_q = shell_quote(&new);
+    let own = match (&p.owner, &p.group) {
+        (None, None) => String::new(),
+        (o, g) => format!("{}{}", o.as_deref().unwrap_or(""), g.as_ref().map(|g| format!(":{g}")).unwrap_or_default()),
+    };
+    let as_text = std::str::from_utf8(&p.body).ok().filter(|t| !t.contains('\0'));
+    let (reader, body) = match as_text {
+        Some(t) => (format!("head -c {}", t.len()), t.to_string()),
+        None => {
+            let mut lines = String::new();
+            let coded = base64::engine::general_purpose::STANDARD.encode(&p.body);
+            for chunk in coded.as_bytes().chunks(1000) {
+                lines.push_str(&String::from_utf8_lossy(chunk));
+                lines.push('\n');
+            }
+            ("base64 -d".to_string(), lines)
+        }
+    };
+    let reader = if p.body.is_empty() { "true".to_string() } else { reader };
+    let _ = write!(
+        s,
+        "( w_put {path} {new_q} {:04o} {} {reader} <<'{nonce}'\n{body}\n{nonce}\n",
+        p.mode,
+        shell_quote(&own)
+    );
+    s.push_str("[ $? -eq 0 ] || exit 1\n");
+    if let Some(v) = &p.validate {
+        let check = v.replace("%s", &new_q);
+        let _ = writeln!(s, "{check} || {{ w_rc=$?; rm -f -- {new_q}; exit $w_rc; }}");
+    }
+    if p.backup {
+        let _ = writeln!(s, "cp -p -- {path} {path}.$(date +%s)~ || {{ rm -f -- {new_q}; exit 1; }}");
+    }
+    let _ = writeln!(s, "w_place {path} {new_q}\n) >\"$W/o{id}\" 2>\"$W/e{id}\"");
+}
+
+fn command(s: &mut String, c: &Command, nonce: &str, id: &str) {
+    s.push_str("(trap - PIPE HUP\n");
+    if let Some(dir) = &c.chdir {
+        let _ = writeln!(s, "cd -- {} || exit 1", expand_home(dir));
+    }
+    for (k, v) in &c.environment {
+        let _ = writeln!(s, "{k}={}; export {k}", shell_quote(v));
+    }
+    s.push_str("exec ");
+    if let Some(t) = c.timeout {
+        let _ = write!(s, "timeout -k 5 {t} ");
+    }
+    let mut heredocs = String::new();
+    match &c.what {
+        CommandLine::Words { words, expand: false } => s.push_str(&shell_join(words)),
+        CommandLine::Words { words, expand: true } => {
+            s.push_str(&words.iter().map(|w| expanding(w)).collect::<Vec<_>>().join(" "));
+        }
+        CommandLine::Shell { script, shell } => {
+            // On a descriptor: in an argument, every user of the host could read it.
+            let _ = write!(s, "{} /dev/fd/3 3<<'{nonce}3'", shell_quote(shell));
+            let _ = write!(heredocs, "{script}\n{nonce}3\n");
+        }
+    }
+    if let Some(text) = &c.stdin {
+        let _ = write!(s, " <<'{nonce}0'");
+        let end = if text.ends_with('\n') || text.is_empty() { "" } else { "\n" };
+        let _ = write!(heredocs, "{text}{end}{nonce}0\n");
+    } else {
+        s.push_str(" </dev/null");
+    }
+    let _ = writeln!(s, "\n{heredocs}) >\"$W/o{id}\" 2>\"$W/e{id}\"");
+}
+
+/// One word with `$NAME`, `${NAME}` and a leading `~` expanded by the shell; a name that is not set stays as it is.
+fn expanding(word: &str) -> String {
+    let mut out = String::new();
+    let mut literal = String::new();
+    let mut rest = word;
+    if word == "~" || word.starts_with("~/") {
+        out.push_str("\"$HOME\"");
+        rest = &word[1..];
+    }
+    let flush = |out: &mut String, literal: &mut String| {
+        if !literal.is_empty() {
+            out.push_str(&shell_quote(literal));
+            literal.clear();
+        }
+    };
+    while let Some(at) = rest.find('$') {
+        literal.push_str(&rest[..at]);
+        let tail = &rest[at + 1..];
+        let (name, used) = match tail.strip_prefix('{') {
+            Some(t) => match t.find('}') {
+                Some(end) => (&t[..end], end + 2),
+                None => ("", 0),
+            },
+            None => {
+                let end = tail.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(tail.len());
+                (&tail[..end], end)
+            }
+        };
+        if crate::vars::is_name(name) {
+            flush(&mut out, &mut literal);
+            let whole = &rest[at..at + 1 + used];
+            let _ = write!(out, "\"${{{name}-{}}}\"", whole.replace('$', "\\$").replace('}', "\\}"));
+            rest = &rest[at + 1 + used..];
+        } else {
+            literal.push('$');
+            rest = tail;
+        }
+    }
+    literal.push_str(rest);
+    flush(&mut out, &mut literal);
+    if out.is_empty() { "''".into() } else { out }
+}
+
+fn expand_home(dir: &str) -> String {
+    if dir == "~" || dir.starts_with("~/") { expanding(dir) } else { shell_quote(dir) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_expand_as_set_and_stay_as_they_are_when_not() {
+        let script = ["a b", "$HOME/x", "${NOPE}", "it's $NOPE", "~/y", "5$", "$(id)", "a}b"]
+            .iter()
+            .map(|w| format!("printf '%s|' {}\n", expanding(w)))
+            .collect::<String>();
+        let out = std::process::Command::new("sh")
+            .arg("-c")
+            .arg(&script)
+            .env("HOME", "/h o")
+            .env_remove("NOPE")
+            .output()
+            .unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&out.stdout),
+            "a b|/h o/x|${NOPE}|it's $NOPE|/h o/y|5$|$(id)|a}b|",
+            "{script}"
+        );
+    }
+}
