@@ -1,1 +1,21 @@
 //! age-encrypted secrets: reading, writing, and keeping them out of everything that is shown.
+//!
+//! Everything here blocks (passphrases, scrypt, plugins): call it through `spawn_blocking` from async code.
+
+pub mod crypt;
+pub mod file;
+pub mod identity;
+pub mod prompt;
+pub mod recipient;
+pub mod redact;
+mod store;
+#[cfg(test)]
+mod testing;
+pub mod value;
+
+pub use crypt::{decrypt, encrypt, is_encrypted};
+pub use identity::{Identities, Sources, Warning, keygen};
+pub use prompt::{NoPrompt, Prompt};
+pub use recipient::{Recipient, Recipients};
+pub use redact::{RedactingWriter, Redactor, Secrets, Unredactable};
+pub use value::{decrypt_value, encrypt_value};
