@@ -44,7 +44,8 @@ pub fn load_file(path: &Path, opener: &dyn SecretOpener, found: &mut Diagnostics
     vars
 }
 
-fn read_encrypted(path: &Path, opener: &dyn SecretOpener) -> Result<std::sync::Arc<Source>, Diagnostic> {
+/// The text of an encrypted file, as a source that is never shown.
+pub(crate) fn read_encrypted(path: &Path, opener: &dyn SecretOpener) -> Result<std::sync::Arc<Source>, Diagnostic> {
     let shown = crate::source::display_path(path);
     let bytes = std::fs::read(path).map_err(|e| Diagnostic::error(format!("cannot read {}: {e}", shown.display())))?;
     match opener.open_file(path, &bytes) {

@@ -1,1 +1,101 @@
-//! Hosts, groups and their variables.
+//! Hosts, groups and their variables: read from YAML, INI and directories, chosen by patterns.
+
+mod build;
+pub mod connection;
+mod ini;
+mod literal;
+mod load;
+pub mod pattern;
+mod query;
+pub mod range;
+mod show;
+mod var_files;
+mod words;
+mod yaml;
+
+#[cfg(test)]
+mod broken_tests;
+#[cfg(test)]
+mod property_tests;
+#[cfg(test)]
+mod tests;
+
+pub use connection::Connection;
+pub use pattern::{PatternError, select, select_limit};
+
+use crate::source::Span;
+use crate::vars::Vars;
+use indexmap::{IndexMap, IndexSet};
+
+/// The names that stand for this machine; each may be used without being in the inventory.
+pub const LOCALHOST: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// Every host and group, in the order in which they were first named. `all` and `ungrouped` are always there.
+#[derive(Debug, Clone)]
+pub struct Inventory {
+    pub hosts: IndexMap<String, Host>,
+    pub groups: IndexMap<String, Group>,
+    /// Text that came out of encrypted files and values while loading; it is never shown.
+    secrets: Vec<String>,
+}
+
+/// One machine to work on.
+#[derive(Debug, Clone)]
+pub struct Host {
+    pub name: String,
+    /// The host's own variables: inventory file, then `host_vars/` beside it, then beside the playbook.
+    pub vars: Vars,
+    /// The groups that name this host themselves.
+    pub groups: IndexSet<String>,
+    /// Where the host is first named.
+    pub span: Option<Span>,
+}
+
+/// A named set of hosts and groups.
+#[derive(Debug, Clone)]
+pub struct Group {
+    pub name: String,
+    /// The group's variables: inventory file, then `group_vars/` beside it, then beside the playbook.
+    pub vars: Vars,
+    /// The hosts named by the group itself, in order.
+    pub hosts: IndexSet<String>,
+    pub children: IndexSet<String>,
+    pub parents: IndexSet<String>,
+    /// `ansible_group_priority`: among groups of one depth, the higher one wins. 1 where it isn't set.
+    pub priority: i64,
+    /// Longest way down from `all`.
+    pub depth: usize,
+    /// Where the group is first named; `all` and `ungrouped` need no place.
+    pub span: Option<Span>,
+}
+
+impl Group {
+    fn new(name: &str, span: Option<Span>) -> Self {
+        Group {
+            name: name.to_string(),
+            vars: Vars::new(),
+            hosts: IndexSet::new(),
+            children: IndexSet::new(),
+            parents: IndexSet::new(),
+            priority: 1,
+            depth: 0,
+            span,
+        }
+    }
+}
+
+impl Default for Inventory {
+    /// An inventory of no hosts, with the groups that are always there.
+    fn default() -> Self {
+        let mut all = Group::new("all", None);
+        let mut ungrouped = Group::new("ungrouped", None);
+        all.children.insert("ungrouped".into());
+        ungrouped.parents.insert("all".into());
+        ungrouped.depth = 1;
+        Inventory {
+            hosts: IndexMap::new(),
+            groups: [all, ungrouped].into_iter().map(|g| (g.name.clone(), g)).collect(),
+            secrets: vec![],
+        }
+    }
+}

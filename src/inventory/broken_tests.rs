@@ -1,0 +1,1 @@
+//! Broken inventories: what is said, and about which place.

@@ -1,0 +1,1 @@
+//! Inventories as JSON and as a tree.

@@ -1,0 +1,84 @@
+//! `group_vars/` and `host_vars/` beside the inventory and beside the playbook.
+
+use super::build::Builder;
+use crate::source::{Diagnostic, display_path, nearest};
+use crate::vars::{self, Vars};
+use std::path::{Path, PathBuf};
+
+/// Reads the variables of every group and host from the directories, later ones winning.
+pub fn read(dirs: &[PathBuf], b: &mut Builder) {
+    let groups: Vec<String> = b.inventory.groups.keys().cloned().collect();
+    let hosts: Vec<String> = b.inventory.hosts.keys().cloned().collect();
+    for dir in in_order(dirs) {
+        let of_groups = dir.join("group_vars");
+        if of_groups.is_dir() {
+            for g in &groups {
+                let vars = of_name(&of_groups, g, b);
+                b.set_group_vars(g, vars);
+            }
+            misspelt(&of_groups, "group", &groups, b);
+        }
+        let of_hosts = dir.join("host_vars");
+        if of_hosts.is_dir() {
+            for h in &hosts {
+                let vars = of_name(&of_hosts, h, b);
+                b.set_host_vars(h, vars);
+            }
+            misspelt(&of_hosts, "host", &hosts, b);
+        }
+    }
+}
+
+/// A directory named twice counts where it stands last.
+fn in_order(dirs: &[PathBuf]) -> Vec<&PathBuf> {
+    let real = |p: &PathBuf| std::fs::canonicalize(p).unwrap_or_else(|_| p.clone());
+    let mut seen = vec![];
+    let mut kept = vec![];
+    for d in dirs.iter().rev() {
+        let r = real(d);
+        if !seen.contains(&r) {
+            seen.push(r);
+            kept.push(d);
+        }
+    }
+    kept.reverse();
+    kept
+}
+
+fn of_name(dir: &Path, name: &str, b: &mut Builder) -> Vars {
+    let mut all = Vars::new();
+    if name.contains('/') {
+        return all;
+    }
+    for file in vars::files_for(dir, name) {
+        all.extend(vars::load_file(&file, b.opener, &mut b.found));
+    }
+    all
+}
+
+/// A file for no group or host of this inventory is fine (another inventory may have it) unless its name is nearly one.
+fn misspelt(dir: &Path, what: &str, known: &[String], b: &mut Builder) {
+    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
+    paths.sort();
+    for path in paths {
+        let Some(file) = path.file_name().and_then(|n| n.to_str()) else { continue };
+        let bare = file.strip_suffix(".age").unwrap_or(file);
+        let bare = [".yml", ".yaml", ".json"].iter().find_map(|e| bare.strip_suffix(e)).unwrap_or(bare);
+        if bare.starts_with('.') || known.iter().any(|k| k == bare || k == file) {
+            continue;
+        }
+        let letters = |s: &str| s.chars().filter(|c| !c.is_ascii_digit()).collect::<String>();
+        if let Some(near) = nearest(bare, known.iter().map(String::as_str))
+            && letters(near) != letters(bare)
+        {
+            b.found.push(
+                Diagnostic::warning(format!(
+                    "{} belongs to no {what} of this inventory",
+                    display_path(&path).display()
+                ))
+                .hint(format!("did you mean `{near}`?")),
+            );
+        }
+    }
+}
