@@ -141,8 +141,9 @@ impl Answer {
 impl<H: Handler> Run<'_, '_, H> {
     async fn all(&mut self) -> bool {
         let credentials = self.attempt.credentials;
-        let mut files = self.open(&credentials.keys, true);
-        let certificates = self.certificates(&files);
+        let files = self.open(&credentials.keys, true);
+        let usual = if credentials.keys.is_empty() { self.open(&credentials.default_keys, false) } else { Vec::new() };
+        let certificates = self.certificates(files.iter().chain(&usual));
 
         // An agent is asked at once only where a key file alone may not do.
         let mut agent = None;
@@ -163,16 +164,13 @@ impl<H: Handler> Run<'_, '_, H> {
         }
         let mut agent = agent.flatten();
         if let Some(agent) = &mut agent
-            && self.agent_keys(agent, &files, &certificates).await
+            && self.agent_keys(agent, files.iter().chain(&usual), &certificates).await
         {
             return true;
         }
-        if credentials.keys.is_empty() && !credentials.identities_only {
-            files = self.open(&credentials.default_keys, false);
-            for file in &files {
-                if self.key_file(file, &certificates, None).await {
-                    return true;
-                }
+        for file in &usual {
+            if self.key_file(file, &certificates, None).await {
+                return true;
             }
         }
         if credentials.password.is_some() && !self.attempt.may_send_password {
@@ -224,8 +222,8 @@ impl<H: Handler> Run<'_, '_, H> {
         files
     }
 
-    fn certificates(&mut self, files: &[Arc<KeyFile>]) -> Vec<Certificate> {
-        let mut all: Vec<_> = files.iter().filter_map(|f| f.certificate.clone()).collect();
+    fn certificates<'f>(&mut self, files: impl Iterator<Item = &'f Arc<KeyFile>>) -> Vec<Certificate> {
+        let mut all: Vec<_> = files.filter_map(|f| f.certificate.clone()).collect();
         for path in &self.attempt.credentials.certificates {
             match load_openssh_certificate(path) {
                 Ok(certificate) => all.push(certificate),
@@ -330,12 +328,18 @@ impl<H: Handler> Run<'_, '_, H> {
         self.note(&label, answer)
     }
 
-    async fn agent_keys(&mut self, agent: &mut Agent, files: &[Arc<KeyFile>], certificates: &[Certificate]) -> bool {
+    async fn agent_keys<'f>(
+        &mut self,
+        agent: &mut Agent,
+        files: impl Iterator<Item = &'f Arc<KeyFile>>,
+        certificates: &[Certificate],
+    ) -> bool {
         let mut identities = std::mem::take(&mut agent.identities);
         if self.attempt.credentials.identities_only {
+            let named: Vec<_> = files.filter_map(|f| f.public.as_ref()).collect();
             identities.retain(|i| {
                 let key = i.public_key();
-                files.iter().any(|f| f.public.as_ref().is_some_and(|p| p.key_data() == key.key_data()))
+                named.iter().any(|p| p.key_data() == key.key_data())
                     || certificates.iter().any(|c| c.public_key() == key.key_data())
             });
         }

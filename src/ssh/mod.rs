@@ -2,6 +2,7 @@
 
 pub mod auth;
 pub mod channel;
+pub mod config;
 pub mod connection;
 pub mod keys;
 pub mod known_hosts;
@@ -10,8 +11,10 @@ mod pattern;
 mod stream;
 pub mod target;
 
+pub use auth::AgentSocket;
 pub use channel::{Exec, ExitStatus};
+pub use config::{HostOptions, SshConfig};
 pub use connection::{Connection, Connector, Output, connect};
 pub use keys::{NoPrompts, Prompts};
 pub use known_hosts::HostKeyPolicy;
-pub use target::Target;
+pub use target::{Overrides, Target};
