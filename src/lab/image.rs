@@ -165,6 +165,10 @@ fn build(recipe: &Recipe, path: &Path, lock: &File, progress: Progress) -> Resul
     }
     run_holding(lock, &mut debootstrap)?;
 
+    // Its packages are installed; the copies in the cache are kept for the next build.
+    for entry in fs::read_dir(root.join("var/cache/apt/archives")).into_iter().flatten().flatten() {
+        let _ = fs::remove_file(entry.path());
+    }
     progress("setting up the image");
     recipe.put_files(&root)?;
     let apt = unfinished.join(apt_name());

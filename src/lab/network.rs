@@ -81,6 +81,17 @@ pub fn resolv_conf() -> String {
     if resolvers(&first).is_empty() { read("/run/systemd/resolve/resolv.conf") } else { first }
 }
 
+/// The packet size, in bytes, of this machine's way out: larger packets of nodes would get lost behind it.
+pub fn mtu() -> u32 {
+    let default = tool::run(tool::command("ip").args(["-j", "-4", "route", "show", "default"])).unwrap_or_default();
+    let routes: Vec<Value> = serde_json::from_str(&default).unwrap_or_default();
+    let devices = routes.iter().filter_map(|route| route.get("dev")?.as_str());
+    let sizes = devices.filter_map(|device| {
+        fs::read_to_string(Path::new("/sys/class/net").join(device).join("mtu")).ok()?.trim().parse::<u32>().ok()
+    });
+    sizes.min().unwrap_or(1500).clamp(576, 1500)
+}
+
 /// A bridge name that no link has.
 pub fn choose_bridge(name: &str) -> Result<String> {
     let start = number(name);

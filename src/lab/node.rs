@@ -82,7 +82,7 @@ pub fn create(state: &State, lab: &Path, node: &Node, image: &Image, key: &hando
     put("etc/machine-id", &identity.machine_id, 0o444)?;
     put("etc/ssh/ssh_host_ed25519_key", &identity.host_key, 0o600)?;
     put("etc/ssh/ssh_host_ed25519_key.pub", &identity.host_key_public, 0o644)?;
-    let address = format!("ADDRESS={}/24\nGATEWAY={}\n", node.address, state.subnet.gateway());
+    let address = format!("ADDRESS={}/24\nGATEWAY={}\nMTU={}\n", node.address, state.subnet.gateway(), network::mtu());
     put("etc/windlass-lab/address", &address, 0o644)?;
     for (home, id) in USERS {
         let keys = upper.join(home).join(".ssh/authorized_keys");

@@ -8,6 +8,6 @@ while read -r _ at type options _; do
     cgroup,ro*) mount -o remount,bind,rw "$at" ;;
     esac
 done </proc/self/mounts
-ip link set dev host0 up
+ip link set dev host0 mtu "$MTU" up
 ip address replace "$ADDRESS" dev host0
 ip route replace default via "$GATEWAY"
