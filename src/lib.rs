@@ -10,6 +10,7 @@ pub mod host;
 pub mod inventory;
 pub mod lab;
 pub mod modules;
+pub mod playbook;
 pub mod probe;
 pub mod quote;
 pub mod source;

@@ -24,10 +24,12 @@ pub struct Debug {
 impl Module for Debug {
     const NAME: &'static str = "debug";
     const FREE_FORM: Option<&'static str> = Some("msg");
+    const EXPRESSIONS: &'static [&'static str] = &["var"];
 
     fn decide(&self, _: &Observed, _: &Ctx) -> Result<Decision, Stop> {
         let shown = match (&self.msg, &self.var) {
-            (Some(v), _) | (None, Some(v)) => v.clone(),
+            (Some(v), _) => v.clone(),
+            (None, Some(v)) => v.get("value").cloned().unwrap_or(Value::Null),
             (None, None) => json!("Hello world!"),
         };
         let say = match &shown {
@@ -59,6 +61,7 @@ pub struct Assert {
 
 impl Module for Assert {
     const NAME: &'static str = "assert";
+    const EXPRESSIONS: &'static [&'static str] = &["that"];
 
     fn decide(&self, _: &Observed, _: &Ctx) -> Result<Decision, Stop> {
         let holds: Vec<&Value> = match &self.that {

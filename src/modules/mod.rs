@@ -25,6 +25,9 @@ pub trait Module: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     /// The parameter that `module: some text` stands for.
     const FREE_FORM: Option<&'static str> = None;
 
+    /// Parameters that are bare expressions, as `that` of `assert`.
+    const EXPRESSIONS: &'static [&'static str] = &[];
+
     /// Brings in what lies on this side (source files, rendered templates) and checks parameters against each other.
     fn prepare(&mut self, _local: &dyn Local) -> Result<(), ArgError> {
         Ok(())
@@ -215,6 +218,10 @@ pub struct ModuleDef {
     pub free_form: Option<&'static str>,
     /// The parameters' schema, from the module's own type.
     pub schema: fn() -> Value,
+    /// Parameters that are bare expressions; they arrive as `{expression: text, value: what it came to}`.
+    pub expressions: &'static [&'static str],
+    /// Whether the module has no parameter of a name.
+    unknown: fn(&str) -> bool,
     /// Makes a module of rendered parameters.
     pub bind: fn(Value, &dyn Local) -> Result<Box<dyn Bound>, ArgError>,
 }
@@ -230,12 +237,9 @@ impl ModuleDef {
     pub fn params(&self) -> Vec<String> {
         (self.schema)()["properties"].as_object().map(|o| o.keys().cloned().collect()).unwrap_or_default()
     }
-    /// The parameters that must be given.
-    pub fn required(&self) -> Vec<String> {
-        (self.schema)()["required"]
-            .as_array()
-            .map(|a| a.iter().filter_map(|v| v.as_str().map(str::to_string)).collect())
-            .unwrap_or_default()
+    /// If the module has no parameter of this name (nor alias): the names it has.
+    pub fn refuses(&self, param: &str) -> Option<Vec<String>> {
+        (self.unknown)(param).then(|| self.params())
     }
 }
 
@@ -245,6 +249,14 @@ const fn def<M: Module>() -> ModuleDef {
         aliases: M::ALIASES,
         free_form: M::FREE_FORM,
         schema: || schemars::schema_for!(M).to_value(),
+        expressions: M::EXPRESSIONS,
+        unknown: |param| {
+            let probe = Value::Object(Map::from_iter([(param.to_string(), Value::Null)]));
+            // serde looks at the key before it looks at the value or at what is missing.
+            serde_json::from_value::<M>(probe)
+                .err()
+                .is_some_and(|e| e.to_string().starts_with(&format!("unknown field `{param}`")))
+        },
         bind: |args, local| {
             let mut m: M = serde_path_to_error::deserialize(args).map_err(|e| {
                 let param = e.path().iter().map(|s| s.to_string()).filter(|s| s != "?").collect();

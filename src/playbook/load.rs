@@ -1,0 +1,203 @@
+//! Reading a playbook with its roles and variable files.
+
+use super::keys::{Reader, template_diagnostic};
+use super::role::Roles;
+use super::{Phase, PhaseNeed, Playbook, Text};
+use crate::source::{Diagnostic, Diagnostics, Kind, Node, Source, yaml};
+use crate::template::Templates;
+use crate::vars::{self, SecretOpener, Vars};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const KEYS: &[&str] = &[
+    "phase",
+    "name",
+    "hosts",
+    "needs",
+    "become",
+    "become_user",
+    "vars",
+    "vars_files",
+    "tags",
+    "environment",
+    "pre_tasks",
+    "roles",
+    "tasks",
+    "post_tasks",
+    "handlers",
+    "gather_facts",
+    "gather",
+];
+
+const LATER: &[&str] = &[
+    "serial",
+    "max_fail_percentage",
+    "any_errors_fatal",
+    "strategy",
+    "throttle",
+    "vars_prompt",
+    "import_playbook",
+    "connection",
+    "remote_user",
+    "port",
+    "become_method",
+    "ignore_errors",
+    "ignore_unreachable",
+    "run_once",
+    "order",
+    "force_handlers",
+    "module_defaults",
+    "collections",
+    "no_log",
+    "check_mode",
+    "diff",
+    "timeout",
+    "when",
+];
+
+/// Reads a playbook and all it names. What is wrong goes into the findings; what could be read is returned.
+pub fn load(path: &Path, templates: &Templates, opener: &dyn SecretOpener) -> (Option<Playbook>, Diagnostics) {
+    let mut reader = Reader { templates, opener, found: Diagnostics::default() };
+    let playbook = reader.playbook(path);
+    (playbook, reader.found)
+}
+
+impl Reader<'_> {
+    fn playbook(&mut self, path: &Path) -> Option<Playbook> {
+        let node = match Source::read(path).and_then(|s| yaml::parse(&s)) {
+            Ok(n) => n,
+            Err(d) => {
+                self.found.push(d);
+                return None;
+            }
+        };
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        let dir = absolute.parent().map(Path::to_path_buf).unwrap_or_default();
+        let mut roles = Roles::beside(&dir);
+        let Kind::Seq(items) = &node.kind else {
+            self.error_hint(
+                &node.span,
+                format!("a playbook is a list of phases, not {}", node.what()),
+                "start it with `- phase: NAME`",
+            );
+            return None;
+        };
+        if items.is_empty() {
+            self.error(&node.span, "the playbook has no phases");
+        }
+        let phases: Vec<Phase> = items.iter().filter_map(|n| self.phase(n, &dir, &mut roles)).collect();
+        for (i, p) in phases.iter().enumerate() {
+            if let Some(twin) = phases[..i].iter().find(|q| q.name == p.name) {
+                let d = Diagnostic::error(format!("two phases are called `{}`", p.name)).at(&p.span);
+                self.found.push(d.also(&twin.span, "the first"));
+            }
+        }
+        Some(Playbook { path: path.to_path_buf(), dir, phases })
+    }
+
+    fn phase(&mut self, node: &Node, dir: &Path, roles: &mut Roles) -> Option<Phase> {
+        let entries = self.mapping(node, "a phase")?;
+        self.unknown_keys(entries, KEYS, LATER, "a phase");
+        let get = |k: &str| node.get(k);
+        let Some(hosts_node) = get("hosts") else {
+            self.error_hint(&node.span, "this phase does not say on which `hosts`", "hosts: all");
+            return None;
+        };
+        let pattern = match hosts_node.as_seq() {
+            Some(s) => s.iter().filter_map(|n| self.string(n, "`hosts`")).collect::<Vec<_>>().join(","),
+            None => self.string(hosts_node, "`hosts`")?,
+        };
+        let named = get("phase").or_else(|| get("name"));
+        let name = named.and_then(|n| self.string(n, "a phase's name")).unwrap_or_else(|| pattern.clone());
+        let span = named.map_or(&node.span, |n| &n.span).clone();
+        for key in ["vars", "environment"] {
+            if let Some(n) = get(key) {
+                self.templates_in(n);
+            }
+        }
+        let mut tasks = |key: &str| get(key).map(|n| self.tasks(n, &format!("`{key}`"))).unwrap_or_default();
+        let (pre_tasks, main, post_tasks, handlers) =
+            (tasks("pre_tasks"), tasks("tasks"), tasks("post_tasks"), tasks("handlers"));
+        let role_uses = get("roles").map(|n| self.list(n, "`roles`")).unwrap_or_default();
+        Some(Phase {
+            name,
+            span,
+            hosts: Text { text: pattern, span: hosts_node.span.clone() },
+            needs: get("needs").map(|n| self.phase_needs(n)),
+            become_: self.become_(get("become"), get("become_user")),
+            vars: get("vars").map(|n| vars::from_node(n, "`vars`", self.opener, &mut self.found)).unwrap_or_default(),
+            vars_files: get("vars_files").map(|n| self.vars_files(n, dir)).unwrap_or_default(),
+            tags: get("tags").map(|n| self.words(n, "`tags`")).unwrap_or_default(),
+            environment: get("environment").cloned(),
+            pre_tasks,
+            roles: role_uses.iter().filter_map(|n| self.role_use(n, roles)).map(Arc::new).collect(),
+            tasks: main,
+            post_tasks,
+            handlers,
+        })
+    }
+
+    fn phase_needs(&mut self, node: &Node) -> Vec<PhaseNeed> {
+        let items: Vec<&Node> = node.as_seq().map_or_else(|| vec![node], |s| s.iter().collect());
+        let mut needs = vec![];
+        for n in items.into_iter().filter(|n| !n.is_null()) {
+            if let Some(phase) = n.as_str() {
+                needs.push(PhaseNeed { phase: phase.to_string(), same_host: false, span: n.span.clone() });
+                continue;
+            }
+            let Some(entries) = self.mapping(n, "an entry of `needs`") else { continue };
+            self.unknown_keys(entries, &["phase", "scope"], &[], "`needs`");
+            let Some(phase) = n.get("phase").and_then(|p| self.string(p, "`phase`")) else {
+                self.error(&n.span, "an entry of `needs` says which `phase`");
+                continue;
+            };
+            let same_host = match n.get("scope").map(|s| (s, s.as_str())) {
+                None | Some((_, Some("all"))) => false,
+                Some((_, Some("host"))) => true,
+                Some((s, _)) => {
+                    self.error(&s.span, "`scope` is `host` or `all`");
+                    false
+                }
+            };
+            needs.push(PhaseNeed { phase, same_host, span: n.span.clone() });
+        }
+        needs
+    }
+
+    fn vars_files(&mut self, node: &Node, dir: &Path) -> Vec<(PathBuf, Vars)> {
+        let mut files = vec![];
+        for n in self.list(node, "`vars_files`") {
+            let Some(name) = self.string(n, "a file of variables") else { continue };
+            let path = dir.join(&name);
+            if !path.is_file() {
+                self.error(&n.span, format!("there is no file {}", crate::source::display_path(&path).display()));
+                continue;
+            }
+            let vars = vars::load_file(&path, self.opener, &mut self.found);
+            self.templates_in_vars(&vars);
+            files.push((path, vars));
+        }
+        files
+    }
+
+    /// Checks the syntax of templates in variables.
+    pub fn templates_in_vars(&mut self, vars: &Vars) {
+        for v in vars.values() {
+            for text in strings(&v.value) {
+                if let Err(e) = self.templates.compile(text) {
+                    let node = Node { span: v.span.clone(), tag: None, kind: Kind::Str(text.to_string()) };
+                    self.found.push(template_diagnostic(&e, &node));
+                }
+            }
+        }
+    }
+}
+
+fn strings(v: &serde_json::Value) -> Vec<&str> {
+    match v {
+        serde_json::Value::String(s) => vec![s],
+        serde_json::Value::Array(a) => a.iter().flat_map(strings).collect(),
+        serde_json::Value::Object(o) => o.values().flat_map(strings).collect(),
+        _ => vec![],
+    }
+}

@@ -1,0 +1,200 @@
+//! Roles: finding their folders and reading what is in them.
+
+use super::keys::Reader;
+use super::{Role, RoleUse};
+use crate::source::{Diagnostic, Node, Source, Span, nearest, yaml};
+use crate::vars::{self, Vars};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The roles of a project, each read once.
+pub struct Roles {
+    /// Folders that hold roles, in the order in which they are searched.
+    dirs: Vec<PathBuf>,
+    read: HashMap<PathBuf, Arc<Role>>,
+    /// The roles being read right now, to see a role that depends on itself.
+    reading: Vec<(PathBuf, String)>,
+}
+
+impl Roles {
+    /// Roles lie in `roles/` beside the playbook, or in the nearest folder above it that has one.
+    pub fn beside(playbook_dir: &Path) -> Self {
+        let mut dirs = vec![];
+        for dir in playbook_dir.ancestors() {
+            let roles = dir.join("roles");
+            if roles.is_dir() {
+                dirs.push(roles);
+            }
+            if dirs.len() == 2 {
+                break;
+            }
+        }
+        Roles { dirs, read: HashMap::new(), reading: vec![] }
+    }
+
+    fn find(&self, name: &str) -> Option<PathBuf> {
+        self.dirs.iter().map(|d| d.join(name)).find(|p| p.is_dir())
+    }
+    fn names(&self) -> Vec<String> {
+        let mut all = vec![];
+        for d in &self.dirs {
+            for e in std::fs::read_dir(d).into_iter().flatten().flatten() {
+                if e.path().is_dir() {
+                    all.push(e.file_name().to_string_lossy().into_owned());
+                }
+            }
+        }
+        all.sort();
+        all
+    }
+}
+
+const USE_KEYS: &[&str] = &["role", "name", "when", "tags", "vars", "become", "become_user"];
+
+impl Reader<'_> {
+    /// An entry of `roles:` or of a role's dependencies.
+    pub fn role_use(&mut self, node: &Node, roles: &mut Roles) -> Option<RoleUse> {
+        if let Some(name) = node.as_str() {
+            let role = self.role(name, &node.span, roles)?;
+            return Some(RoleUse {
+                role,
+                span: node.span.clone(),
+                params: Vars::new(),
+                when: vec![],
+                tags: vec![],
+                become_: Default::default(),
+            });
+        }
+        let entries = self.mapping(node, "a role")?;
+        let Some(name_node) = node.get("role").or_else(|| node.get("name")) else {
+            self.error_hint(&node.span, "this entry names no role", "write `- role: NAME`");
+            return None;
+        };
+        let name = self.string(name_node, "`role`")?;
+        let role = self.role(&name, &name_node.span, roles)?;
+        let mut params = node
+            .get("vars")
+            .map(|n| {
+                self.templates_in(n);
+                vars::from_node(n, "`vars`", self.opener, &mut self.found)
+            })
+            .unwrap_or_default();
+        // Other keys are parameters of the role, as in Ansible; a mistyped key of ours is caught before that.
+        for e in entries.iter().filter(|e| !USE_KEYS.contains(&e.key.as_str())) {
+            if let Some(n) = nearest(&e.key, USE_KEYS.iter().copied()) {
+                let d = Diagnostic::error(format!("unknown key `{}` for a role", e.key)).at(&e.key_span);
+                self.found.push(d.hint(format!("did you mean `{n}`? Parameters go under `vars:`")));
+            } else {
+                self.templates_in(&e.value);
+                if let Some(value) = vars::open(&e.value, self.opener, &mut self.found) {
+                    params.insert(e.key.clone(), vars::Var { value, span: e.value.span.clone() });
+                }
+            }
+        }
+        Some(RoleUse {
+            role,
+            span: node.span.clone(),
+            params,
+            when: node.get("when").map(|n| self.conditions(n, "`when`")).unwrap_or_default(),
+            tags: node.get("tags").map(|n| self.words(n, "`tags`")).unwrap_or_default(),
+            become_: self.become_(node.get("become"), node.get("become_user")),
+        })
+    }
+
+    fn role(&mut self, name: &str, at: &Span, roles: &mut Roles) -> Option<Arc<Role>> {
+        let Some(dir) = roles.find(name) else {
+            let known = roles.names();
+            let d = Diagnostic::error(format!("there is no role `{name}`")).at(at);
+            self.found.push(match nearest(name, known.iter().map(String::as_str)) {
+                Some(n) => d.hint(format!("did you mean `{n}`?")),
+                None if roles.dirs.is_empty() => {
+                    d.hint("roles lie in a folder `roles/` beside the playbook or above it")
+                }
+                None => d.hint(format!("searched in {}", shown(&roles.dirs))),
+            });
+            return None;
+        };
+        if let Some(r) = roles.read.get(&dir) {
+            return Some(r.clone());
+        }
+        if let Some(i) = roles.reading.iter().position(|(d, _)| *d == dir) {
+            let mut path: Vec<&str> = roles.reading[i..].iter().map(|(_, n)| n.as_str()).collect();
+            path.push(name);
+            self.error(at, format!("the role depends on itself: {}", path.join(" -> ")));
+            return None;
+        }
+        roles.reading.push((dir.clone(), name.to_string()));
+        let role = Arc::new(self.read_role(name, &dir, roles));
+        roles.reading.pop();
+        roles.read.insert(dir, role.clone());
+        Some(role)
+    }
+
+    fn read_role(&mut self, name: &str, dir: &Path, roles: &mut Roles) -> Role {
+        let mut role = Role {
+            name: name.to_string(),
+            dir: dir.to_path_buf(),
+            defaults: self.role_vars(&dir.join("defaults")),
+            vars: self.role_vars(&dir.join("vars")),
+            tasks: vec![],
+            handlers: vec![],
+            dependencies: vec![],
+            allow_duplicates: false,
+        };
+        if let Some(n) = self.main(&dir.join("tasks")) {
+            role.tasks = self.tasks(&n, "a file of tasks");
+        }
+        if let Some(n) = self.main(&dir.join("handlers")) {
+            role.handlers = self.tasks(&n, "a file of handlers");
+        }
+        if let Some(n) = self.main(&dir.join("meta"))
+            && let Some(entries) = self.mapping(&n, "a role's meta")
+        {
+            self.unknown_keys(
+                entries,
+                &["dependencies", "allow_duplicates", "galaxy_info", "collections"],
+                &["arguments", "argument_specs"],
+                "a role's meta",
+            );
+            role.allow_duplicates =
+                n.get("allow_duplicates").and_then(|b| self.boolean(b, "`allow_duplicates`")).unwrap_or(false);
+            if let Some(d) = n.get("dependencies") {
+                role.dependencies = self
+                    .list(d, "`dependencies`")
+                    .iter()
+                    .filter_map(|n| self.role_use(n, roles))
+                    .map(Arc::new)
+                    .collect();
+            }
+        }
+        role
+    }
+
+    fn role_vars(&mut self, dir: &Path) -> Vars {
+        let mut all = Vars::new();
+        for file in vars::files_for(dir, "main") {
+            let vars = vars::load_file(&file, self.opener, &mut self.found);
+            self.templates_in_vars(&vars);
+            all.extend(vars);
+        }
+        all
+    }
+
+    /// `main.yml` of one of a role's folders.
+    fn main(&mut self, dir: &Path) -> Option<Node> {
+        let file = ["main.yml", "main.yaml"].iter().map(|f| dir.join(f)).find(|p| p.is_file())?;
+        match Source::read(&file).and_then(|s| yaml::parse(&s)) {
+            Ok(n) if n.is_null() => None,
+            Ok(n) => Some(n),
+            Err(d) => {
+                self.found.push(d);
+                None
+            }
+        }
+    }
+}
+
+fn shown(dirs: &[PathBuf]) -> String {
+    dirs.iter().map(|d| crate::source::display_path(d).display().to_string()).collect::<Vec<_>>().join(", ")
+}
