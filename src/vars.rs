@@ -30,7 +30,13 @@ pub trait SecretOpener {
 pub fn load_file(path: &Path, opener: &dyn SecretOpener, found: &mut Diagnostics) -> Vars {
     let is_age = path.extension().is_some_and(|e| e == "age");
     let source = if is_age { read_encrypted(path, opener) } else { Source::read(path) };
-    let node = match source.and_then(|s| yaml::parse(&s)) {
+    let parsed = source.and_then(|s| match s.text.starts_with("$ANSIBLE_VAULT") {
+        true => Err(Diagnostic::error("this file is encrypted with Ansible Vault")
+            .at(&Span::new(&s, 0..0))
+            .hint("decrypt it with `ansible-vault decrypt` and encrypt it again with `windlass vault encrypt`")),
+        false => yaml::parse(&s),
+    });
+    let node = match parsed {
         Ok(n) => n,
         Err(d) => {
             found.push(d);

@@ -6,6 +6,7 @@ use super::{Group, Host, Inventory};
 use crate::error;
 use crate::source::{Diagnostic, Diagnostics, Span, nearest};
 use crate::vars::{SecretOpener, Var, Vars};
+use indexmap::IndexSet;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -59,12 +60,12 @@ pub(super) struct Builder<'o> {
     /// Groups named only as a child or for their variables: someone else must declare them.
     awaited: Vec<(String, Span, &'static str)>,
     /// Groups that were declared by a section, a key or a host.
-    declared: HashMap<String, ()>,
+    declared: IndexSet<String>,
 }
 
 impl<'o> Builder<'o> {
     pub fn new(opener: &'o dyn SecretOpener) -> Self {
-        let declared = ["all", "ungrouped"].map(|n| (n.to_string(), ())).into();
+        let declared = ["all", "ungrouped"].map(String::from).into();
         Builder { inventory: Inventory::default(), found: Diagnostics::default(), opener, awaited: vec![], declared }
     }
 
@@ -73,7 +74,7 @@ impl<'o> Builder<'o> {
         if !self.note_group(name, span) {
             return false;
         }
-        self.declared.insert(name.to_string(), ());
+        self.declared.insert(name.to_string());
         true
     }
 
@@ -209,10 +210,10 @@ impl<'o> Builder<'o> {
 
     /// Brings groups and hosts into order once every file is read; before `group_vars/` is.
     pub fn settle_groups(&mut self) {
-        let known: Vec<&str> = self.declared.keys().map(String::as_str).collect();
+        let known: Vec<&str> = self.declared.iter().map(String::as_str).collect();
         let mut undeclared = vec![];
         for (name, span, why) in &self.awaited {
-            if !self.declared.contains_key(name) {
+            if !self.declared.contains(name) {
                 self.found.push(
                     Diagnostic::error(format!("{why} the group `{name}`, which is not defined anywhere"))
                         .at(span)

@@ -127,7 +127,6 @@ fn host_line(l: &Line, group: &str, b: &mut Builder) {
     }
     let Some((host, pairs)) = line.words.split_first() else { return };
     let mut vars = Vars::new();
-    let mut good = true;
     if let Some((key, _)) = host.text.split_once('=').filter(|(k, _)| is_name(k)) {
         b.found.push(
             Diagnostic::error(format!("the variable `{key}` stands where a host is expected"))
@@ -136,37 +135,40 @@ fn host_line(l: &Line, group: &str, b: &mut Builder) {
         );
         return;
     }
+    if let Some(i) = pairs.iter().position(|w| w.text.starts_with('=')) {
+        let from = pairs[i.saturating_sub(1)].at.start;
+        b.found.push(
+            Diagnostic::error("spaces round a `=`")
+                .at(&l.span(from..pairs[i].at.end))
+                .hint("write key=value; put quotes round a value with spaces in it"),
+        );
+        b.add_hosts(group, &host.text, &l.span(host.at.clone()), vars);
+        return;
+    }
     for word in pairs {
         let span = l.span(word.at.clone());
         let Some((key, text)) = word.text.split_once('=') else {
-            good = false;
-            b.found.push(Diagnostic::error(format!("`{}` is not key=value", word.text)).at(&span).hint(
-                if pairs.iter().any(|w| w.text == "=" || w.text.starts_with('=') || w.text.ends_with('=')) {
-                    "no spaces round `=`"
-                } else {
-                    "one host a line; put quotes round a value with spaces in it"
-                },
-            ));
+            b.found.push(
+                Diagnostic::error(format!("`{}` is not key=value", word.text))
+                    .at(&span)
+                    .hint("one host a line; put quotes round a value with spaces in it"),
+            );
             continue;
         };
         if !is_name(key) {
-            good = false;
-            b.found.push(Diagnostic::error(format!("`{key}` cannot be a variable's name")).at(&span).hint(
-                if key.is_empty() {
-                    "no spaces round `=`"
-                } else {
-                    "a name has letters, digits and underscores, and does not start with a digit"
-                },
-            ));
+            b.found.push(bad_name(key).at(&span));
             continue;
         }
         let from = span.text().find('=').map_or(0, |i| i + 1);
         let span = Span::new(&span.source, span.range.start + from..span.range.end);
         vars.insert(key.into(), typed(text, span, b, "'\"…\"'"));
     }
-    if good || !host.text.is_empty() {
-        b.add_hosts(group, &host.text, &l.span(host.at.clone()), vars);
-    }
+    b.add_hosts(group, &host.text, &l.span(host.at.clone()), vars);
+}
+
+fn bad_name(key: &str) -> Diagnostic {
+    Diagnostic::error(format!("`{key}` cannot be a variable's name"))
+        .hint("a name has letters, digits and underscores, and does not start with a digit")
 }
 
 /// A value with its type; a number that loses digits is worth a word.
@@ -213,11 +215,7 @@ fn var_line(l: &Line, group: &str, b: &mut Builder) {
     let from = key.len() + 1 + (text.len() - text.trim_start().len());
     let (key, text) = (key.trim(), text.trim());
     if !is_name(key) {
-        b.found.push(
-            Diagnostic::error(format!("`{key}` cannot be a variable's name"))
-                .at(&l.span(0..key.len().max(1)))
-                .hint("a name has letters, digits and underscores, and does not start with a digit"),
-        );
+        b.found.push(bad_name(key).at(&l.span(0..key.len().max(1))));
         return;
     }
     let span = l.span(from..from + text.len());

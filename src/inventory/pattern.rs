@@ -271,10 +271,7 @@ fn matches<'i>(inventory: &'i Inventory, term: &Term) -> Result<Vec<&'i str>, Pa
 }
 
 /// The hosts of the groups whose name fits, then the hosts whose own name fits.
-fn named<'i>(
-    inventory: &'i Inventory,
-    fits: impl Fn(&str) -> Result<bool, PatternError>,
-) -> Result<Vec<&'i str>, PatternError> {
+fn named(inventory: &Inventory, fits: impl Fn(&str) -> Result<bool, PatternError>) -> Result<Vec<&str>, PatternError> {
     let mut hosts: IndexSet<&str> = IndexSet::new();
     for g in inventory.groups.keys() {
         if fits(g)? {

@@ -92,3 +92,217 @@ fn ini_groups_hosts_and_vars() {
     );
     assert_eq!(i.hosts["s1"].vars["n"].span.place(), "hosts.ini:6:26");
 }
+
+fn write(dir: &std::path::Path, files: &[(&str, &str)]) {
+    for (name, text) in files {
+        let path = dir.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+}
+
+fn load(paths: &[std::path::PathBuf], playbook: Option<&std::path::Path>) -> (Inventory, Diagnostics) {
+    Inventory::load(paths, &NoSecrets, playbook)
+}
+
+#[test]
+fn a_directory_with_variables_beside_it_and_beside_the_playbook() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    write(
+        d,
+        &[
+            ("inv/10-hosts.ini", "[web]\nw1\n[web:vars]\na=file\nb=file\nc=file\n[all:vars]\nz=1\n"),
+            ("inv/20-more", "db:\n  hosts:\n    d1:\n    w1:\n"),
+            ("inv/group_vars/web.yml", "b: beside\nc: beside\n"),
+            ("inv/group_vars/all/main.yml", "z: 2\n"),
+            ("inv/host_vars/w1.yml", "h: beside\ni: beside\n"),
+            ("inv/known_hosts", "node ssh-ed25519 AAAA\n"),
+            ("inv/id_ed25519", "-----BEGIN OPENSSH PRIVATE KEY-----\n"),
+            ("inv/id_ed25519.pub", "ssh-ed25519 AAAA\n"),
+            ("inv/README", "read me\n"),
+            ("inv/hosts.ini~", "[broken\n"),
+            ("inv/hosts.bak", "[broken\n"),
+            ("inv/ansible.cfg", "[defaults]\nx y z\n"),
+            ("inv/.hidden", "[broken\n"),
+            ("play/group_vars/web/x.yml", "c: play\n"),
+            ("play/host_vars/w1.yml", "i: play\n"),
+        ],
+    );
+    let (i, found) = load(&[d.join("inv")], Some(&d.join("play")));
+    assert!(found.is_empty(), "{}", found.render(false));
+    assert_eq!(i.hosts.keys().collect::<Vec<_>>(), ["w1", "d1"]);
+    assert_eq!(vars_of(&i, "w1"), json!({"z": 2, "a": "file", "b": "beside", "c": "play", "h": "beside", "i": "play"}));
+    assert_eq!(i.groups_of("w1"), ["db", "web"]);
+}
+
+#[test]
+fn several_inventories_merge_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    write(d, &[("a.ini", "[web]\nx v=1 w=1\n"), ("b.yml", "web:\n  hosts:\n    x: {v: 2}\n    y:\n")]);
+    let (i, found) = load(&[d.join("a.ini"), d.join("b.yml"), "z,n[1:2],".into()], None);
+    assert!(found.is_empty(), "{}", found.render(false));
+    assert_eq!(vars_of(&i, "x"), json!({"v": 2, "w": 1}));
+    assert_eq!(i.group_hosts("web"), ["x", "y"]);
+    assert_eq!(i.group_hosts("ungrouped"), ["z", "n1", "n2"]);
+}
+
+#[test]
+fn what_is_not_supported_yet_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    write(
+        d,
+        &[
+            ("inv.py", "#!/usr/bin/env python3\n"),
+            ("x.tfstate", "{}"),
+            ("h.toml", "[web]\n"),
+            ("empty.ini", "# none\n"),
+        ],
+    );
+    for (path, part) in [
+        ("inv.py", "executable inventories are not supported yet"),
+        ("x.tfstate", "not supported yet"),
+        ("h.toml", "TOML inventories"),
+        ("gone.ini", "does not exist"),
+        ("empty.ini", "has no hosts"),
+    ] {
+        let (_, found) = load(&[d.join(path)], None);
+        assert!(found.iter().any(|f| f.message.contains(part)), "{path}: {}", found.render(false));
+    }
+    let (_, found) = load(&["node1".into()], None);
+    assert!(found.iter().any(|f| f.hint.as_deref().is_some_and(|h| h.ends_with("-i node1,"))));
+    let (_, found) = load(&["a,n[2:1],".into()], None);
+    assert_eq!(found.iter().next().unwrap().span.as_ref().unwrap().place(), "--inventory:1:4");
+}
+
+#[test]
+fn a_misspelt_file_of_variables_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    write(
+        d,
+        &[
+            ("h.ini", "[server]\nn1\n"),
+            ("group_vars/servers.yml", "a: 1\n"),
+            ("group_vars/other.yml", "a: 1\n"),
+            ("host_vars/n2.yml", "a: 1\n"),
+        ],
+    );
+    let (_, found) = load(&[d.join("h.ini")], None);
+    assert_eq!(found.counts(), (0, 1), "{}", found.render(false));
+    assert!(found.iter().next().unwrap().message.contains("servers.yml belongs to no group"));
+}
+
+/// "Decrypts" by taking off a mark.
+struct Marked;
+impl crate::vars::SecretOpener for Marked {
+    fn open_file(&self, _: &std::path::Path, bytes: &[u8]) -> crate::error::Result<String> {
+        Ok(String::from_utf8_lossy(bytes).replace("SEALED ", ""))
+    }
+    fn open_value(&self, armored: &str) -> crate::error::Result<String> {
+        Ok(armored.trim().replace("SEALED ", ""))
+    }
+    fn learn(&self, _: &Value) {}
+}
+
+#[test]
+fn secrets_are_opened_and_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    write(
+        d,
+        &[
+            ("h.yml", "web:\n  hosts:\n    w1: {token: !age SEALED hunter2, uses: ['Bearer hunter2', plain]}\n"),
+            ("group_vars/web/vault.yml.age", "SEALED pin: 1234\npw: opensesame\n"),
+            ("group_vars/web/plain.yml", "copy: opensesame\n"),
+        ],
+    );
+    let (i, found) = Inventory::load(&[d.join("h.yml")], &Marked, None);
+    assert!(found.is_empty(), "{}", found.render(false));
+    assert_eq!(vars_of(&i, "w1")["pin"], json!(1234));
+    assert_eq!(vars_of(&i, "w1")["token"], json!("hunter2"));
+    let shown = i.to_json().to_string() + &i.graph(true);
+    for secret in ["hunter2", "opensesame", "1234"] {
+        assert!(!shown.contains(secret), "{secret}: {shown}");
+    }
+    assert_eq!(i.host_json("w1")["uses"], json!(["Bearer [redacted]", "plain"]));
+}
+
+#[test]
+fn priority_decides_among_groups_of_one_depth() {
+    let i = good("h.ini", "[a]\nx\n[b]\nx\n[a:vars]\nv=a\nansible_group_priority=10\n[b:vars]\nv=b\n");
+    assert_eq!(vars_of(&i, "x"), json!({"v": "a"}));
+    assert_eq!(i.groups["a"].priority, 10);
+}
+
+#[test]
+fn json_and_graph() {
+    let i = good("hosts.yml", YAML);
+    assert_eq!(
+        i.to_json(),
+        json!({
+            "_meta": {"hostvars": {
+                "lone": {"dns": "10.0.0.1", "who": "all"},
+                "s1": {"dns": "10.0.0.1", "who": "server", "ansible_user": "pi", "n": 1},
+                "s2": {"dns": "10.0.0.1", "who": "server", "ansible_user": "pi", "n": 1},
+                "a1": {"dns": "10.0.0.1", "who": "me"},
+            }},
+            "all": {"children": ["ungrouped", "k3s"]},
+            "ungrouped": {"hosts": ["lone"]},
+            "k3s": {"children": ["server", "agent"]},
+            "server": {"hosts": ["s1", "s2"]},
+            "agent": {"hosts": ["a1", "s2"]},
+        })
+    );
+    assert_eq!(
+        i.graph(false),
+        "@all:\n  |--@ungrouped:\n  |  |--lone\n  |--@k3s:\n  |  |--@server:\n  |  |  |--s1\n  |  |  |--s2\n  |  |--@agent:\n  |  |  |--a1\n  |  |  |--s2\n"
+    );
+}
+
+#[test]
+fn implicit_localhost_gets_the_variables_of_all() {
+    let i = good("h.ini", "a\n[all:vars]\nx=1\n");
+    assert!(i.is_implicit_localhost("localhost") && !i.is_implicit_localhost("a"));
+    assert_eq!(vars_of(&i, "localhost"), json!({"x": 1}));
+    assert!(!good("h.ini", "localhost\n").is_implicit_localhost("localhost"));
+}
+
+#[test]
+fn files_without_an_ending_are_told_apart() {
+    for (text, hosts) in [
+        ("a\nb:22\n", 2),
+        ("[web]\na\n", 1),
+        ("---\nall:\n  hosts:\n    a:\n", 1),
+        ("# x\nall:   # y\n  hosts:\n    a:\n", 1),
+        ("{\"all\": {\"hosts\": {\"a\": {}}}}", 1),
+        ("all: {hosts: {a: }}\n", 1),
+        ("a x='y: z'\n", 1),
+        ("\u{feff}[web]\r\na x=1\r\n", 1),
+    ] {
+        assert_eq!(good("hosts", text).hosts.len(), hosts, "{text}");
+    }
+}
+
+#[test]
+fn a_thousand_hosts_and_nested_directories() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    write(d, &[("inv/a/b/hosts.ini", "[many]\nn[0001:2000]\n"), ("inv/c.yaml", "top: {children: {many: }}\n")]);
+    let (i, found) = load(&[d.join("inv")], None);
+    assert!(found.is_empty(), "{}", found.render(false));
+    assert_eq!(select(&i, "top[-1]").unwrap(), ["n2000"]);
+    assert_eq!(select(&i, "top:!many[0:1998]").unwrap(), ["n2000"]);
+}
+
+#[test]
+fn an_ansible_vault_file_is_named_as_such() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    write(d, &[("h.ini", "[web]\na\n"), ("group_vars/web.yml", "$ANSIBLE_VAULT;1.1;AES256\n6161\n")]);
+    let (_, found) = load(&[d.join("h.ini")], None);
+    assert_eq!(found.counts(), (1, 0));
+    assert!(found.iter().next().unwrap().message.contains("Ansible Vault"), "{}", found.render(false));
+}

@@ -99,9 +99,10 @@ fn children(parent: &str, node: &Node, b: &mut Builder) {
         Kind::Null => {}
         Kind::Map(entries) => {
             for e in entries {
-                group(&e.key, &e.key_span, &e.value, b);
-                if b.inventory.groups.contains_key(&e.key) {
+                // The edge comes first, so that a circle is found where it closes.
+                if b.declare_group(&e.key, &e.key_span) {
                     b.add_child(parent, &e.key, &e.key_span);
+                    group(&e.key, &e.key_span, &e.value, b);
                 }
             }
         }
