@@ -6,6 +6,7 @@
 
 pub mod action;
 pub mod error;
+pub mod graph;
 pub mod host;
 pub mod inventory;
 pub mod lab;

@@ -5,6 +5,7 @@ mod load;
 mod role;
 mod task;
 
+pub use keys::template_diagnostic;
 pub use load::load;
 
 use crate::modules::ModuleDef;

@@ -4,7 +4,7 @@ mod engine;
 mod helpers;
 
 pub use engine::{Compiled, Templates};
-pub use helpers::names as helper_names;
+pub use helpers::{names as helper_names, text};
 
 use serde_json::Value;
 

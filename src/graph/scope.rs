@@ -1,0 +1,275 @@
+//! The variables one task sees on one host: layer over layer, rendered only when asked for.
+
+use super::{HostPlan, Program, TaskUse};
+use crate::playbook::Condition;
+use crate::template::{Found, Lookup, TemplateError, Trouble};
+use crate::vars::{Var, Vars};
+use serde_json::{Map, Value, json};
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+/// What a host has learned during a run.
+#[derive(Debug, Clone, Default)]
+pub struct Dynamic {
+    /// Registered results and set facts.
+    pub vars: Map<String, Value>,
+    pub facts: Option<Value>,
+    /// The same of other hosts, as far as they are done.
+    pub others: Arc<HashMap<String, Map<String, Value>>>,
+}
+
+/// Looks up variables for one task on one host.
+pub struct Scope<'a> {
+    program: &'a Program,
+    host: &'a HostPlan,
+    task: Option<&'a TaskUse>,
+    /// Loop variables, highest of all.
+    locals: Map<String, Value>,
+    dynamic: &'a Dynamic,
+    /// Names that steps before this one will set: not to be taken from a lower layer.
+    pending: &'a HashSet<String>,
+    memo: RefCell<HashMap<String, Found>>,
+    /// Variables being rendered right now, to see one that needs itself.
+    active: RefCell<Vec<String>>,
+    facts_asked: Cell<bool>,
+}
+
+/// Stands for "as if the parameter were not there" (`{{omit}}`).
+pub const OMIT: &str = "__windlass_omit_this_parameter__";
+
+impl<'a> Scope<'a> {
+    pub fn new(
+        program: &'a Program,
+        host: usize,
+        task: Option<&'a TaskUse>,
+        dynamic: &'a Dynamic,
+        pending: &'a HashSet<String>,
+    ) -> Self {
+        Scope { task, ..Scope::of_host(program, &program.hosts[host], dynamic, pending) }
+    }
+
+    /// What a host knows outside any task.
+    fn of_host(program: &'a Program, host: &'a HostPlan, dynamic: &'a Dynamic, pending: &'a HashSet<String>) -> Self {
+        Scope {
+            program,
+            host,
+            task: None,
+            locals: Map::new(),
+            dynamic,
+            pending,
+            memo: RefCell::default(),
+            active: RefCell::default(),
+            facts_asked: Cell::new(false),
+        }
+    }
+
+    pub fn with_locals(mut self, locals: Map<String, Value>) -> Self {
+        self.locals = locals;
+        self
+    }
+    /// Whether facts were asked for and not at hand.
+    pub fn wants_facts(&self) -> bool {
+        self.facts_asked.get()
+    }
+    /// The text with its templates rendered.
+    pub fn render(&self, text: &str) -> Result<Value, Trouble> {
+        let c = self.program.templates.compile(text).map_err(Trouble::Error)?;
+        self.program.templates.value(&c, self)
+    }
+    /// What an expression comes to.
+    pub fn evaluate(&self, c: &Condition) -> Result<Value, Trouble> {
+        self.program.templates.value(&c.compiled, self)
+    }
+    /// The same for an expression in text.
+    pub fn expression(&self, text: &str) -> Result<Value, Trouble> {
+        let c = self.program.templates.compile_expression(text).map_err(Trouble::Error)?;
+        self.program.templates.value(&c, self)
+    }
+    /// A variable's value, if it has one now.
+    pub fn value(&self, name: &str) -> Option<Value> {
+        match self.get(name, &[]) {
+            Found::Value(v) => Some(v),
+            _ => None,
+        }
+    }
+    /// The variable as it is written, before rendering.
+    pub fn raw(&self, name: &str) -> Option<&'a Var> {
+        self.layers().into_iter().find_map(|l| l.get(name))
+    }
+
+    /// The layers of written variables, highest first.
+    fn layers(&self) -> Vec<&'a Vars> {
+        let mut all: Vec<&Vars> = vec![&self.program.extra];
+        if let Some(t) = self.task {
+            let phase = &self.program.playbook.phases[t.phase];
+            all.push(&t.task.vars);
+            if let Some(r) = &t.role {
+                all.push(&r.params);
+                all.push(&r.role.vars);
+            }
+            all.extend(phase.vars_files.iter().rev().map(|(_, v)| v));
+            all.push(&phase.vars);
+        }
+        all.extend(self.program.inventory.host_layers(&self.host.name).into_iter().rev().map(|(_, v)| v));
+        if let Some(t) = self.task {
+            if let Some(r) = &t.role {
+                all.push(&r.role.defaults);
+            }
+            // A role's own come first; the other roles' of the phase are seen by all, as in Ansible.
+            for r in self.program.playbook.phases[t.phase].roles.iter().rev() {
+                add_defaults(r, &mut all);
+            }
+        }
+        all
+    }
+
+    fn magic(&self, name: &str, words: &[String]) -> Option<Found> {
+        let p = self.program;
+        let text = |s: &str| Some(Found::Value(json!(s)));
+        match name {
+            "inventory_hostname" => text(&self.host.name),
+            "inventory_hostname_short" => text(self.host.name.split('.').next().unwrap_or_default()),
+            "group_names" => Some(Found::Value(json!(self.host.group_names))),
+            "groups" => Some(Found::Value(p.groups.clone())),
+            "playbook_dir" => text(&p.playbook.dir.display().to_string()),
+            "inventory_dir" => p.inventory_dir.as_deref().and_then(text),
+            "omit" => text(OMIT),
+            "ansible_check_mode" => Some(Found::Value(json!(p.check_mode))),
+            "role_path" => self.task?.role.as_ref().and_then(|r| text(&r.role.dir.display().to_string())),
+            "role_name" => self.task?.role.as_ref().and_then(|r| text(&r.role.name)),
+            "phase_name" | "ansible_play_name" => text(&p.playbook.phases[self.task?.phase].name),
+            "play_hosts" | "ansible_play_hosts" | "ansible_play_hosts_all" => {
+                let pattern = &p.playbook.phases[self.task?.phase].hosts.text;
+                let hosts = crate::inventory::select(&p.inventory, pattern).unwrap_or_default();
+                let here: Vec<&str> = hosts.into_iter().filter(|h| p.host_index(h).is_some()).collect();
+                Some(Found::Value(json!(here)))
+            }
+            "hostvars" => Some(self.hostvars(words)),
+            _ => None,
+        }
+    }
+
+    /// `hostvars`, cut down to the names the asking template can pick.
+    fn hostvars(&self, words: &[String]) -> Found {
+        let p = self.program;
+        if let Some(w) = words.iter().find(|w| self.pending.contains(*w)) {
+            return Found::Unknown(format!("`{w}` is set by a task that has not run yet"));
+        }
+        let mut all = Map::new();
+        let empty = HashSet::new();
+        for name in p.inventory.hosts.keys() {
+            let mut vars = Map::new();
+            let learned =
+                if *name == self.host.name { Some(&self.dynamic.vars) } else { self.dynamic.others.get(name) };
+            let plan = HostPlan {
+                name: name.clone(),
+                implicit: false,
+                group_names: p.inventory.groups_of(name).into_iter().map(str::to_string).collect(),
+            };
+            let dynamic = Dynamic { vars: learned.cloned().unwrap_or_default(), ..Default::default() };
+            let scope = Scope::of_host(p, &plan, &dynamic, &empty);
+            for w in words {
+                if w != "hostvars"
+                    && let Some(v) = scope.value(w)
+                {
+                    vars.insert(w.clone(), v);
+                }
+            }
+            all.insert(name.clone(), Value::Object(vars));
+        }
+        Found::Value(Value::Object(all))
+    }
+
+    fn look_up(&self, name: &str, words: &[String]) -> Found {
+        if let Some(v) = self.locals.get(name) {
+            return Found::Value(v.clone());
+        }
+        if let Some(f) = self.magic(name, words) {
+            return f;
+        }
+        if let Some(v) = self.program.extra.get(name) {
+            return self.rendered(name, v);
+        }
+        if self.pending.contains(name) {
+            return Found::Unknown(format!("`{name}` is set by a task that has not run yet"));
+        }
+        if let Some(v) = self.dynamic.vars.get(name) {
+            return Found::Value(v.clone());
+        }
+        if let Some(v) = self.raw(name) {
+            return self.rendered(name, v);
+        }
+        match name {
+            "facts" | "ansible_facts" => match &self.dynamic.facts {
+                Some(f) => Found::Value(f.clone()),
+                None => {
+                    self.facts_asked.set(true);
+                    Found::Unknown("facts are not gathered yet".into())
+                }
+            },
+            // Where nothing else is said, a host is reached under its name.
+            "ansible_host" => Found::Value(json!(self.host.name)),
+            _ => Found::Undefined,
+        }
+    }
+
+    fn rendered(&self, name: &str, var: &Var) -> Found {
+        if self.active.borrow().iter().any(|n| n == name) {
+            let mut chain = self.active.borrow().clone();
+            chain.push(name.to_string());
+            return Found::Broken(TemplateError {
+                span: Some(var.span.clone()),
+                ..TemplateError::new(format!("the variable needs itself: {}", chain.join(" -> ")))
+            });
+        }
+        self.active.borrow_mut().push(name.to_string());
+        let result = self.program.templates.render_deep(&var.value, self);
+        self.active.borrow_mut().pop();
+        match result {
+            Ok(v) => Found::Value(v),
+            Err(Trouble::Unknown(why)) => Found::Unknown(why),
+            Err(Trouble::Error(e)) if e.span.is_some() => Found::Broken(e),
+            Err(Trouble::Error(e)) => Found::Broken(TemplateError {
+                message: format!("{} (in the variable `{name}`)", e.message),
+                span: Some(var.span.clone()),
+                at: None,
+                hint: e.hint,
+            }),
+        }
+    }
+}
+
+fn add_defaults<'a>(r: &'a crate::playbook::RoleUse, all: &mut Vec<&'a Vars>) {
+    all.push(&r.role.defaults);
+    r.role.dependencies.iter().for_each(|d| add_defaults(d, all));
+}
+
+impl Lookup for Scope<'_> {
+    fn get(&self, name: &str, words: &[String]) -> Found {
+        if words.is_empty()
+            && let Some(f) = self.memo.borrow().get(name)
+        {
+            return f.clone();
+        }
+        let found = self.look_up(name, words);
+        if words.is_empty() && self.active.borrow().is_empty() {
+            self.memo.borrow_mut().insert(name.to_string(), found.clone());
+        }
+        found
+    }
+
+    fn known(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.layers().into_iter().flat_map(|l| l.keys().cloned()).collect();
+        names.extend(self.locals.keys().cloned());
+        names.extend(self.dynamic.vars.keys().cloned());
+        names.extend(self.program.promised.iter().cloned());
+        names.extend(
+            ["inventory_hostname", "groups", "group_names", "hostvars", "facts", "playbook_dir", "role_path"]
+                .map(str::to_string),
+        );
+        names.sort();
+        names.dedup();
+        names
+    }
+}
