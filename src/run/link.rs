@@ -1,0 +1,323 @@
+//! The way to one host: one connection, and on it one shell for each user tasks act as.
+
+use crate::error::Error;
+use crate::host::{Reply, Request, Shell, ShellError, Streams};
+use crate::inventory::connection::{Connection as Settings, HostKeys, Via};
+use crate::quote::shell_quote;
+use crate::ssh::{self, Connector, HostKeyPolicy, Overrides, SshConfig, Target};
+use secrecy::{ExposeSecret, SecretString};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// What the command line says about connections, for all hosts.
+#[derive(Debug, Clone, Default)]
+pub struct LinkOptions {
+    pub user: Option<String>,
+    pub private_keys: Vec<PathBuf>,
+    pub accept_new_host_keys: bool,
+    pub become_password: Option<SecretString>,
+    pub connect_timeout: Option<Duration>,
+    /// Hold the host's lock as long as the connection lasts (an apply does, a plan does not).
+    pub lock: bool,
+}
+
+/// An open way to a host.
+pub struct Link {
+    way: Way,
+    /// Who logs in.
+    pub login: String,
+    become_password: Option<SecretString>,
+    shells: HashMap<Option<String>, Shell>,
+    lock: bool,
+    closed_round_trips: u64,
+}
+
+enum Way {
+    Ssh(ssh::Connection),
+    Local(Vec<tokio::process::Child>),
+}
+
+/// Seconds a sudo may take to ask for its password or to let us in.
+const SUDO_PATIENCE: Duration = Duration::from_secs(20);
+
+impl Link {
+    /// Connects. Nothing is run on the host yet.
+    pub async fn open(
+        settings: &Settings,
+        options: &LinkOptions,
+        config: &SshConfig,
+        connector: &Connector,
+    ) -> Result<Self, Error> {
+        let become_password = options.become_password.clone().or_else(|| settings.becomes.password.clone());
+        let (way, login) = match settings.via {
+            Via::Local => (Way::Local(vec![]), own_user()),
+            Via::Ssh => {
+                let target = target(settings, options, config)?;
+                let login = target.credentials.user.clone();
+                (Way::Ssh(connector.connect(&target).await?), login)
+            }
+        };
+        Ok(Link { way, login, become_password, shells: HashMap::new(), lock: options.lock, closed_round_trips: 0 })
+    }
+
+    /// The shell key of a task's user: nobody becomes who they already are.
+    pub fn user_key(&self, become_user: Option<&str>) -> Option<String> {
+        become_user.filter(|u| *u != self.login).map(str::to_string)
+    }
+
+    /// Sends a request to a user's shell, opening it first where there is none.
+    pub async fn request(
+        &mut self,
+        user: &Option<String>,
+        request: &Request<'_>,
+        limit: Option<Duration>,
+    ) -> Result<Reply, LinkError> {
+        if !self.shells.contains_key(user) {
+            let shell = self.shell(user.as_deref()).await?;
+            self.shells.insert(user.clone(), shell);
+        }
+        let Some(shell) = self.shells.get_mut(user) else { return Err(LinkError::Lost("the shell is gone".into())) };
+        let first = shell.round_trips() == 0;
+        match shell.request(request, limit).await {
+            Ok(r) => Ok(r),
+            Err(e) => {
+                if let Some(s) = self.shells.remove(user) {
+                    self.closed_round_trips += s.round_trips();
+                }
+                Err(self.explain(e, user.as_deref(), first).await)
+            }
+        }
+    }
+
+    async fn explain(&self, e: ShellError, user: Option<&str>, first: bool) -> LinkError {
+        match e {
+            ShellError::TimedOut(d) => LinkError::TimedOut(d),
+            ShellError::Garbled(m) => LinkError::Refused(Error::unreachable(m)),
+            ShellError::Ended { stderr } => {
+                if let (true, Some(u)) = (first, user) {
+                    return LinkError::Refused(sudo_error(&stderr, u, self.become_password.is_some()));
+                }
+                if let Way::Ssh(c) = &self.way
+                    && c.is_closed()
+                {
+                    return LinkError::Lost(c.closed().await.to_string());
+                }
+                if first {
+                    let said = if stderr.is_empty() { String::new() } else { format!(": {stderr}") };
+                    return LinkError::Refused(
+                        Error::unreachable(format!("no shell could be started on the host{said}"))
+                            .hint("the login needs a POSIX sh, and a login shell that can run `exec sh`"),
+                    );
+                }
+                LinkError::Lost(if stderr.is_empty() { "the shell on the host ended".into() } else { stderr })
+            }
+        }
+    }
+
+    async fn shell(&mut self, user: Option<&str>) -> Result<Shell, LinkError> {
+        // Only one apply works on a host at a time; the first shell holds the lock.
+        let first = if self.lock && self.shells.is_empty() { LOCK } else { "" };
+        let mark = format!("windlass-{:x}-", std::process::id());
+        let asks = user.is_some() && self.become_password.is_some();
+        let command = match user {
+            None => "exec sh".to_string(),
+            Some(u) if asks => format!(
+                "exec sudo -S -H -p {} -u {} -- sh -c {}",
+                shell_quote(&format!("{mark}password")),
+                shell_quote(u),
+                shell_quote(&format!("echo {mark}ready; exec sh"))
+            ),
+            Some(u) => format!("exec sudo -n -H -u {} -- sh", shell_quote(u)),
+        };
+        let mut streams = self.start(&command).await?;
+        if asks && let (Some(u), Some(p)) = (user, self.become_password.clone()) {
+            give_password(&mut streams, &mark, u, &p).await?;
+        }
+        Ok(Shell::new(streams, first))
+    }
+
+    async fn start(&mut self, command: &str) -> Result<Streams, LinkError> {
+        match &mut self.way {
+            Way::Ssh(c) => {
+                let exec = c.open_shell_channel(command).await.map_err(|e| {
+                    if e.kind == crate::error::Kind::Unreachable { LinkError::Lost(e.to_string()) } else { LinkError::Refused(e) }
+                })?;
+                Ok(Streams { stdin: Box::pin(exec.stdin), stdout: Box::pin(exec.stdout), stderr: Box::pin(exec.stderr) })
+            }
+            Way::Local(children) => {
+                let mut child = tokio::process::Command::new("sh")
+                    .arg("-c")
+                    .arg(command)
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped())
+                    .stderr(Stdio::piped())
+                    .process_group(0)
+                    .spawn()
+                    .map_err(|e| LinkError::Refused(Error::unreachable("cannot start sh on this machine").because(e)))?;
+                let (Some(i), Some(o), Some(e)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
+                    return Err(LinkError::Refused(Error::internal("a child without pipes")));
+                };
+                children.push(child);
+                Ok(Streams { stdin: Box::pin(i), stdout: Box::pin(o), stderr: Box::pin(e) })
+            }
+        }
+    }
+
+    /// Requests answered on all shells.
+    pub fn round_trips(&self) -> u64 {
+        self.closed_round_trips + self.shells.values().map(Shell::round_trips).sum::<u64>()
+    }
+
+    /// Ends the shells in order, then the connection.
+    pub async fn close(mut self) {
+        for (_, s) in self.shells.drain() {
+            s.close().await;
+        }
+        match self.way {
+            Way::Ssh(c) => c.disconnect().await,
+            Way::Local(children) => {
+                for mut c in children {
+                    let _ = tokio::time::timeout(Duration::from_secs(2), c.wait()).await;
+                }
+            }
+        }
+    }
+}
+
+/// Why a request came to nothing.
+#[derive(Debug)]
+pub enum LinkError {
+    /// The host does not let us (password, lock, no shell): trying again is of no use.
+    Refused(Error),
+    /// The connection or the shell went away in the middle.
+    Lost(String),
+    TimedOut(Duration),
+}
+
+/// Held on a descriptor of the session's shell: it goes away with the session, however that ends.
+const LOCK: &str = r#"
+w_lock=/run/lock/windlass.lock
+if [ -d /run/lock ] && command -v flock >/dev/null 2>&1; then
+  [ -e "$w_lock" ] || (umask 022; : >"$w_lock") 2>/dev/null
+  if exec 9<"$w_lock" && ! flock -n 9; then
+    w_m "broken another apply is at work on this host"
+    w_m "end 1"
+    exit 1
+  fi
+fi 2>/dev/null
+"#;
+
+async fn give_password(streams: &mut Streams, mark: &str, user: &str, password: &SecretString) -> Result<(), LinkError> {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let (mut a, mut b) = ([0u8; 512], [0u8; 512]);
+    let prompt = format!("{mark}password");
+    let ready = format!("{mark}ready\n");
+    let mut given = false;
+    let talk = async {
+        loop {
+            tokio::select! {
+                n = streams.stdout.read(&mut a) => match n {
+                    Ok(n) if n > 0 => out.extend_from_slice(&a[..n]),
+                    _ => return Err(()),
+                },
+                n = streams.stderr.read(&mut b) => match n {
+                    Ok(n) if n > 0 => err.extend_from_slice(&b[..n]),
+                    _ => return Err(()),
+                },
+            }
+            if String::from_utf8_lossy(&out).contains(&ready) {
+                return Ok(());
+            }
+            let text = String::from_utf8_lossy(&err).into_owned();
+            // Asked again means refused. It is never given twice: accounts get locked that way.
+            match (text.matches(&prompt).count(), given) {
+                (0, _) => {}
+                (1, false) => {
+                    given = true;
+                    let line = format!("{}\n", password.expose_secret());
+                    if streams.stdin.write_all(line.as_bytes()).await.is_err() || streams.stdin.flush().await.is_err() {
+                        return Err(());
+                    }
+                }
+                (1, true) => {}
+                _ => return Err(()),
+            }
+        }
+    };
+    match tokio::time::timeout(SUDO_PATIENCE, talk).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(())) => {
+            let said = String::from_utf8_lossy(&err).replace(&prompt, "");
+            Err(LinkError::Refused(sudo_error(said.trim(), user, given)))
+        }
+        Err(_) => Err(LinkError::Refused(
+            Error::unreachable(format!("sudo did not let us become {user} within {} s", SUDO_PATIENCE.as_secs()))
+                .hint("does it ask for something else than a password?"),
+        )),
+    }
+}
+
+fn sudo_error(stderr: &str, user: &str, password_given: bool) -> Error {
+    let has = |w: &str| stderr.contains(w);
+    if has("a password is required") || has("a terminal is required") {
+        if password_given {
+            return Error::unreachable(format!("sudo refused the password for becoming {user}"))
+                .hint("it was tried once and not again; check -K or ansible_become_password");
+        }
+        return Error::unreachable(format!("sudo wants a password for becoming {user}"))
+            .hint("give it with -K (asks), or as ansible_become_password in the vault");
+    }
+    if password_given && (has("Sorry, try again") || has("incorrect password") || stderr.is_empty()) {
+        return Error::unreachable(format!("sudo refused the password for becoming {user}"))
+            .hint("it was tried once and not again; check -K or ansible_become_password");
+    }
+    if has("not found") {
+        return Error::unreachable(format!("there is no sudo on the host, which becoming {user} needs"))
+            .hint("install sudo there, or log in as that user");
+    }
+    if has("not in the sudoers") || has("not allowed to") || has("may not run sudo") {
+        return Error::unreachable(format!("the login may not become {user}: {}", last_line(stderr)));
+    }
+    Error::unreachable(format!("cannot become {user}: {}", if stderr.is_empty() { "sudo ended" } else { last_line(stderr) }))
+}
+
+fn last_line(text: &str) -> &str {
+    text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or(text)
+}
+
+fn own_user() -> String {
+    if rustix::process::geteuid().is_root() {
+        return "root".into();
+    }
+    std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| rustix::process::geteuid().as_raw().to_string())
+}
+
+fn target(s: &Settings, o: &LinkOptions, config: &SshConfig) -> Result<Target, Error> {
+    let policy = if o.accept_new_host_keys {
+        Some(HostKeyPolicy::AcceptNew)
+    } else {
+        s.host_keys.map(|h| match h {
+            HostKeys::Strict => HostKeyPolicy::Strict,
+            HostKeys::AcceptNew => HostKeyPolicy::AcceptNew,
+            HostKeys::Off => HostKeyPolicy::Off,
+        })
+    };
+    let mut keys = o.private_keys.clone();
+    keys.extend(s.private_key_file.clone());
+    let known: Vec<PathBuf> = s.known_hosts.iter().chain(&s.user_known_hosts).cloned().collect();
+    let overrides = Overrides {
+        name: Some(s.name.clone()),
+        user: o.user.clone().or_else(|| s.user.clone()),
+        port: s.port,
+        keys,
+        password: s.password.clone(),
+        known_hosts: (!known.is_empty()).then_some(known),
+        host_key_policy: policy,
+        connect_timeout: o.connect_timeout,
+        ..Overrides::default()
+    };
+    Target::resolve(config, &s.host, &overrides)
+}
