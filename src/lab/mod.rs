@@ -340,7 +340,7 @@ fn remove_nodes(name: &str, progress: Progress) -> Result<bool> {
     let nodes = node::all(name)?;
     std::thread::scope(|scope| {
         let running: Vec<_> = nodes.iter().map(|node| scope.spawn(|| node::stop(name, node))).collect();
-        running.into_iter().map(join).collect::<Result<Vec<()>>>()
+        running.into_iter().try_for_each(join)
     })?;
     for node in &nodes {
         debs::harvest(&lab.join(node));
@@ -361,7 +361,7 @@ fn each(nodes: &[Node], work: impl Fn(&Node) -> Result<()> + Sync) -> Result<()>
     std::thread::scope(|scope| {
         let work = &work;
         let running: Vec<_> = nodes.iter().map(|node| scope.spawn(move || work(node))).collect();
-        running.into_iter().map(join).collect()
+        running.into_iter().try_for_each(join)
     })
 }
 
