@@ -165,9 +165,11 @@ fn build(recipe: &Recipe, path: &Path, lock: &File, progress: Progress) -> Resul
     }
     run_holding(lock, &mut debootstrap)?;
 
-    // Its packages are installed; the copies in the cache are kept for the next build.
-    for entry in fs::read_dir(root.join("var/cache/apt/archives")).into_iter().flatten().flatten() {
-        let _ = fs::remove_file(entry.path());
+    // The packages are installed, and the lists live beside the root.
+    for leftover in ["var/cache/apt/archives", "var/lib/apt/lists"] {
+        paths::remove_tree(&root.join(leftover))?;
+        let empty = root.join(leftover);
+        fs::create_dir_all(&empty).map_err(tool::at("create", &empty))?;
     }
     progress("setting up the image");
     recipe.put_files(&root)?;

@@ -3,16 +3,24 @@
 use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Command;
 
 use super::tool;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
-/// Held as long as this value lives; the kernel drops it when the process dies.
+/// Held as long as this value lives, or a command that was given it.
 pub struct Locked {
-    _file: File,
+    file: File,
 }
 
 impl Locked {
+    /// Has a command hold the lock too, as its stdin: if this process is killed, the next holder waits for the command.
+    pub fn hold(&self, command: &mut Command) -> Result<()> {
+        let held = self.file.try_clone().map_err(|e| Error::environment("cannot pass a lock on").because(e))?;
+        command.stdin(held);
+        Ok(())
+    }
+
     /// Locks a directory, creating it if need be. `waiting` is called once if somebody else holds it.
     pub fn directory(path: &Path, waiting: impl FnOnce()) -> Result<Locked> {
         let mut waiting = Some(waiting);
@@ -32,7 +40,7 @@ impl Locked {
             // The last holder may have removed the directory and somebody else made it anew.
             let held = file.metadata().map_err(tool::at("read", path))?;
             match fs::metadata(path) {
-                Ok(now) if (now.dev(), now.ino()) == (held.dev(), held.ino()) => return Ok(Locked { _file: file }),
+                Ok(now) if (now.dev(), now.ino()) == (held.dev(), held.ino()) => return Ok(Locked { file }),
                 _ => continue,
             }
         }

@@ -25,7 +25,7 @@ mod tool;
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -107,12 +107,13 @@ pub fn up(name: &str, nodes: usize, options: &Options, progress: Progress) -> Re
     let inventory = handout::directory(&project, name);
 
     let lab = paths::lab(name);
-    let _lock = Locked::directory(&lab, || progress(&format!("waiting for another command on lab {name}")))?;
+    let lock = Locked::directory(&lab, || progress(&format!("waiting for another command on lab {name}")))?;
     // A refused lab leaves no trace; one that has begun stays for a look at its logs and for `down`.
-    up_locked(name, nodes, &lab, inventory, progress).inspect_err(|_| paths::remove_empty(&lab))
+    up_locked(name, nodes, &lock, inventory, progress).inspect_err(|_| paths::remove_empty(&lab))
 }
 
-fn up_locked(name: &str, nodes: usize, lab: &Path, inventory: PathBuf, progress: Progress) -> Result<Status> {
+fn up_locked(name: &str, nodes: usize, lock: &Locked, inventory: PathBuf, progress: Progress) -> Result<Status> {
+    let lab = &paths::lab(name);
     let known = State::load(lab)?;
     if let Some(known) = &known {
         if known.inventory != inventory {
@@ -165,7 +166,7 @@ fn up_locked(name: &str, nodes: usize, lab: &Path, inventory: PathBuf, progress:
     let began = Instant::now();
     {
         let _lock = image.shared()?;
-        each(&state.nodes, |one| node::create(&state, lab, one, &image, &key))?;
+        each(&state.nodes, |one| node::create(&state, lock, one, &image, &key))?;
     }
     each(&state.nodes, |one| node::start(&state, lab, one))?;
     each(&state.nodes, |one| node::wait_ready(lab, one, BOOT_TIME))?;
@@ -268,7 +269,7 @@ pub fn ssh_command(name: &str, node: &str) -> Result<Command> {
 pub fn reset(name: &str, node: &str, progress: Progress) -> Result<()> {
     require::root()?;
     let (lab, state) = existing(name)?;
-    let _lock = Locked::directory(&lab, || progress(&format!("waiting for another command on lab {name}")))?;
+    let lock = Locked::directory(&lab, || progress(&format!("waiting for another command on lab {name}")))?;
     let node = find(&state, node)?;
     let image = image::Image::at(&state.image, progress)?;
     progress(&format!("resetting {}", node.name));
@@ -279,7 +280,7 @@ pub fn reset(name: &str, node: &str, progress: Progress) -> Result<()> {
     {
         let _lock = image.shared()?;
         node::wipe(&lab.join(&node.name))?;
-        node::create(&state, &lab, node, &image, &key)?;
+        node::create(&state, &lock, node, &image, &key)?;
     }
     node::start(&state, &lab, node)?;
     node::wait_ready(&lab, node, BOOT_TIME)
@@ -339,7 +340,7 @@ fn remove_nodes(name: &str, progress: Progress) -> Result<bool> {
     let nodes = node::all(name)?;
     std::thread::scope(|scope| {
         let running: Vec<_> = nodes.iter().map(|node| scope.spawn(|| node::stop(name, node))).collect();
-        running.into_iter().map(join).collect::<Result<Vec<()>>>()
+        running.into_iter().try_for_each(join)
     })?;
     for node in &nodes {
         debs::harvest(&lab.join(node));
@@ -360,7 +361,7 @@ fn each(nodes: &[Node], work: impl Fn(&Node) -> Result<()> + Sync) -> Result<()>
     std::thread::scope(|scope| {
         let work = &work;
         let running: Vec<_> = nodes.iter().map(|node| scope.spawn(move || work(node))).collect();
-        running.into_iter().map(join).fold(Ok(()), |all, one| all.and(one))
+        running.into_iter().try_for_each(join)
     })
 }
 

@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use super::image::Image;
+use super::lock::Locked;
 use super::state::{Node, State};
 use super::{cgroup, debs, handout, network, paths, process, tool};
 use crate::error::{Error, Result};
@@ -51,7 +52,8 @@ pub fn all(lab: &str) -> Result<Vec<String>> {
 }
 
 /// Makes a node's disk, whole or not at all; one that is there stays.
-pub fn create(state: &State, lab: &Path, node: &Node, image: &Image, key: &handout::Key) -> Result<()> {
+pub fn create(state: &State, lock: &Locked, node: &Node, image: &Image, key: &handout::Key) -> Result<()> {
+    let lab = &paths::lab(&state.name);
     let directory = lab.join(&node.name);
     if directory.is_dir() {
         return Ok(());
@@ -65,12 +67,20 @@ pub fn create(state: &State, lab: &Path, node: &Node, image: &Image, key: &hando
     let copy = |from: PathBuf, to: PathBuf| {
         let mut source = from.into_os_string();
         source.push("/.");
-        tool::run(tool::command("cp").args(["-a", "--reflink=auto"]).arg(source).arg(to)).map(drop)
+        let mut command = tool::command("cp");
+        lock.hold(&mut command)?;
+        tool::run(command.args(["-a", "--reflink=auto"]).arg(source).arg(to)).map(drop)
     };
     copy(image.root().join("var/lib"), fresh.join("varlib"))?;
     if let Some((apt, _)) = image.apt() {
         copy(apt.join("lists"), fresh.join("varlib/apt/lists"))?;
-        copy(apt.join("cache"), upper.join("var/cache/apt"))?;
+        // apt replaces these as a whole, never in place, so all nodes can share them.
+        for cache in ["pkgcache.bin", "srcpkgcache.bin"] {
+            let (from, to) = (apt.join("cache").join(cache), upper.join("var/cache/apt").join(cache));
+            if from.exists() && fs::hard_link(&from, &to).is_err() {
+                fs::copy(&from, &to).map_err(tool::at("copy", &from))?;
+            }
+        }
     }
     debs::seed(&archives(&fresh));
 
@@ -152,7 +162,7 @@ pub fn identity(lab: &Path, node: &str) -> Result<Identity> {
 /// Mounts a node's disk and starts it, unless it runs already. Does not wait for it.
 pub fn start(state: &State, lab: &Path, node: &Node) -> Result<()> {
     let directory = lab.join(&node.name);
-    if !process::with_argument(&directory.join("run")).is_empty() {
+    if running(&directory) {
         return Ok(());
     }
     // Whatever an earlier start left half dead.
@@ -198,7 +208,7 @@ pub fn start(state: &State, lab: &Path, node: &Node) -> Result<()> {
 fn nspawn(state: &State, directory: &Path, node: &Node) -> String {
     let mut words = vec!["systemd-nspawn".to_string(), "--quiet".into(), "--boot".into()];
     words.push(format!("--directory={}", directory.join("root").display()));
-    words.push(format!("--machine=wl-{}-{}", state.name, node.name));
+    words.push(format!("--machine={}", machine(&state.name, &node.name)));
     words.push(format!("--hostname={}", node.name));
     words.push(format!("--network-bridge={}", state.bridge));
     words.push(format!("--bind={}:/var/lib", escape(&directory.join("varlib"))));
@@ -287,11 +297,26 @@ pub fn stop(lab: &str, node: &str) -> Result<()> {
             if !cgroup::systemd() {
                 cgroup::remove(&cgroup);
             }
+            remove_nspawn_traces(lab, node, &directory);
             return Ok(());
         }
     }
     Err(Error::environment(format!("cannot stop {node} of lab {lab}: its processes do not die"))
         .hint(format!("see them with: ps -ef | grep {}", directory.display())))
+}
+
+/// What an nspawn that was killed leaves in `/run`; one that ended by itself has removed it.
+fn remove_nspawn_traces(lab: &str, node: &str, directory: &Path) {
+    let run = Path::new("/run/systemd/nspawn");
+    paths::remove_empty(&run.join("propagate").join(machine(lab, node)));
+    if let Ok(root) = fs::metadata(directory.join("root")) {
+        let _ = fs::remove_file(run.join("locks").join(format!("inode-{}:{}", root.dev(), root.ino())));
+    }
+}
+
+/// nspawn's name for a node.
+fn machine(lab: &str, node: &str) -> String {
+    format!("wl-{lab}-{node}")
 }
 
 fn spawners(directory: &Path) -> Vec<u32> {
@@ -300,10 +325,13 @@ fn spawners(directory: &Path) -> Vec<u32> {
     process::with_argument(Path::new(&word))
 }
 
+/// Whether nspawn, or the script that starts it again, runs for a node.
+fn running(directory: &Path) -> bool {
+    !process::with_argument(&directory.join("run")).is_empty() || !spawners(directory).is_empty()
+}
+
 fn none_left(directory: &Path, cgroup: &Path) -> bool {
-    spawners(directory).is_empty()
-        && process::with_argument(&directory.join("run")).is_empty()
-        && !cgroup::processes(cgroup).iter().any(|pid| process::alive(*pid))
+    !running(directory) && !cgroup::processes(cgroup).iter().any(|pid| process::alive(*pid))
 }
 
 /// A running node's PID 1 by this machine's numbers.
@@ -335,9 +363,8 @@ pub fn wait_ready(lab: &Path, node: &Node, patience: Duration) -> Result<()> {
     };
     let began = Instant::now();
     while !answers(node.address) {
-        let running = !process::with_argument(&directory.join("run")).is_empty() || !spawners(&directory).is_empty();
         // On a systemd machine the unit may take a moment to appear.
-        if !running && began.elapsed() > Duration::from_secs(2) {
+        if !running(&directory) && began.elapsed() > Duration::from_secs(2) {
             return Err(failed("ended while booting"));
         }
         if began.elapsed() > patience {

@@ -8,6 +8,9 @@ use sha2::{Digest, Sha256};
 use super::tool;
 use crate::error::{Error, Result};
 
+/// To be raised when the code that builds images changes what comes out.
+const VERSION: &str = "1";
+
 pub const SUITE: &str = "bookworm";
 
 /// What a bare cloud image has, as far as it means anything in a container; no Python, cron or curl.
@@ -120,7 +123,7 @@ impl Recipe {
             hash.update((part.len() as u64).to_le_bytes());
             hash.update(part);
         };
-        for part in [SUITE, std::env::consts::ARCH, SETUP, &self.mirror, &self.sources, &self.apt_conf] {
+        for part in [VERSION, SUITE, std::env::consts::ARCH, SETUP, &self.mirror, &self.sources, &self.apt_conf] {
             add(part.as_bytes());
         }
         for package in PACKAGES {
