@@ -5,7 +5,11 @@ pub mod args;
 mod command;
 mod copy;
 mod debug;
+mod file;
+mod lineinfile;
 mod place;
+mod regex;
+mod user;
 
 use crate::action::Action;
 use crate::probe::{Answer, Observed, Output, Probe, Touches};
@@ -277,6 +281,9 @@ pub static MODULES: &[ModuleDef] = &[
     def::<debug::Assert>(),
     def::<debug::Debug>(),
     def::<debug::SetFact>(),
+    def::<file::File>(),
+    def::<lineinfile::LineInFile>(),
+    def::<user::User>(),
 ];
 
 /// The module of a name; `ansible.builtin.` and `ansible.posix.` in front of it do not matter.
@@ -379,6 +386,79 @@ pub(crate) mod kit {
         match d {
             Ok(Decision::Satisfied(r)) => r,
             other => panic!("expected satisfied, got {other:?}"),
+        }
+    }
+    /// What is known once a change is done, as a plan takes it.
+    pub fn then(mut seen: Observed, change: &Change) -> Observed {
+        seen.forget(&change.touches);
+        change.after.iter().cloned().for_each(|(p, a)| seen.insert(p, a));
+        seen
+    }
+    /// Runs the scripts of a change, and puts its files in place, on this machine; for tests in a folder of their own.
+    pub fn run(change: &Change) {
+        for action in &change.actions {
+            match action {
+                Action::Script(s) => {
+                    let out = std::process::Command::new("sh").arg("-c").arg(s).output().unwrap();
+                    assert!(out.status.success(), "{s}\n{}", String::from_utf8_lossy(&out.stderr));
+                }
+                Action::Put(p) => std::fs::write(&p.path, &p.body).unwrap(),
+                Action::Command(c) => panic!("{c:?}"),
+            }
+        }
+    }
+    /// Answers probes from this machine, as far as tests need it.
+    pub fn look(probes: impl IntoIterator<Item = Probe>) -> Observed {
+        seen(probes.into_iter().map(|p| {
+            let a = answer(&p);
+            (p, a)
+        }))
+    }
+    fn answer(probe: &Probe) -> Answer {
+        use crate::probe::{Content, EntryKind, PathState};
+        use std::os::unix::fs::MetadataExt;
+        let entry = |m: std::fs::Metadata| crate::probe::Entry {
+            mode: m.mode() & 0o7777,
+            uid: m.uid(),
+            gid: m.gid(),
+            owner: if m.uid() == 0 { "root".into() } else { m.uid().to_string() },
+            group: if m.gid() == 0 { "root".into() } else { m.gid().to_string() },
+            size: m.len(),
+            mtime: m.mtime(),
+            links: m.nlink(),
+            inode: format!("{}:{}", m.dev(), m.ino()),
+            kind: match m.file_type() {
+                t if t.is_dir() => EntryKind::Directory,
+                t if t.is_symlink() => EntryKind::Link,
+                t if t.is_file() => EntryKind::File,
+                _ => EntryKind::Other,
+            },
+        };
+        match probe {
+            Probe::Path(p) => {
+                let link = std::fs::read_link(p).ok();
+                let canonical = std::process::Command::new("readlink").args(["-m", "--", p]).output().unwrap();
+                Answer::Path(PathState {
+                    entry: std::fs::symlink_metadata(p).ok().map(entry),
+                    target: link.as_ref().and_then(|_| std::fs::metadata(p).ok().map(entry)),
+                    link: link.map(|l| l.to_string_lossy().into_owned()),
+                    canonical: String::from_utf8_lossy(&canonical.stdout).trim_end_matches('\n').into(),
+                })
+            }
+            Probe::Content(p) => Answer::Content(std::fs::read(p).map(Content::Bytes).unwrap_or(Content::Absent)),
+            Probe::Sha256(p) => {
+                use sha2::Digest;
+                Answer::Sha256(std::fs::read(p).ok().map(|b| hex(&sha2::Sha256::digest(b))))
+            }
+            Probe::Script(s) => {
+                let out = std::process::Command::new("sh").arg("-c").arg(s).output().unwrap();
+                Answer::Script(Output {
+                    rc: out.status.code().unwrap_or(-1),
+                    stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
+                    stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+                })
+            }
+            other => panic!("{other:?}"),
         }
     }
     /// A regular file or directory owned by root.

@@ -37,7 +37,11 @@ impl Wanted<'_> {
         }
         let is_file = old.is_some_and(|e| e.kind == EntryKind::File);
         let digest = hex(&Sha256::digest(&self.body));
-        let same_body = is_file && seen.sha256(self.path)?.as_deref() == Some(digest.as_str());
+        let same_body = is_file
+            && match seen.get(&Probe::Content(self.path.into())) {
+                Some(Answer::Content(Content::Bytes(b))) => b[..] == self.body[..],
+                _ => seen.sha256(self.path)?.as_deref() == Some(digest.as_str()),
+            };
         let now_mode = old.filter(|_| is_file).map(|e| e.mode);
         let mode = self.mode.map_or(now_mode.unwrap_or(0o644), |m| m.apply(now_mode.unwrap_or(0o644), false));
         let meta = Meta { mode: Some(mode), owner: self.owner, group: self.group };
@@ -79,15 +83,16 @@ impl Wanted<'_> {
         let entry = Entry {
             kind: EntryKind::File,
             mode,
-            uid: old.map_or(0, |e| e.uid),
-            gid: old.map_or(0, |e| e.gid),
-            owner: put.owner.clone().unwrap_or_else(|| ctx.user.clone()),
-            group: put.group.clone().unwrap_or_else(|| ctx.user.clone()),
+            uid: old.filter(|_| is_file).map_or(own_id(ctx), |e| e.uid),
+            gid: old.filter(|_| is_file).map_or(own_id(ctx), |e| e.gid),
+            owner: old.filter(|_| is_file).map_or(ctx.user.clone(), |e| e.owner.clone()),
+            group: old.filter(|_| is_file).map_or(ctx.user.clone(), |e| e.group.clone()),
             size: self.body.len() as u64,
             mtime: ctx.now,
             links: 1,
             inode: String::new(),
         };
+        let entry = Meta { mode: None, owner: self.owner, group: self.group }.onto(&entry);
         Ok(Decision::Change(Change {
             summary: if is_file { "content changes".into() } else { "new file".into() },
             diff: if ctx.diff {
@@ -148,7 +153,7 @@ impl Meta<'_> {
         let owner = self.owner.filter(|o| **o != now.owner && **o != now.uid.to_string());
         let group = self.group.filter(|g| **g != now.group && **g != now.gid.to_string());
         if owner.is_some() || group.is_some() {
-            let spec = format!("{}{}", owner.unwrap_or(""), group.map(|g| format!(":{g}")).unwrap_or_default());
+            let spec = chown_spec(owner, group).unwrap_or_default();
             script.push(format!("chown -h -- {} {q}", shell_quote(&spec)));
         }
         if let Some(o) = owner {
@@ -161,7 +166,9 @@ impl Meta<'_> {
         if let Some(m) = self.mode
             && (m != now.mode || (!script.is_empty() && m & 0o6000 != 0))
         {
-            script.push(format!("chmod -- {m:04o} {q}"));
+            // A folder keeps setuid and setgid unless the mode is written with five digits.
+            let digits = if now.kind == EntryKind::Directory { 5 } else { 4 };
+            script.push(format!("chmod -- {m:0digits$o} {q}"));
             if m != now.mode {
                 summary.push(format!("mode {:04o} -> {m:04o}", now.mode));
             }
@@ -170,16 +177,207 @@ impl Meta<'_> {
     }
 
     fn after(&self, path: &str, now: &Entry, state: &PathState) -> Vec<(Probe, Answer)> {
+        vec![(Probe::Path(path.into()), Answer::Path(PathState { entry: Some(self.onto(now)), ..state.clone() }))]
+    }
+
+    /// The entry once it is right.
+    pub fn onto(&self, now: &Entry) -> Entry {
         let mut e = now.clone();
         e.mode = self.mode.unwrap_or(e.mode);
-        if let Some(o) = self.owner {
+        if let Some(o) = self.owner.filter(|o| **o != now.owner && **o != now.uid.to_string()) {
+            e.uid = o.parse().unwrap_or(if o == "root" { 0 } else { UNKNOWN_ID });
             e.owner = o.to_string();
         }
-        if let Some(g) = self.group {
+        if let Some(g) = self.group.filter(|g| **g != now.group && **g != now.gid.to_string()) {
+            e.gid = g.parse().unwrap_or(if g == "root" { 0 } else { UNKNOWN_ID });
             e.group = g.to_string();
         }
-        vec![(Probe::Path(path.into()), Answer::Path(PathState { entry: Some(e), ..state.clone() }))]
+        e
     }
+}
+
+/// In an answer that a plan foresees: the number of a user or group of which only the name is certain.
+pub const UNKNOWN_ID: u32 = u32::MAX;
+
+/// What `register` gets of an entry, as Ansible names it.
+pub fn facts(path: &str, e: &Entry) -> Map<String, Value> {
+    let mut r = Map::new();
+    r.insert("path".into(), json!(path));
+    r.insert("state".into(), json!(state_name(e)));
+    r.insert("mode".into(), json!(format!("{:04o}", e.mode)));
+    r.insert("owner".into(), json!(e.owner));
+    r.insert("group".into(), json!(e.group));
+    for (name, id) in [("uid", e.uid), ("gid", e.gid)] {
+        if id != UNKNOWN_ID {
+            r.insert(name.into(), json!(id));
+        }
+    }
+    r.insert("size".into(), json!(e.size));
+    r
+}
+
+/// `file`, `directory`, `link` or `hard`.
+pub fn state_name(e: &Entry) -> &'static str {
+    match e.kind {
+        EntryKind::Directory => "directory",
+        EntryKind::Link => "link",
+        EntryKind::File if e.links > 1 => "hard",
+        EntryKind::File | EntryKind::Other => "file",
+    }
+}
+
+/// The path without doubled or trailing slashes and single dots.
+pub fn tidy(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
+    format!("{}{}", if path.starts_with('/') { "/" } else { "" }, parts.join("/"))
+}
+
+/// The folders a path lies in, the nearest first, without `/`.
+pub fn folders(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(path.rsplit_once('/').map(|(d, _)| d), |d| d.rsplit_once('/').map(|(d, _)| d))
+        .filter(|d| !d.is_empty())
+}
+
+/// What was known of the folders above a changed path and stays true.
+pub fn unchanged_folders(path: &str, seen: &Observed) -> Vec<(Probe, Answer)> {
+    folders(path)
+        .filter_map(|d| {
+            let probe = Probe::Path(d.into());
+            match seen.get(&probe) {
+                Some(Answer::Path(s)) if s.entry.is_some() => Some((probe.clone(), Answer::Path(s.clone()))),
+                _ => None,
+            }
+        })
+        .collect()
+}
+
+/// Nothing is at the path any more.
+pub fn nothing_at(path: &str, canonical: &str) -> Vec<(Probe, Answer)> {
+    vec![
+        (Probe::Path(path.into()), Answer::Path(PathState { canonical: canonical.to_string(), ..Default::default() })),
+        (Probe::Sha256(path.into()), Answer::Sha256(None)),
+        (Probe::Content(path.into()), Answer::Content(Content::Absent)),
+    ]
+}
+
+/// A name beside `path` for something unfinished; always the same, so that a second attempt clears up after the first.
+pub fn beside(path: &str) -> String {
+    let dir = path.rsplit_once('/').map_or("", |(d, _)| d);
+    format!("{dir}/.windlass-{}", &hex(&Sha256::digest(path))[..12])
+}
+
+/// A folder as it should be made, with every folder above it that is missing.
+#[derive(Debug, Clone, Copy)]
+pub struct NewFolder<'a> {
+    pub path: &'a str,
+    /// Of every folder that is made; `None`: 0755.
+    pub mode: Option<u32>,
+    pub owner: Option<&'a str>,
+    pub group: Option<&'a str>,
+}
+
+impl NewFolder<'_> {
+    /// Makes the missing folders under another name and moves them into place at once, so that no folder is ever seen
+    /// with a mode or owner it should not have.
+    pub fn script(&self) -> String {
+        let mut set = String::new();
+        if let Some(spec) = chown_spec(self.owner, self.group) {
+            set.push_str(&format!("chown -- {} \"$d\" || exit 1; ", shell_quote(&spec)));
+        }
+        // Four digits leave the setgid bit that a folder inherits, five take it away.
+        let mode = self.mode.map_or("0755".to_string(), |m| format!("{m:05o}"));
+        set.push_str(&format!("chmod -- {mode} \"$d\" || exit 1"));
+        format!(
+            r#"(
+p={path}; t=$p
+[ -d "$p" ] && exit 0
+while u=${{t%/*}}; [ -n "$u" ] && [ ! -e "$u" ] && [ ! -L "$u" ]; do t=$u; done
+n=${{t%/*}}/{temp}; r=${{p#"$t"}}; d=$n
+rm -rf -- "$n" && mkdir -- "$n" || exit 1
+while :; do
+  {set}
+  [ -n "$r" ] || break
+  r=${{r#/}}; d=$d/${{r%%/*}}
+  case $r in */*) r=/${{r#*/}};; *) r=;; esac
+  mkdir -- "$d" || exit 1
+done
+mv -T -- "$n" "$t"
+)"#,
+            path = shell_quote(self.path),
+            temp = beside(self.path).rsplit('/').next().unwrap_or_default(),
+        )
+    }
+
+    /// What will be at the path and at the folders above it. Of the folders above only those are told whose state is known.
+    pub fn after(&self, seen: &Observed, ctx: &Ctx) -> Vec<(Probe, Answer)> {
+        let mut out = vec![];
+        let known = |p: &str| match seen.get(&Probe::Path(p.into())) {
+            Some(Answer::Path(s)) => Some(s.clone()),
+            _ => None,
+        };
+        let mut inherited: Option<(u32, String, u32)> = None;
+        let mut chain: Vec<&str> = folders(self.path).collect();
+        chain.reverse();
+        chain.push(self.path);
+        for p in chain {
+            let Some(state) = known(p) else { continue };
+            if let Some(e) = state.followed() {
+                inherited = (e.mode & 0o2000 != 0).then(|| (0o2000, e.group.clone(), e.gid));
+                out.push((Probe::Path(p.into()), Answer::Path(state)));
+                continue;
+            }
+            let (bit, group, gid) = inherited.clone().unwrap_or((0, ctx.user.clone(), own_id(ctx)));
+            let made = Entry {
+                kind: EntryKind::Directory,
+                mode: 0o755 | bit,
+                uid: own_id(ctx),
+                gid,
+                owner: ctx.user.clone(),
+                group,
+                size: 4096,
+                mtime: ctx.now,
+                links: 2,
+                inode: String::new(),
+            };
+            let entry = Meta { mode: self.mode, owner: self.owner, group: self.group }.onto(&made);
+            let state = PathState { entry: Some(entry), canonical: state.canonical, ..Default::default() };
+            out.push((Probe::Path(p.into()), Answer::Path(state)));
+        }
+        out
+    }
+}
+
+/// An entry made by the task's user, with the owner and group that are wanted.
+pub fn new_entry(
+    kind: EntryKind,
+    mode: u32,
+    size: u64,
+    (owner, group): (Option<&str>, Option<&str>),
+    ctx: &Ctx,
+) -> Entry {
+    let e = Entry {
+        kind,
+        mode,
+        uid: own_id(ctx),
+        gid: own_id(ctx),
+        owner: ctx.user.clone(),
+        group: ctx.user.clone(),
+        size,
+        mtime: ctx.now,
+        links: 1,
+        inode: String::new(),
+    };
+    Meta { mode: None, owner, group }.onto(&e)
+}
+
+fn own_id(ctx: &Ctx) -> u32 {
+    if ctx.user == "root" { 0 } else { UNKNOWN_ID }
+}
+
+/// What `chown` is told: `owner`, `owner:group` or `:group`.
+pub fn chown_spec(owner: Option<&str>, group: Option<&str>) -> Option<String> {
+    (owner.is_some() || group.is_some())
+        .then(|| format!("{}{}", owner.unwrap_or(""), group.map(|g| format!(":{g}")).unwrap_or_default()))
 }
 
 /// Bytes as text for a diff; what is not text says so.

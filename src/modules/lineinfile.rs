@@ -1,0 +1,584 @@
+//! `lineinfile`: one line of a file.
+
+use super::args::{Bool, Mode, Text};
+use super::copy::absolute;
+use super::place::{self, Wanted, nothing_at, tidy};
+use super::regex::line_regex;
+use super::{ArgError, Ctx, Decision, Failure, Local, Module, Stop, python_groups};
+use crate::action::Action;
+use crate::probe::{Answer, Content, EntryKind, Observed, PathState, Probe};
+use fancy_regex::Regex;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, json};
+use std::borrow::Cow;
+
+/// Sees to it that a line is in a file, or is not.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LineInFile {
+    /// The file on the host. Also `dest`, `destfile`, `name`.
+    #[serde(alias = "dest", alias = "destfile", alias = "name")]
+    path: Text,
+    /// `present` or `absent`.
+    #[serde(default)]
+    state: State,
+    /// The line. Also `value`.
+    #[serde(alias = "value")]
+    line: Option<Text>,
+    /// A regular expression for the line to replace (the last that matches) or to remove (every one that matches).
+    /// Also `regex`.
+    #[serde(alias = "regex")]
+    regexp: Option<Text>,
+    /// As `regexp`, but a text that the line holds.
+    search_string: Option<Text>,
+    /// Groups of `regexp` (`\1`, `\g<name>`) are put into `line`; where nothing matches, the file is left alone.
+    #[serde(default)]
+    backrefs: Bool,
+    /// Where a new line goes: after the last line that this regular expression matches, or `EOF`, the default.
+    insertafter: Option<Text>,
+    /// Where a new line goes: before the last line that this regular expression matches, or `BOF`.
+    insertbefore: Option<Text>,
+    /// The first line that matches counts, not the last.
+    #[serde(default)]
+    firstmatch: Bool,
+    /// Make the file (and its folder) if there is none.
+    #[serde(default)]
+    create: Bool,
+    /// Keep the old file beside the new one.
+    #[serde(default)]
+    backup: Bool,
+    mode: Option<Mode>,
+    owner: Option<Text>,
+    group: Option<Text>,
+    /// A command that must accept the new file before it is moved into place; `%s` is its path.
+    validate: Option<Text>,
+    #[serde(skip)]
+    #[schemars(skip)]
+    regexes: Regexes,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    #[default]
+    Present,
+    Absent,
+}
+
+#[derive(Debug, Default)]
+struct Regexes {
+    line: Option<Regex>,
+    place: Option<Regex>,
+}
+
+/// What became of the lines.
+struct Edit {
+    body: Vec<u8>,
+    msg: String,
+    found: usize,
+}
+
+impl Module for LineInFile {
+    const NAME: &'static str = "lineinfile";
+
+    fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
+        absolute("path", &self.path)?;
+        self.path.0 = tidy(&self.path);
+        let exclude = |a: bool, b: bool, name: &str, words: &str| {
+            if a && b { Err(ArgError::new(name, format!("{words} exclude each other"))) } else { Ok(()) }
+        };
+        let (re, search) = (self.regexp.is_some(), self.search_string.is_some());
+        exclude(re, search, "search_string", "`regexp` and `search_string`")?;
+        exclude(self.backrefs.0, search, "search_string", "`backrefs` and `search_string`")?;
+        let (after, before) = (self.insertafter.is_some(), self.insertbefore.is_some());
+        exclude(after, before, "insertbefore", "`insertafter` and `insertbefore`")?;
+        if self.mode == Some(Mode::Preserve) {
+            return Err(ArgError::new("mode", "`preserve` has no meaning here: there is no source file"));
+        }
+        if self.validate.as_deref().is_some_and(|v| !v.contains("%s")) {
+            return Err(ArgError::new("validate", "`validate` must hold `%s`, which stands for the new file"));
+        }
+        match self.state {
+            State::Present => {
+                let Some(line) = &self.line else {
+                    return Err(ArgError::new("line", "`lineinfile` needs `line`"));
+                };
+                if self.backrefs.0 && !re {
+                    return Err(ArgError::new("regexp", "`backrefs` needs `regexp`"));
+                }
+                if line.0.contains('\0') {
+                    return Err(ArgError::new("line", "a line cannot hold a NUL character"));
+                }
+            }
+            State::Absent if !re && !search && self.line.is_none() => {
+                return Err(ArgError::new("", "`state: absent` needs `line`, `regexp` or `search_string`"));
+            }
+            State::Absent => {}
+        }
+        self.regexes.line = self.regexp.as_deref().map(|p| line_regex("regexp", p)).transpose()?;
+        let place = match (&self.insertafter, &self.insertbefore) {
+            (Some(p), _) if !matches!(&**p, "EOF" | "BOF") => Some(("insertafter", p)),
+            (_, Some(p)) if &**p != "BOF" => Some(("insertbefore", p)),
+            _ => None,
+        };
+        self.regexes.place = place.map(|(name, p)| line_regex(name, p)).transpose()?;
+        if self.backrefs.0
+            && let (Some(re), Some(line)) = (&self.regexes.line, &self.line)
+        {
+            check_groups(re, line)?;
+        }
+        Ok(())
+    }
+
+    fn probes(&self, _: &Ctx) -> Vec<Probe> {
+        let mut p = vec![Probe::Path(self.path.0.clone()), Probe::Content(self.path.0.clone())];
+        if self.create.0 && self.state == State::Present {
+            p.extend(place::folders(&self.path).map(|d| Probe::Path(d.into())));
+        }
+        p
+    }
+
+    fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
+        let named = seen.path(&self.path)?;
+        // A link stays a link: the file it leads to is changed.
+        let is_link = named.entry.as_ref().is_some_and(|e| e.kind == EntryKind::Link);
+        let path = if is_link { &named.canonical } else { &self.path.0 };
+        let found = named.followed();
+        match found.map(|e| e.kind) {
+            Some(EntryKind::File) => {}
+            Some(EntryKind::Directory) => return Err(failed(256, format!("{path} is a folder"))),
+            Some(_) => return Err(failed(256, format!("{path} is not a regular file"))),
+            None if self.state == State::Absent => {
+                let mut result = Map::new();
+                result.insert("msg".into(), json!("file not present"));
+                result.insert("found".into(), json!(0));
+                result.insert("backup".into(), json!(""));
+                return Ok(Decision::satisfied(result));
+            }
+            None if !self.create.0 => {
+                return Err(Stop::Fail(Failure {
+                    hint: Some("`create: true` makes it".into()),
+                    ..failure(257, format!("{path} does not exist"))
+                }));
+            }
+            None => {}
+        }
+        let old: Cow<'_, [u8]> = match (found, seen.content(&self.path)?) {
+            (None, _) => Cow::Borrowed(&[]),
+            (_, Content::Bytes(b)) => Cow::Borrowed(b),
+            _ => return Err(Stop::fail(format!("{path} cannot be read, or is larger than this module edits"))),
+        };
+        let edit = match self.state {
+            State::Present => self.present(&old)?,
+            State::Absent => self.absent(&old)?,
+        };
+        // All that is left to decide is what a file with this body would: the same for every module.
+        let mut known = Observed::new();
+        if let Some(e) = found {
+            let state = PathState { entry: Some(e.clone()), canonical: named.canonical.clone(), ..Default::default() };
+            known.insert(Probe::Path(path.clone()), Answer::Path(state));
+            known.insert(Probe::Content(path.clone()), Answer::Content(Content::Bytes(old.to_vec())));
+        } else {
+            nothing_at(path, &named.canonical).into_iter().for_each(|(p, a)| known.insert(p, a));
+        }
+        let wanted = Wanted {
+            path,
+            body: edit.body.into(),
+            mode: self.mode.as_ref(),
+            owner: self.owner.as_deref(),
+            group: self.group.as_deref(),
+            validate: self.validate.as_deref(),
+            backup: self.backup.0,
+        };
+        let mut result = Map::new();
+        let mut decision = wanted.decide(&known, ctx)?;
+        result.insert("msg".into(), json!(edit.msg));
+        result.insert("backup".into(), json!(""));
+        if self.state == State::Absent {
+            result.insert("found".into(), json!(edit.found));
+        }
+        match &mut decision {
+            Decision::Change(c) => {
+                let put = c.actions.iter().any(|a| matches!(a, Action::Put(_)));
+                if put {
+                    c.summary = edit.msg.clone();
+                    if found.is_none()
+                        && let Some(folder) = place::folders(path).next()
+                    {
+                        let new = place::NewFolder { path: folder, mode: None, owner: None, group: None };
+                        match seen.get(&Probe::Path(folder.into())) {
+                            Some(Answer::Path(s)) if s.followed().is_some() => {}
+                            _ => {
+                                c.actions.insert(0, Action::Script(new.script()));
+                                c.summary = format!("new file: {}", edit.msg);
+                            }
+                        }
+                        c.after.extend(new.after(seen, ctx));
+                    } else {
+                        c.after.extend(place::unchanged_folders(path, seen));
+                    }
+                } else {
+                    let more = "ownership or permissions changed";
+                    let msg = if edit.msg.is_empty() { more.into() } else { format!("{} and {more}", edit.msg) };
+                    result.insert("msg".into(), json!(msg));
+                }
+                if let Some(b) = c.result.get("backup_file") {
+                    result.insert("backup".into(), b.clone());
+                }
+                c.result = result;
+                if is_link {
+                    // What is seen through the link changes with the file.
+                    for (p, a) in c.after.clone() {
+                        match (p, a) {
+                            (Probe::Path(p), Answer::Path(s)) if &p == path => {
+                                let state = PathState { target: s.entry, ..named.clone() };
+                                c.after.push((Probe::Path(self.path.0.clone()), Answer::Path(state)));
+                            }
+                            (Probe::Content(p), a) if &p == path => {
+                                c.after.push((Probe::Content(self.path.0.clone()), a));
+                            }
+                            _ => {}
+                        }
+                    }
+                    if !put {
+                        let same = Answer::Content(Content::Bytes(old.to_vec()));
+                        c.after.push((Probe::Content(self.path.0.clone()), same));
+                    }
+                } else if !put {
+                    c.after.push((Probe::Content(path.clone()), Answer::Content(Content::Bytes(old.to_vec()))));
+                }
+            }
+            Decision::Satisfied(r) => r.result = result,
+            Decision::Wait(_) => {}
+        }
+        Ok(decision)
+    }
+}
+
+impl LineInFile {
+    fn matches(&self, line: &str) -> Result<bool, Stop> {
+        match (&self.regexes.line, &self.search_string) {
+            (Some(re), _) => search(re, line),
+            (_, Some(s)) => Ok(line.contains(&s.0)),
+            _ => Ok(false),
+        }
+    }
+
+    fn present(&self, old: &[u8]) -> Result<Edit, Stop> {
+        let line = self.line.as_deref().unwrap_or_default();
+        let mut lines: Vec<Vec<u8>> = split(old);
+        let mut at = None;
+        for (n, l) in lines.iter().enumerate() {
+            if self.matches(&text(l))? {
+                at = Some(n);
+                if self.firstmatch.0 {
+                    break;
+                }
+            }
+        }
+        let matched = at.is_some();
+        let mut place = None;
+        if !matched {
+            for (n, l) in lines.iter().enumerate() {
+                if trimmed(l) == line.as_bytes() {
+                    at = Some(n);
+                } else if let Some(re) = &self.regexes.place
+                    && !(self.firstmatch.0 && place.is_some())
+                    && search(re, &text(l))?
+                {
+                    place = Some(if self.insertafter.is_some() { n + 1 } else { n });
+                }
+            }
+        }
+        let ended = |l: &str| if l.ends_with('\n') { l.to_string() } else { format!("{l}\n") };
+        let new = ended(line).into_bytes();
+        let mut msg = "";
+        let before_all = [&self.insertbefore, &self.insertafter].iter().any(|p| p.as_deref() == Some("BOF"));
+        match (at, place) {
+            (Some(n), _) => {
+                let new = match (&self.regexes.line, self.backrefs.0 && matched) {
+                    (Some(re), true) => ended(&self.expanded(re, &lines[n], line)?).into_bytes(),
+                    _ => new,
+                };
+                if lines[n] != new {
+                    lines[n] = new;
+                    msg = "line replaced";
+                }
+            }
+            (None, _) if self.backrefs.0 => {}
+            (None, _) if before_all => {
+                lines.insert(0, new);
+                msg = "line added";
+            }
+            (None, Some(n)) if n < lines.len() => {
+                lines.insert(n, new);
+                msg = "line added";
+            }
+            (None, _) => {
+                if let Some(last) = lines.last_mut()
+                    && !last.ends_with(b"\n")
+                    && !last.ends_with(b"\r")
+                {
+                    last.push(b'\n');
+                }
+                lines.push(new);
+                msg = "line added";
+            }
+        }
+        Ok(Edit { body: lines.concat(), msg: msg.into(), found: usize::from(matched) })
+    }
+
+    /// `line` with the groups of the match in it.
+    fn expanded(&self, re: &Regex, of: &[u8], line: &str) -> Result<String, Stop> {
+        let Ok(of) = std::str::from_utf8(of) else {
+            return Err(Stop::fail("`backrefs` needs UTF-8 text, and the line that matches is none"));
+        };
+        let found = re.captures(of.strip_suffix('\n').unwrap_or(of)).map_err(too_costly)?;
+        let mut out = String::new();
+        if let Some(c) = found {
+            c.expand(&python_groups(line), &mut out);
+        }
+        Ok(out)
+    }
+
+    fn absent(&self, old: &[u8]) -> Result<Edit, Stop> {
+        let by_line = self.regexp.is_none() && self.search_string.is_none();
+        let line = self.line.as_deref().unwrap_or_default().as_bytes();
+        let (mut body, mut found) = (Vec::with_capacity(old.len()), 0);
+        for l in split(old) {
+            if if by_line { trimmed(&l) == line } else { self.matches(&text(&l))? } {
+                found += 1;
+            } else {
+                body.extend(l);
+            }
+        }
+        let msg = match found {
+            0 => String::new(),
+            1 => "1 line removed".into(),
+            n => format!("{n} lines removed"),
+        };
+        Ok(Edit { body, msg, found })
+    }
+}
+
+/// Every `\1` and `\g<name>` of the line must name a group that there is.
+fn check_groups(re: &Regex, line: &str) -> Result<(), ArgError> {
+    let notation = python_groups(line).replace("$$", "");
+    let mut rest = notation.as_str();
+    while let Some((_, tail)) = rest.split_once("${") {
+        let Some((name, more)) = tail.split_once('}') else { break };
+        let known = match name.parse::<usize>() {
+            Ok(n) => n < re.captures_len(),
+            Err(_) => re.capture_names().flatten().any(|n| n == name),
+        };
+        if !known {
+            return Err(ArgError::new("line", format!("`regexp` has no group `{name}`")));
+        }
+        rest = more;
+    }
+    Ok(())
+}
+
+/// The lines, each with its end.
+fn split(body: &[u8]) -> Vec<Vec<u8>> {
+    body.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec).collect()
+}
+
+/// A line without its end.
+fn trimmed(line: &[u8]) -> &[u8] {
+    let end = line.iter().rposition(|b| *b != b'\n' && *b != b'\r').map_or(0, |n| n + 1);
+    &line[..end]
+}
+
+fn text(line: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(line)
+}
+
+/// Looks for a pattern in a line. `$` matches before the newline; a pattern that asks for the newline sees it.
+fn search(re: &Regex, line: &str) -> Result<bool, Stop> {
+    let bare = line.strip_suffix('\n').unwrap_or(line);
+    Ok(re.is_match(bare).map_err(too_costly)?
+        || (bare.len() != line.len() && re.as_str().contains("\\n") && re.is_match(line).map_err(too_costly)?))
+}
+
+fn too_costly(e: fancy_regex::Error) -> Stop {
+    Stop::fail(format!("a regular expression takes too long on a line: {e}"))
+}
+
+fn failure(rc: i32, message: String) -> Failure {
+    let mut result = Map::new();
+    result.insert("rc".into(), json!(rc));
+    result.insert("msg".into(), json!(message));
+    Failure { message, hint: None, result }
+}
+
+fn failed(rc: i32, message: String) -> Stop {
+    Stop::Fail(failure(rc, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kit::*;
+    use super::*;
+    use crate::modules::Change;
+
+    const P: &str = "/etc/x.conf";
+
+    fn with(body: &str) -> Observed {
+        seen([
+            at(P, Some(entry(EntryKind::File, 0o640))),
+            (Probe::Content(P.into()), Answer::Content(Content::Bytes(body.into()))),
+        ])
+    }
+    fn module(params: &str) -> LineInFile {
+        bind(&format!("{{path: {P}, {params}}}"))
+    }
+    fn body(c: &Change) -> String {
+        match c.actions.last() {
+            Some(Action::Put(p)) => String::from_utf8(p.body.to_vec()).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+    /// The new body and the message; nothing where nothing changes. What a change foresees must be satisfied.
+    fn edit(params: &str, old: &str) -> Option<(String, String)> {
+        let m = module(params);
+        match m.decide(&with(old), &ctx()).unwrap() {
+            Decision::Satisfied(_) => None,
+            Decision::Change(c) => {
+                satisfied(m.decide(&then(with(old), &c), &ctx()));
+                Some((body(&c), c.summary.clone()))
+            }
+            Decision::Wait(_) => panic!(),
+        }
+    }
+    fn new(params: &str, old: &str) -> String {
+        edit(params, old).map_or_else(|| "(same)".into(), |e| e.0)
+    }
+
+    #[test]
+    fn a_line_is_added_at_the_end_once() {
+        assert_eq!(edit("line: c", "a\nb\n"), Some(("a\nb\nc\n".into(), "line added".into())));
+        assert_eq!(new("line: c", "a\nb"), "a\nb\nc\n");
+        assert_eq!(new("line: c", ""), "c\n");
+        assert_eq!(new("line: b", "a\nb\n"), "(same)");
+        assert_eq!(new("line: b", "a\nb"), "a\nb\n");
+    }
+
+    #[test]
+    fn the_last_match_is_replaced_or_the_first() {
+        assert_eq!(new("regexp: '^k=', line: k=9", "k=1\nx\nk=2\n"), "k=1\nx\nk=9\n");
+        assert_eq!(new("regexp: '^k=', line: k=9, firstmatch: true", "k=1\nx\nk=2\n"), "k=9\nx\nk=2\n");
+        assert_eq!(new("search_string: 'k=', line: k=9", "k=1\nx\n"), "k=9\nx\n");
+        assert_eq!(new("regexp: '^k=1$', line: k=9", "k=1\nk=11\n"), "k=9\nk=11\n");
+        assert_eq!(new("regexp: '^k=', line: k=9", "x\nk=9\n"), "(same)");
+    }
+
+    #[test]
+    fn a_line_that_is_there_is_not_added_when_the_pattern_matches_nothing() {
+        assert_eq!(new("regexp: '^#k', line: k=9", "k=9\nx\n"), "(same)");
+        assert_eq!(new("regexp: '^#k', line: k=9", "x\n"), "x\nk=9\n");
+        assert_eq!(new("insertafter: '^x', firstmatch: true, line: k", "x\ny\nk\n"), "(same)");
+    }
+
+    #[test]
+    fn places() {
+        let f = "a\n[s]\nb\n[s]\nc\n";
+        assert_eq!(new("line: z, insertafter: '^\\[s\\]'", f), "a\n[s]\nb\n[s]\nz\nc\n");
+        assert_eq!(new("line: z, insertafter: '^\\[s', firstmatch: true", f), "a\n[s]\nz\nb\n[s]\nc\n");
+        assert_eq!(new("line: z, insertbefore: '^\\[s'", f), "a\n[s]\nb\nz\n[s]\nc\n");
+        assert_eq!(new("line: z, insertbefore: BOF", f), format!("z\n{f}"));
+        assert_eq!(new("line: z, insertafter: EOF", f), format!("{f}z\n"));
+        assert_eq!(new("line: z, insertafter: nowhere", f), format!("{f}z\n"));
+        assert_eq!(new("line: z, insertbefore: nowhere", f), format!("{f}z\n"));
+        assert_eq!(new("line: z, insertafter: '^c'", "a\nc"), "a\nc\nz\n");
+    }
+
+    #[test]
+    fn backrefs() {
+        let p = "regexp: '^(?P<k>\\w+)=(.*)$', line: '\\g<k> = \\2 $1', backrefs: true";
+        let c = change(module(p).decide(&with("a=b\n"), &ctx()));
+        assert_eq!(body(&c), "a = b $1\n");
+        assert_eq!(new("regexp: '^q(.)', line: '\\1', backrefs: true", "a\n"), "(same)");
+        let e = try_bind::<LineInFile>("{path: /x, regexp: '(a)', line: '\\2', backrefs: true}").unwrap_err();
+        assert!(e.message.contains("no group `2`"), "{}", e.message);
+    }
+
+    #[test]
+    fn absent_removes_every_match() {
+        assert_eq!(edit("regexp: '^k', state: absent", "k1\na\nk2"), Some(("a\n".into(), "2 lines removed".into())));
+        assert_eq!(new("line: k, state: absent", "k\nkk\r\nk\r\n"), "kk\r\n");
+        assert_eq!(new("line: k, state: absent", "a\n"), "(same)");
+        satisfied(module("line: k, state: absent").decide(&seen([at(P, None)]), &ctx()));
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error_or_is_made() {
+        let Err(Stop::Fail(f)) = module("line: a").decide(&seen([at(P, None)]), &ctx()) else { panic!() };
+        assert_eq!(f.result["rc"], 257);
+        let m = module("line: a, create: true, mode: '0600'");
+        let no = || {
+            seen([
+                at(P, None),
+                at("/etc", Some(entry(EntryKind::Directory, 0o755))),
+                (Probe::Content(P.into()), Answer::Content(Content::Absent)),
+            ])
+        };
+        let c = change(m.decide(&no(), &ctx()));
+        assert_eq!((body(&c).as_str(), c.actions.len()), ("a\n", 1));
+        satisfied(m.decide(&then(no(), &c), &ctx()));
+    }
+
+    #[test]
+    fn the_folder_is_made_with_the_file() {
+        let t = tempfile::tempdir().unwrap();
+        let p = t.path().join("-a b/c'd/f");
+        let m: LineInFile = bind(&json!({"path": p, "line": "x", "create": true}).to_string());
+        let before = look(m.probes(&ctx()));
+        let c = change(m.decide(&before, &ctx()));
+        satisfied(m.decide(&then(before, &c), &ctx()));
+        run(&c);
+        assert_eq!(std::fs::read_to_string(&p).unwrap(), "x\n");
+    }
+
+    #[test]
+    fn several_tasks_in_a_row_need_no_new_look() {
+        let first = module("line: one");
+        let c = change(first.decide(&with("zero\n"), &ctx()));
+        let after = then(with("zero\n"), &c);
+        let c = change(module("line: two").decide(&after, &ctx()));
+        assert_eq!(body(&c), "zero\none\ntwo\n");
+        assert_eq!(c.diff[0].before.as_deref(), Some("zero\none\n"));
+        let m = module("line: two, mode: '0600'");
+        let after = then(after, &c);
+        let c = change(m.decide(&after, &ctx()));
+        assert_eq!(c.summary, "mode 0640 -> 0600");
+        satisfied(m.decide(&then(after, &c), &ctx()));
+    }
+
+    #[test]
+    fn a_link_stays_and_its_file_changes() {
+        let t = tempfile::tempdir().unwrap();
+        std::fs::write(t.path().join("f"), "a\n").unwrap();
+        std::os::unix::fs::symlink("f", t.path().join("l")).unwrap();
+        let m: LineInFile = bind(&json!({"path": t.path().join("l"), "line": "b"}).to_string());
+        let before = look(m.probes(&ctx()));
+        let c = change(m.decide(&before, &ctx()));
+        satisfied(m.decide(&then(before, &c), &ctx()));
+        run(&c);
+        assert_eq!(std::fs::read_to_string(t.path().join("f")).unwrap(), "a\nb\n");
+        assert!(t.path().join("l").is_symlink());
+    }
+
+    #[test]
+    fn mistakes() {
+        let err = |y: &str| try_bind::<LineInFile>(y).unwrap_err().message;
+        assert!(err("{path: /x}").contains("needs `line`"));
+        assert!(err("{path: /x, line: a, regexp: 'a('}").contains("`a(`"));
+        assert!(err("{path: /x, line: a, regexp: b, search_string: c}").contains("exclude"));
+        assert!(err("{path: /x, line: a, insertafter: b, insertbefore: c}").contains("exclude"));
+        assert!(err("{path: /x, line: a, backrefs: true}").contains("needs `regexp`"));
+        assert!(err("{path: /x, state: absent}").contains("needs"));
+        assert!(err("{path: /x, line: a, validate: visudo}").contains("%s"));
+    }
+}

@@ -1,0 +1,131 @@
+//! Regular expressions as Python reads them, for parameters that Ansible hands to Python's `re`.
+
+use super::ArgError;
+use fancy_regex::{Regex, RegexBuilder};
+
+/// Compiles a parameter's regular expression; lines are matched one by one.
+pub fn line_regex(param: &str, pattern: &str) -> Result<Regex, ArgError> {
+    compile(param, pattern, false)
+}
+
+/// Compiles a parameter's regular expression for a whole text: `^` and `$` match at every line.
+#[allow(dead_code)]
+pub fn text_regex(param: &str, pattern: &str) -> Result<Regex, ArgError> {
+    compile(param, pattern, true)
+}
+
+fn compile(param: &str, pattern: &str, multi_line: bool) -> Result<Regex, ArgError> {
+    RegexBuilder::new(&from_python(pattern))
+        .multi_line(multi_line)
+        .build()
+        .map_err(|e| ArgError::new(param, format!("`{pattern}` is not a regular expression: {e}")))
+}
+
+/// Rewrites the few things that Python reads otherwise than our engine does: `\Z`, `\<` and `\>`, a brace that is no
+/// count, and brackets and `&&`, `~~` inside a set of characters.
+fn from_python(pattern: &str) -> String {
+    let mut out = String::with_capacity(pattern.len() + 8);
+    let mut rest = pattern;
+    // Inside `[…]`: how many characters of the set were read.
+    let mut in_set: Option<usize> = None;
+    while let Some(c) = rest.chars().next() {
+        let tail = &rest[c.len_utf8()..];
+        let mut taken = c.len_utf8();
+        match (c, in_set) {
+            ('\\', _) => {
+                let next = tail.chars().next();
+                taken += next.map_or(0, char::len_utf8);
+                match next {
+                    Some('Z') if in_set.is_none() => out.push_str(r"\z"),
+                    Some(
+                        n @ ('<' | '>' | '"' | '\'' | '/' | ',' | '=' | '!' | '@' | ':' | ';' | '%' | '`' | '_' | ' '),
+                    ) => {
+                        out.push(n);
+                    }
+                    Some(n) => {
+                        out.push('\\');
+                        out.push(n);
+                    }
+                    None => out.push('\\'),
+                }
+                in_set = in_set.map(|n| n + 1);
+            }
+            ('[', None) => {
+                out.push('[');
+                if let Some(t) = tail.strip_prefix('^') {
+                    out.push('^');
+                    taken += 1;
+                    if t.starts_with(']') {
+                        out.push_str(r"\]");
+                        taken += 1;
+                    }
+                } else if tail.starts_with(']') {
+                    out.push_str(r"\]");
+                    taken += 1;
+                }
+                in_set = Some(0);
+            }
+            (']', Some(_)) => {
+                out.push(']');
+                in_set = None;
+            }
+            ('[' | '&' | '~', Some(_)) => {
+                out.push('\\');
+                out.push(c);
+            }
+            ('{', None) if !is_count(tail) => out.push_str(r"\{"),
+            ('{', None) => {
+                let end = tail.find('}').map_or(tail.len(), |e| e + 1);
+                // `{,3}` counts from nought.
+                out.push('{');
+                if tail.starts_with(',') {
+                    out.push('0');
+                }
+                out.push_str(&tail[..end]);
+                taken += end;
+            }
+            ('}', None) => out.push_str(r"\}"),
+            (c, _) => out.push(c),
+        }
+        rest = &rest[taken..];
+    }
+    out
+}
+
+/// Whether what follows a `{` makes it a count: `3}`, `3,}`, `,3}`, `3,5}`.
+fn is_count(tail: &str) -> bool {
+    let Some(end) = tail.find('}') else { return false };
+    let inner = &tail[..end];
+    inner.bytes().any(|b| b.is_ascii_digit())
+        && inner.bytes().all(|b| b.is_ascii_digit() || b == b',')
+        && inner.bytes().filter(|b| *b == b',').count() <= 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is(pattern: &str, text: &str) -> bool {
+        line_regex("regexp", pattern).unwrap().is_match(text).unwrap()
+    }
+
+    #[test]
+    fn python_patterns_are_read_as_python_reads_them() {
+        assert!(is(r"^\s*#?PermitRootLogin\b", "#PermitRootLogin no"));
+        assert!(is(r"^(?!#)foo", "foo") && !is(r"^(?!#)foo", "#foo"));
+        assert!(is(r"\<a\>", "<a>"));
+        assert!(is(r"a{b}", "a{b}") && is(r"a{2}", "aa") && is(r"^a{,2}$", "aa"));
+        assert!(is(r"[[a]x", "[x") && is(r"[]a]x", "]x") && is(r"[^]a]x", "bx"));
+        assert!(is(r"[a&&b]", "&") && is(r"[\]]", "]"));
+        assert!(is(r"a\Z", "a") && is(r"\/etc\/x\=\_", "/etc/x=_"));
+        assert!(is(r"(?P<q>['\x22])a(?P=q)", "'a'") && is("(?i)A", "a"));
+        assert!(is(r"^\${HOME}", "${HOME}"));
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_an_error() {
+        let e = line_regex("regexp", "a(").unwrap_err();
+        assert_eq!(e.param, ["regexp"]);
+        assert!(e.message.contains("`a(`"));
+    }
+}

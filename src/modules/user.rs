@@ -1,0 +1,652 @@
+//! `user`: an account of the host.
+
+use super::args::{Bool, List, Text};
+use super::copy::absolute;
+use super::place::{UNKNOWN_ID, nothing_at};
+use super::{ArgError, Change, Ctx, Decision, Local, Module, Stop};
+use crate::action::Action;
+use crate::probe::{Answer, Content, GroupState, Observed, Probe, Touches, UserState};
+use crate::quote::{shell_join, shell_quote};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+/// Makes, changes and removes accounts.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// The account's name. Also `user`.
+    #[serde(alias = "user")]
+    name: Text,
+    /// `present` or `absent`.
+    #[serde(default)]
+    state: State,
+    uid: Option<u32>,
+    /// The uid may be another account's already.
+    #[serde(default)]
+    non_unique: Bool,
+    /// The primary group, by name or number. A new account without it gets a group of its own name.
+    group: Option<Text>,
+    /// The other groups; an empty list means none.
+    groups: Option<List>,
+    /// Other groups besides `groups` stay.
+    #[serde(default)]
+    append: Bool,
+    /// The full name (GECOS).
+    comment: Option<Text>,
+    /// The home folder; `/home/NAME` for a new account without it.
+    home: Option<Text>,
+    /// Make the home folder if there is none. Also `createhome`.
+    #[serde(default = "yes", alias = "createhome")]
+    create_home: Bool,
+    /// When `home` changes, the old folder moves there.
+    #[serde(default)]
+    move_home: Bool,
+    /// The folder whose content a new home gets, in place of /etc/skel.
+    skeleton: Option<Text>,
+    shell: Option<Text>,
+    /// The hash of the password, as in /etc/shadow; `*` or `!` for none.
+    password: Option<Text>,
+    /// `always`, or `on_create`: only a new account gets the password.
+    #[serde(default)]
+    update_password: UpdatePassword,
+    /// Lock (or unlock) the password; other ways to log in stay open.
+    password_lock: Option<Bool>,
+    /// A new account is a system account.
+    #[serde(default)]
+    system: Bool,
+    /// With `absent`: the home folder and the mail go too.
+    #[serde(default)]
+    remove: Bool,
+    /// With `absent`: even if the account is in use.
+    #[serde(default)]
+    force: Bool,
+    /// Make an SSH key for the account if it has none.
+    #[serde(default)]
+    generate_ssh_key: Bool,
+    /// The key's length, for types that have a choice.
+    ssh_key_bits: Option<u32>,
+    /// The key's type: rsa, ecdsa, ed25519.
+    #[serde(default = "rsa")]
+    ssh_key_type: Text,
+    /// The key's file; relative to the home folder. Without it `.ssh/id_TYPE`.
+    ssh_key_file: Option<Text>,
+    /// The key's comment.
+    ssh_key_comment: Option<Text>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    #[default]
+    Present,
+    Absent,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum UpdatePassword {
+    #[default]
+    Always,
+    OnCreate,
+}
+
+fn yes() -> Bool {
+    Bool(true)
+}
+
+fn rsa() -> Text {
+    "rsa".into()
+}
+
+impl Module for User {
+    const NAME: &'static str = "user";
+
+    fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
+        account_name("name", &self.name)?;
+        let field = |param: &str, text: Option<&str>| match text {
+            Some(t) if t.contains([':', '\n', '\r', '\0']) => {
+                Err(ArgError::new(param, "neither a colon nor a line end can be in it"))
+            }
+            _ => Ok(()),
+        };
+        field("comment", self.comment.as_deref())?;
+        field("password", self.password.as_deref())?;
+        field("shell", self.shell.as_deref())?;
+        field("home", self.home.as_deref())?;
+        if let Some(p) = self.password.as_deref()
+            && !is_hash(p)
+        {
+            return Err(ArgError::new("password", "the password is not a hash as in /etc/shadow")
+                .hint("make one with `openssl passwd -6`; `*` and `!` mean that no password fits"));
+        }
+        for (param, value) in [("home", &self.home), ("skeleton", &self.skeleton)] {
+            value.as_deref().map_or(Ok(()), |v| absolute(param, v))?;
+        }
+        if let Some(s) = self.shell.as_deref().filter(|s| !s.is_empty()) {
+            absolute("shell", s)?;
+        }
+        for g in self.groups.iter().flat_map(|l| l.0.iter()).chain(self.group.as_deref().map(str::to_string).iter()) {
+            account_name("groups", g)?;
+        }
+        if self.append.0 && self.groups.is_none() {
+            return Err(ArgError::new("append", "`append` needs `groups`"));
+        }
+        if self.move_home.0 && self.home.is_none() {
+            return Err(ArgError::new("move_home", "`move_home` needs `home`"));
+        }
+        if self.non_unique.0 && self.uid.is_none() {
+            return Err(ArgError::new("non_unique", "`non_unique` needs `uid`"));
+        }
+        if self.generate_ssh_key.0 && !["rsa", "ecdsa", "ed25519"].contains(&&*self.ssh_key_type) {
+            return Err(ArgError::new("ssh_key_type", "expected rsa, ecdsa or ed25519"));
+        }
+        if let Some(h) = &mut self.home {
+            h.0 = super::place::tidy(&h.0);
+        }
+        Ok(())
+    }
+
+    fn probes(&self, _: &Ctx) -> Vec<Probe> {
+        let mut p = vec![Probe::User(self.name.0.clone()), Probe::Groups];
+        if self.state == State::Absent {
+            return p;
+        }
+        if self.password.is_some() || self.password_lock.is_some() {
+            p.push(Probe::Shadow(self.name.0.clone()));
+        }
+        let home = self.new_home();
+        if self.create_home.0 {
+            p.push(Probe::Path(home.clone()));
+            p.push(Probe::Path(self.skeleton_ssh()));
+        }
+        if self.generate_ssh_key.0 {
+            p.push(Probe::Path(self.key_file(&home)));
+            p.push(Probe::Content(format!("{}.pub", self.key_file(&home))));
+        }
+        p
+    }
+
+    fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
+        let now = seen.user(&self.name)?;
+        match (self.state, now) {
+            (State::Absent, None) => Ok(Decision::satisfied(self.named("absent"))),
+            (State::Absent, Some(u)) => Ok(self.remove(u)),
+            (State::Present, None) => self.add(seen),
+            (State::Present, Some(u)) => self.change(u, seen, ctx),
+        }
+    }
+}
+
+/// What is put together on the way to a change.
+#[derive(Default)]
+struct Plan {
+    script: Vec<String>,
+    summary: Vec<String>,
+    paths: Vec<String>,
+    after: Vec<(Probe, Answer)>,
+}
+
+impl User {
+    fn named(&self, state: &str) -> Map<String, Value> {
+        let mut r = Map::new();
+        r.insert("name".into(), json!(&*self.name));
+        r.insert("state".into(), json!(state));
+        r
+    }
+
+    fn result(&self, u: &UserState) -> Map<String, Value> {
+        let mut r = self.named("present");
+        for (name, id) in [("uid", u.uid), ("group", u.gid)] {
+            if id != UNKNOWN_ID {
+                r.insert(name.into(), json!(id));
+            }
+        }
+        r.insert("comment".into(), json!(u.comment));
+        r.insert("home".into(), json!(u.home));
+        if !u.shell.is_empty() {
+            r.insert("shell".into(), json!(u.shell));
+        }
+        r.insert("append".into(), json!(self.append.0));
+        r.insert("create_home".into(), json!(self.create_home.0));
+        r.insert("move_home".into(), json!(self.move_home.0));
+        if let Some(g) = &self.groups {
+            r.insert("groups".into(), json!(g.0.join(",")));
+        }
+        if self.password.is_some() {
+            r.insert("password".into(), json!("NOT_LOGGING_PASSWORD"));
+        }
+        r
+    }
+
+    fn new_home(&self) -> String {
+        match self.home.as_deref() {
+            Some(h) => h.to_string(),
+            None if &*self.name == "root" => "/root".into(),
+            None => format!("/home/{}", &*self.name),
+        }
+    }
+
+    fn skeleton_ssh(&self) -> String {
+        format!("{}/.ssh", self.skeleton.as_deref().unwrap_or("/etc/skel").trim_end_matches('/'))
+    }
+
+    fn key_file(&self, home: &str) -> String {
+        match self.ssh_key_file.as_deref() {
+            Some(f) if f.starts_with('/') => f.to_string(),
+            Some(f) => format!("{}/{f}", home.trim_end_matches('/')),
+            None => format!("{}/.ssh/id_{}", home.trim_end_matches('/'), &*self.ssh_key_type),
+        }
+    }
+
+    fn remove(&self, u: &UserState) -> Decision {
+        let mut words = vec!["userdel"];
+        if self.force.0 {
+            words.push("-f");
+        }
+        if self.remove.0 {
+            words.push("-r");
+        }
+        words.extend(["--", &*self.name]);
+        let mut touches = account_files();
+        if self.remove.0 {
+            touches = touches.and(Touches { paths: vec![u.home.clone()], ..Default::default() });
+            touches.paths.extend([format!("/var/mail/{}", u.name), format!("/var/spool/mail/{}", u.name)]);
+        }
+        let mut result = self.named("absent");
+        result.insert("force".into(), json!(self.force.0));
+        result.insert("remove".into(), json!(self.remove.0));
+        Decision::Change(Change {
+            actions: vec![Action::Script(guarded_userdel(&self.name, &shell_join(words)))],
+            touches,
+            // What becomes of a group of the same name is the host's affair: nothing is foreseen of groups.
+            after: vec![
+                (Probe::User(self.name.0.clone()), Answer::User(None)),
+                (Probe::Shadow(self.name.0.clone()), Answer::Shadow(None)),
+            ],
+            summary: if self.remove.0 { "removes the user and the home" } else { "removes the user" }.into(),
+            result,
+            ..Default::default()
+        })
+    }
+
+    /// The shadow entry that is wanted, if it is not that already.
+    fn wanted_shadow(&self, now: Option<&str>, is_new: bool) -> Option<String> {
+        let now = now.unwrap_or("");
+        let lock = self.password_lock.map(|b| b.0);
+        let sets = is_new || self.update_password == UpdatePassword::Always;
+        let bare = |t: &str| t.trim_start_matches('!').to_string();
+        let field = match self.password.as_deref().filter(|_| sets) {
+            Some(p) => {
+                let locked = match lock {
+                    Some(l) => l,
+                    None if bare(p) == bare(now) => now.starts_with('!'),
+                    None => p.starts_with('!'),
+                };
+                if locked { format!("!{}", bare(p)) } else { p.to_string() }
+            }
+            None => match lock {
+                Some(true) if !now.starts_with('!') => format!("!{now}"),
+                // Without a password there is nothing to unlock, and an empty one must not come of it.
+                Some(false) if now.starts_with('!') && !bare(now).is_empty() => bare(now),
+                _ => return None,
+            },
+        };
+        (field != now).then_some(field)
+    }
+
+    /// `chpasswd` reads the entry from its input: it is never an argument.
+    fn set_shadow(&self, field: &str, plan: &mut Plan) {
+        plan.script.push(format!("chpasswd -e <<'windlass-end' || exit 1\n{}:{field}\nwindlass-end", &*self.name));
+        plan.after.push((Probe::Shadow(self.name.0.clone()), Answer::Shadow(Some(field.to_string()))));
+    }
+
+    fn add(&self, seen: &Observed) -> Result<Decision, Stop> {
+        let groups = seen.groups()?;
+        let home = self.new_home();
+        let mut words: Vec<String> = vec!["useradd".into()];
+        let mut opt = |flag: &str, value: &str| words.extend([flag.to_string(), value.to_string()]);
+        let mut after_groups = groups.to_vec();
+        let mut gid = UNKNOWN_ID;
+        if let Some(uid) = self.uid {
+            opt("-u", &uid.to_string());
+        }
+        match self.group.as_deref() {
+            Some(g) => {
+                gid = find_group(groups, g)?.gid;
+                opt("-g", g);
+            }
+            None => {
+                if let Some(g) = groups.iter().find(|g| g.name == *self.name) {
+                    // A group of that name is there already: it is the user's.
+                    gid = g.gid;
+                    opt("-g", &g.name);
+                } else {
+                    after_groups.push(GroupState { name: self.name.0.clone(), gid, members: vec![] });
+                    words.push("-U".into());
+                }
+            }
+        }
+        let mut opt = |flag: &str, value: &str| words.extend([flag.to_string(), value.to_string()]);
+        if let Some(list) = self.groups.as_ref().filter(|l| !l.0.is_empty()) {
+            for g in &list.0 {
+                let name = find_group(groups, g)?.name.clone();
+                if let Some(g) = after_groups.iter_mut().find(|g| g.name == name) {
+                    g.members.push(self.name.0.clone());
+                }
+            }
+            opt("-G", &list.0.join(","));
+        }
+        if let Some(c) = self.comment.as_deref() {
+            opt("-c", c);
+        }
+        opt("-d", &home);
+        if let Some(s) = self.shell.as_deref() {
+            opt("-s", s);
+        }
+        if self.create_home.0
+            && let Some(k) = self.skeleton.as_deref()
+        {
+            opt("-k", k);
+        }
+        words.push(if self.create_home.0 { "-m" } else { "-M" }.into());
+        if self.non_unique.0 {
+            words.push("-o".into());
+        }
+        if self.system.0 {
+            words.push("-r".into());
+        }
+        words.extend(["--".to_string(), self.name.0.clone()]);
+
+        let name = shell_quote(&self.name);
+        let mut plan = Plan::default();
+        // useradd does not make the folder above the home.
+        let above = home.rsplit_once('/').map_or("", |(d, _)| d);
+        if self.create_home.0 && !above.is_empty() && above != "/home" {
+            let d = shell_quote(above);
+            plan.script.push(format!("[ -d {d} ] || (umask 022 && mkdir -p -- {d}) || exit 1"));
+            plan.paths.push(above.to_string());
+        }
+        let getent = format!("getent passwd {name} >/dev/null");
+        plan.script.push(format!("{getent} || {} || exit 1", shell_join(&words)));
+        let user = UserState {
+            name: self.name.0.clone(),
+            uid: self.uid.unwrap_or(UNKNOWN_ID),
+            gid,
+            comment: self.comment.as_deref().unwrap_or_default().into(),
+            home: home.clone(),
+            shell: self.shell.as_deref().unwrap_or_default().into(),
+        };
+        plan.summary.push("new user".into());
+        match self.wanted_shadow(Some("!"), true) {
+            Some(field) => self.set_shadow(&field, &mut plan),
+            None => plan.after.push((Probe::Shadow(self.name.0.clone()), Answer::Shadow(Some("!".into())))),
+        }
+        plan.after.push((Probe::User(self.name.0.clone()), Answer::User(Some(user.clone()))));
+        plan.after.push((Probe::Groups, Answer::Groups(after_groups)));
+        if self.create_home.0 {
+            plan.paths.push(home.clone());
+            let gone = |p: &str| matches!(seen.get(&Probe::Path(p.into())), Some(Answer::Path(s)) if s.entry.is_none());
+            if gone(&home) && gone(&self.skeleton_ssh()) {
+                let ssh = format!("{home}/.ssh");
+                let keys = format!("{ssh}/authorized_keys");
+                plan.after.extend(nothing_at(&ssh, &ssh));
+                plan.after.extend(nothing_at(&keys, &keys));
+            }
+        }
+        if self.generate_ssh_key.0 {
+            self.make_key(&home, &mut plan);
+        }
+        let mut result = self.result(&user);
+        result.insert("system".into(), json!(self.system.0));
+        Ok(self.done(plan, result))
+    }
+
+    fn change(&self, u: &UserState, seen: &Observed, _: &Ctx) -> Result<Decision, Stop> {
+        let groups = seen.groups()?;
+        let mut plan = Plan::default();
+        let mut to = u.clone();
+        let mut words: Vec<String> = vec!["usermod".into()];
+        let mut paths = vec![];
+        let mut summary = vec![];
+        {
+            let mut set = |flag: &str, value: &str| words.extend([flag.to_string(), value.to_string()]);
+            if let Some(uid) = self.uid.filter(|n| *n != u.uid) {
+                set("-u", &uid.to_string());
+                summary.push(format!("uid {} -> {uid}", shown_id(u.uid)));
+                to.uid = uid;
+                paths.push(u.home.clone());
+            }
+            if let Some(g) = self.group.as_deref() {
+                let wanted = find_group(groups, g)?;
+                let same = if wanted.gid == UNKNOWN_ID {
+                    wanted.name == u.name && u.gid == UNKNOWN_ID
+                } else {
+                    wanted.gid == u.gid
+                };
+                if !same {
+                    set("-g", g);
+                    let old = groups.iter().find(|g| g.gid == u.gid).map_or(shown_id(u.gid), |g| g.name.clone());
+                    summary.push(format!("group {old} -> {}", wanted.name));
+                    to.gid = wanted.gid;
+                    paths.push(u.home.clone());
+                }
+            }
+        }
+        let mut after_groups = groups.to_vec();
+        if let Some(list) = &self.groups {
+            let wanted = list.0.iter().map(|g| find_group(groups, g)).collect::<Result<Vec<_>, _>>()?;
+            // The primary group does not count among the others.
+            let others = |g: &&GroupState| g.gid != to.gid;
+            let mut names: Vec<&str> = wanted.iter().copied().filter(others).map(|g| g.name.as_str()).collect();
+            names.dedup();
+            let has = |g: &GroupState| g.members.iter().any(|m| *m == *self.name);
+            let missing: Vec<&str> =
+                wanted.iter().copied().filter(others).filter(|g| !has(g)).map(|g| g.name.as_str()).collect();
+            let extra: Vec<&str> = groups
+                .iter()
+                .filter(|g| has(g) && g.gid != to.gid && !self.append.0)
+                .map(|g| g.name.as_str())
+                .filter(|n| !names.contains(n))
+                .collect();
+            if !missing.is_empty() || !extra.is_empty() {
+                if self.append.0 {
+                    words.extend(["-a".into(), "-G".into(), missing.join(",")]);
+                } else {
+                    words.extend(["-G".into(), names.join(",")]);
+                }
+                let signed = missing.iter().map(|g| format!("+{g}")).chain(extra.iter().map(|g| format!("-{g}")));
+                summary.push(format!("groups {}", signed.collect::<Vec<_>>().join(" ")));
+                for g in &mut after_groups {
+                    if missing.contains(&g.name.as_str()) {
+                        g.members.push(self.name.0.clone());
+                    } else if extra.contains(&g.name.as_str()) {
+                        g.members.retain(|m| *m != *self.name);
+                    }
+                }
+            }
+        }
+        if let Some(c) = self.comment.as_deref().filter(|c| *c != u.comment) {
+            words.extend(["-c".into(), c.to_string()]);
+            summary.push(format!("comment \"{}\" -> \"{c}\"", u.comment));
+            to.comment = c.to_string();
+        }
+        if let Some(h) = self.home.as_deref().filter(|h| *h != u.home) {
+            words.extend(["-d".into(), h.to_string()]);
+            if self.move_home.0 {
+                words.push("-m".into());
+                paths.push(u.home.clone());
+                paths.push(h.to_string());
+            }
+            summary.push(format!("home {} -> {h}", u.home));
+            to.home = h.to_string();
+        }
+        if let Some(s) = self.shell.as_deref().filter(|s| *s != u.shell) {
+            words.extend(["-s".into(), s.to_string()]);
+            let old = if u.shell.is_empty() { "default" } else { &u.shell };
+            summary.push(format!("shell {old} -> {s}"));
+            to.shell = s.to_string();
+        }
+        if words.len() > 1 {
+            if self.non_unique.0 && to.uid != u.uid {
+                words.push("-o".into());
+            }
+            words.extend(["--".to_string(), self.name.0.clone()]);
+            plan.script.push(format!("{} || exit 1", shell_join(&words)));
+        }
+        plan.summary = summary;
+        plan.paths = paths;
+        plan.after.push((Probe::User(self.name.0.clone()), Answer::User(Some(to.clone()))));
+        plan.after.push((Probe::Groups, Answer::Groups(after_groups)));
+
+        if self.password.is_some() || self.password_lock.is_some() {
+            let now = seen.shadow(&self.name)?;
+            match self.wanted_shadow(now.as_deref(), false) {
+                Some(field) => {
+                    let bare = |t: &str| t.trim_start_matches('!').to_string();
+                    let (old, locked) = (now.as_deref().unwrap_or(""), field.starts_with('!'));
+                    if bare(old) != bare(&field) {
+                        plan.summary.push("password".into());
+                    }
+                    if locked != old.starts_with('!') {
+                        plan.summary.push(if locked { "locks the password" } else { "unlocks the password" }.into());
+                    }
+                    self.set_shadow(&field, &mut plan);
+                }
+                None => plan.after.push((Probe::Shadow(self.name.0.clone()), Answer::Shadow(now.clone()))),
+            }
+        }
+        let moves = self.move_home.0 && to.home != u.home;
+        if self.create_home.0 && !moves && u.uid != UNKNOWN_ID {
+            let there = seen.path(&to.home)?;
+            if there.entry.is_none() {
+                plan.script.push(self.home_script(&to.home));
+                plan.summary.push(format!("creates {}", to.home));
+                plan.paths.push(to.home.clone());
+            }
+        }
+        let mut result = self.result(&to);
+        if self.generate_ssh_key.0 {
+            let file = self.key_file(&to.home);
+            if seen.path(&file)?.followed().is_none() {
+                self.make_key(&to.home, &mut plan);
+            } else {
+                result.insert("ssh_key_file".into(), json!(file));
+                if let Content::Bytes(b) = seen.content(&format!("{file}.pub"))? {
+                    let key = String::from_utf8_lossy(b);
+                    result.insert("ssh_public_key".into(), json!(key.trim_end()));
+                }
+            }
+        }
+        if plan.script.is_empty() {
+            return Ok(Decision::satisfied(result));
+        }
+        Ok(self.done(plan, result))
+    }
+
+    /// Makes a home that an account lacks: filled elsewhere, moved into place at once.
+    fn home_script(&self, home: &str) -> String {
+        let skeleton = shell_quote(self.skeleton.as_deref().unwrap_or("/etc/skel"));
+        format!(
+            r#"(
+h={home}; n={temp}; g=$(id -g -- {name}) || exit 1
+[ -e "$h" ] && exit 0
+rm -rf -- "$n"; umask 022; mkdir -p -- "${{h%/*}}/" && mkdir -m 0700 -- "$n" || exit 1
+if [ -d {skeleton} ]; then cp -R -P -- {skeleton}/. "$n/" || exit 1; fi
+chown -R -h -- {name}:"$g" "$n" && chmod 0755 -- "$n" && mv -T -- "$n" "$h"
+) || exit 1"#,
+            home = shell_quote(home),
+            temp = shell_quote(&super::place::beside(home)),
+            name = shell_quote(&self.name),
+        )
+    }
+
+    /// The private key appears last: where it is, its public half is too.
+    fn make_key(&self, home: &str, plan: &mut Plan) {
+        let file = self.key_file(home);
+        let dir = file.rsplit_once('/').map_or("/", |(d, _)| d).to_string();
+        let bits = self.ssh_key_bits.map(|b| format!(" -b {b}")).unwrap_or_default();
+        let comment = match self.ssh_key_comment.as_deref() {
+            Some(c) => shell_quote(c),
+            None => "\"windlass-generated on $(uname -n)\"".into(),
+        };
+        plan.script.push(format!(
+            r#"(
+k={file}; d={dir}; g=$(id -g -- {name}) || exit 1
+[ -e "$k" ] && exit 0
+if [ ! -d "$d" ]; then mkdir -m 0700 -- "$d" && chown -- {name}:"$g" "$d" || exit 1; fi
+n=$d/.windlass-key; rm -f -- "$n" "$n.pub"
+ssh-keygen -q -t {kind}{bits} -N '' -C {comment} -f "$n" || exit 1
+chown -- {name}:"$g" "$n" "$n.pub" && chmod 0600 "$n" && mv -f -- "$n.pub" "$k.pub" && mv -f -- "$n" "$k"
+) || exit 1"#,
+            file = shell_quote(&file),
+            dir = shell_quote(&dir),
+            name = shell_quote(&self.name),
+            kind = shell_quote(&self.ssh_key_type),
+        ));
+        plan.summary.push("makes an SSH key".into());
+        plan.paths.push(dir);
+    }
+
+    fn done(&self, plan: Plan, mut result: Map<String, Value>) -> Decision {
+        if self.generate_ssh_key.0
+            && let Some(Value::String(home)) = result.get("home").cloned()
+        {
+            result.insert("ssh_key_file".into(), json!(self.key_file(&home)));
+        }
+        let mut touches = account_files();
+        touches.paths.extend(plan.paths);
+        Decision::Change(Change {
+            actions: vec![Action::Script(format!("(\n{}\n)", plan.script.join("\n")))],
+            touches,
+            after: plan.after,
+            summary: plan.summary.join(", "),
+            result,
+            ..Default::default()
+        })
+    }
+}
+
+fn shown_id(id: u32) -> String {
+    if id == UNKNOWN_ID { "?".into() } else { id.to_string() }
+}
+
+/// userdel fails on a user who is not there: a second attempt must not.
+fn guarded_userdel(name: &str, words: &str) -> String {
+    format!("if getent passwd {} >/dev/null; then {words}; fi", shell_quote(name))
+}
+
+/// What every change of an account alters.
+pub fn account_files() -> Touches {
+    let files = ["passwd", "shadow", "group", "gshadow", "subuid", "subgid"];
+    Touches { users: true, paths: files.iter().map(|f| format!("/etc/{f}")).collect(), ..Default::default() }
+}
+
+fn find_group<'a>(groups: &'a [GroupState], name: &str) -> Result<&'a GroupState, Stop> {
+    groups
+        .iter()
+        .find(|g| g.name == name)
+        .or_else(|| groups.iter().find(|g| name.parse() == Ok(g.gid)))
+        .ok_or_else(|| Stop::fail_hint(format!("there is no group {name}"), "make it with the `group` module first"))
+}
+
+/// Refuses what cannot be an account's name, and what a tool would take for something else.
+pub fn account_name(param: &str, name: &str) -> Result<(), ArgError> {
+    let bad = |c: char| c.is_whitespace() || c.is_control() || ":,/\\\"'`$;|&<>()*?[]{}!#%=".contains(c);
+    let trailing = name.strip_suffix('$').unwrap_or(name);
+    if name.is_empty() || name.starts_with('-') || trailing.contains(bad) || name == "." || name == ".." {
+        return Err(ArgError::new(param, format!("`{name}` cannot be an account's name")));
+    }
+    Ok(())
+}
+
+/// A hash in the notation of crypt(3), perhaps locked, or a mark that no password fits.
+fn is_hash(p: &str) -> bool {
+    let bare = p.trim_start_matches('!');
+    bare.is_empty() && !p.is_empty()
+        || bare == "*"
+        || bare.starts_with('$') && bare.matches('$').count() >= 3
+        || bare.starts_with('_') && bare.len() == 20
+        || bare.len() == 13 && bare.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'/')
+        || ["*LK*", "x"].contains(&bare)
+}
