@@ -1,6 +1,7 @@
 //! What a task can ask for. A module says which probes it needs and decides, from the answers alone, whether all is
 //! as wanted or which actions make it so. It never acts, and knows nothing of connections or screens.
 
+mod apt;
 pub mod args;
 mod command;
 mod copy;
@@ -10,6 +11,8 @@ mod lineinfile;
 mod place;
 mod regex;
 mod user;
+mod systemd;
+mod whole;
 
 use crate::action::Action;
 use crate::probe::{Answer, Observed, Output, Probe, Touches};
@@ -237,9 +240,13 @@ impl std::fmt::Debug for ModuleDef {
 }
 
 impl ModuleDef {
-    /// The parameters' names; empty where any name is taken (`set_fact`).
+    /// The parameters' names, other names (`x-aliases`) included; empty where any name is taken (`set_fact`).
     pub fn params(&self) -> Vec<String> {
-        (self.schema)()["properties"].as_object().map(|o| o.keys().cloned().collect()).unwrap_or_default()
+        let schema = (self.schema)();
+        let Some(properties) = schema["properties"].as_object() else { return vec![] };
+        let aliases = properties.values().filter_map(|p| p["x-aliases"].as_array()).flatten();
+        let aliases = aliases.filter_map(|a| a.as_str().map(str::to_string));
+        properties.keys().cloned().chain(aliases).collect()
     }
     /// If the module has no parameter of this name (nor alias): the names it has.
     pub fn refuses(&self, param: &str) -> Option<Vec<String>> {
@@ -274,6 +281,7 @@ const fn def<M: Module>() -> ModuleDef {
 
 /// All modules.
 pub static MODULES: &[ModuleDef] = &[
+    def::<apt::Apt>(),
     def::<command::Command>(),
     def::<command::Shell>(),
     def::<copy::Copy>(),
@@ -284,6 +292,8 @@ pub static MODULES: &[ModuleDef] = &[
     def::<file::File>(),
     def::<lineinfile::LineInFile>(),
     def::<user::User>(),
+    def::<systemd::Service>(),
+    def::<systemd::Systemd>(),
 ];
 
 /// The module of a name; `ansible.builtin.` and `ansible.posix.` in front of it do not matter.
