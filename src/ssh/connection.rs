@@ -30,6 +30,8 @@ use crate::error::{Error, Result};
 const MAX_SESSIONS: usize = 8;
 /// Handshakes repeated when the server drops the connection before authentication.
 const HANDSHAKE_RETRIES: u32 = 3;
+/// How long a failed ProxyCommand may take to close its stderr.
+const PROXY_LAST_WORDS: Duration = Duration::from_millis(300);
 /// Bytes a command may send before we grant more. Twice this is what a connection can have in flight per channel.
 const WINDOW: u32 = 1024 * 1024;
 /// Bytes of each output stream [`Connection::run`] collects.
@@ -171,15 +173,20 @@ impl Connector {
                 return Err(e);
             }
             let Broken(error) = error;
-            if !dropped_early(&error) || tries == HANDSHAKE_RETRIES {
-                let said = said.map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).trim().to_owned());
-                let mut text = explain(&error);
-                if let Some(said) = said.filter(|s| !s.is_empty()) {
-                    text = format!("{text}; the ProxyCommand said: {said}");
-                } else if tries > 0 {
-                    text = format!("{text} before authentication, {} times in a row", tries + 1);
-                }
-                return Err(unreachable(text));
+            let said = match said {
+                Some(said) => tokio::time::timeout(PROXY_LAST_WORDS, said).await.ok().and_then(Result::ok),
+                None => None,
+            };
+            let said = said.unwrap_or_default();
+            if !said.trim().is_empty() {
+                return Err(unreachable(format!("{}; the ProxyCommand said: {}", explain(&error), said.trim())));
+            }
+            if !dropped_early(&error) {
+                return Err(unreachable(explain(&error)));
+            }
+            if tries == HANDSHAKE_RETRIES {
+                let text = format!("{} before authentication, {} times in a row", explain(&error), tries + 1);
+                return Err(unreachable(text).hint("is it sshd that listens there, and does it let this machine in?"));
             }
             tries += 1;
             tokio::time::sleep(backoff(tries)).await;

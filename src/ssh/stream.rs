@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -69,8 +68,8 @@ pub(super) fn strip_os_text(e: &io::Error) -> String {
     }
 }
 
-/// What a ProxyCommand last said on stderr, for messages.
-pub(super) type Said = Arc<Mutex<String>>;
+/// What a ProxyCommand last said on stderr, for messages; ready when its stderr is closed.
+pub(super) type Said = tokio::task::JoinHandle<String>;
 
 /// A ProxyCommand's pipes. The command is killed when the stream is dropped.
 pub(super) struct ProxyStream {
@@ -98,12 +97,9 @@ pub(super) fn proxy(command: &str) -> Result<(ProxyStream, Said), String> {
     else {
         return Err("cannot start the ProxyCommand: it has no pipes".into());
     };
-    let said = Said::default();
-    let keep = said.clone();
-    tokio::spawn(async move {
-        let mut buf = [0u8; 512];
+    let said = tokio::spawn(async move {
+        let (mut said, mut buf) = (String::new(), [0u8; 512]);
         while let Ok(n @ 1..) = stderr.read(&mut buf).await {
-            let mut said = keep.lock().unwrap_or_else(PoisonError::into_inner);
             said.push_str(&String::from_utf8_lossy(&buf[..n]));
             let mut cut = said.len().saturating_sub(SAID_LIMIT);
             while !said.is_char_boundary(cut) {
@@ -111,6 +107,7 @@ pub(super) fn proxy(command: &str) -> Result<(ProxyStream, Said), String> {
             }
             said.drain(..cut);
         }
+        said
     });
     Ok((ProxyStream { stdout, stdin, _child: child }, said))
 }
