@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use russh::client::{AuthResult, Handle, Handler, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
@@ -15,7 +15,7 @@ use russh::{MethodKind, MethodSet};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::UnixStream;
 
-use super::keys::{KeyFile, KeyRing, Prompts};
+use super::keys::{ASKING, KeyFile, KeyRing, Prompts};
 use super::patience::Patience;
 
 /// Where keys held by an agent come from.
@@ -499,6 +499,7 @@ impl<H: Handler> Run<'_, '_, H> {
         let _paused = self.attempt.patience.pause();
         let (prompts, host) = (self.attempt.prompts.clone(), self.attempt.host.to_owned());
         let asked = tokio::task::spawn_blocking(move || {
+            let _one_at_a_time = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
             let answer = prompts.answer(&host, &question, echo);
             answer.ok_or(question)
         });

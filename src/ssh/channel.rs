@@ -128,11 +128,8 @@ impl State {
     }
 
     fn wake_all(&mut self) {
-        for waker in [self.stdout.waker.take(), self.stderr.waker.take(), self.stdin_waker.take()] {
-            if let Some(waker) = waker {
-                waker.wake();
-            }
-        }
+        let wakers = [self.stdout.waker.take(), self.stderr.waker.take(), self.stdin_waker.take()];
+        wakers.into_iter().flatten().for_each(Waker::wake);
     }
 }
 

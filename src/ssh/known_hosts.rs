@@ -266,13 +266,15 @@ impl HostKeys {
     }
 
     /// Judges the key or certificate a server shows; records it if the policy says so. Reads and writes files.
-    pub fn check(&self, offered: &PublicKeyOrCertificate) -> Result<Verdict, Rejection> {
+    pub fn check(&self, offered: &PublicKeyOrCertificate) -> Result<Verdict, Box<Rejection>> {
         let key = offered.public_key();
-        self.judge(offered, &key).map_err(|reason| Rejection {
-            host: self.name(),
-            key_type: key.algorithm().to_string(),
-            fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
-            reason,
+        self.judge(offered, &key).map_err(|reason| {
+            Box::new(Rejection {
+                host: self.name(),
+                key_type: key.algorithm().to_string(),
+                fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
+                reason,
+            })
         })
     }
 

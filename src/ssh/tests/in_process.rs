@@ -356,6 +356,27 @@ async fn through_a_jump_host() {
 }
 
 #[tokio::test]
+async fn all_who_wait_for_a_dead_jump_host_fail_with_it() {
+    let s = setup(Rules::default()).await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut jump = local(silent.local_addr().unwrap().port(), s.dir.path());
+    jump.connect_timeout = Duration::from_millis(200);
+    let mut target = s.target.clone();
+    target.jump = Some(Box::new(jump));
+    let connector = Arc::new(Connector::default());
+    let start = Instant::now();
+    let mut all = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let (connector, target) = (connector.clone(), target.clone());
+        all.spawn(async move { connector.connect(&target).await.unwrap_err().message });
+    }
+    for message in all.join_all().await {
+        assert!(message.contains("timed out after 0.2 s"), "{message}");
+    }
+    assert!(start.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test]
 async fn a_proxy_command() {
     let mut s = setup(Rules::default()).await;
     s.target.proxy_command = Some("sh -c 'echo no way >&2; exit 3'".into());

@@ -59,7 +59,7 @@ impl Sshd {
             format!(
                 "{extra}\nPort {port}\nListenAddress 127.0.0.1\nHostKey {d}/host_ed25519\nHostKey {d}/host_ecdsa\n\
                  AuthorizedKeysFile {d}/authorized\nPidFile none\nStrictModes no\nPermitRootLogin yes\nUsePAM no\n\
-                 PasswordAuthentication no\nUseDNS no\n",
+                 PasswordAuthentication no\nUseDNS no\nSetEnv HOME={d}\n",
                 d = d.display()
             ),
         )
@@ -286,15 +286,43 @@ async fn a_frozen_server_is_noticed() {
     target.keepalive_interval = Duration::from_millis(300);
     target.keepalive_max = 2;
     let c = dial(&target).await.unwrap();
-    let out = c.run("echo $PPID; cat /proc/$PPID/stat", None).await.unwrap();
-    let text = String::from_utf8(out.stdout).unwrap();
-    let session: i32 = text.lines().next().unwrap().parse().unwrap();
+    let e = frozen(&c, None).await;
+    assert!(e.message.contains("connection lost: no answer to keepalives"), "{e}");
+    // Also in the middle of a transfer.
+    let c = dial(&target).await.unwrap();
+    let e = frozen(&c, Some("cat > /dev/null")).await;
+    assert!(e.message.contains("connection lost: no "), "{e}");
+}
+
+/// Stops the process that serves a connection, while a body is sent to `upload`, until the connection notices.
+async fn frozen(c: &Connection, upload: Option<&'static str>) -> crate::error::Error {
+    let out = c.run("echo $PPID", None).await.unwrap();
+    let session: i32 = String::from_utf8(out.stdout).unwrap().trim().parse().unwrap();
     let pid = rustix::process::Pid::from_raw(session).unwrap();
+    let sending = upload.map(|command| {
+        let c = c.clone();
+        tokio::spawn(async move { c.upload(command, tokio::io::repeat(0)).await })
+    });
+    tokio::time::sleep(Duration::from_millis(20)).await;
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
     let e = tokio::time::timeout(Duration::from_secs(5), c.closed()).await;
     rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
-    let e = e.unwrap();
-    assert!(e.message.contains("connection lost: no answer to keepalives"), "{e}");
+    if let Some(sending) = sending {
+        assert!(sending.await.unwrap().unwrap_err().message.contains("connection lost"));
+    }
+    e.unwrap()
+}
+
+#[tokio::test]
+async fn too_many_keys() {
+    let Some(sshd) = Sshd::start("MaxAuthTries 3").await else { return };
+    let mut target = sshd.target();
+    let useless: Vec<_> =
+        (0..5).map(|n| write_key(sshd.dir.path(), &format!("useless{n}"), &new_key(Algorithm::Ed25519))).collect();
+    target.credentials.keys = useless;
+    let e = dial(&target).await.unwrap_err();
+    assert!(e.message.contains("Too many authentication failures"), "{e}");
+    assert!(e.hint.unwrap().contains("IdentitiesOnly"));
 }
 
 /// Times of connecting with a key and of the first command. Run by hand:
@@ -304,7 +332,7 @@ async fn a_frozen_server_is_noticed() {
 async fn timing() {
     let Some(sshd) = Sshd::start("").await else { return };
     let target = sshd.target();
-    let (mut connects, mut firsts, mut seconds) = (vec![], vec![], vec![]);
+    let (mut connects, mut firsts, mut seconds, mut marks) = (vec![], vec![], vec![], vec![]);
     for _ in 0..20 {
         let connector = Connector::default();
         let start = Instant::now();
@@ -316,8 +344,19 @@ async fn timing() {
         let start = Instant::now();
         c.run("true", None).await.unwrap();
         seconds.push(start.elapsed());
+        // As a host session does: a mark on both streams ends each answer.
+        let mut shell = c.open_shell_channel("exec sh -s").await.unwrap();
+        let mut mark = [0; 2];
+        for _ in 0..20 {
+            let start = Instant::now();
+            shell.stdin.write_all(b"echo m; echo m >&2\n").await.unwrap();
+            shell.stdout.read_exact(&mut mark).await.unwrap();
+            shell.stderr.read_exact(&mut mark).await.unwrap();
+            marks.push(start.elapsed());
+        }
     }
-    for (what, mut times) in [("connect", connects), ("first exec", firsts), ("second exec", seconds)] {
+    let all = [("connect", connects), ("first exec", firsts), ("second exec", seconds), ("shell round trip", marks)];
+    for (what, mut times) in all {
         times.sort();
         println!("{what}: p50 {:?}, max {:?}", times[times.len() / 2], times[times.len() - 1]);
     }
