@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use russh::client::{AuthResult, Handle, Handler, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
@@ -15,7 +15,7 @@ use russh::{MethodKind, MethodSet};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::UnixStream;
 
-use super::keys::{KeyFile, KeyRing, Prompts};
+use super::keys::{ASKING, KeyFile, KeyRing, Prompts};
 use super::patience::Patience;
 
 /// Where keys held by an agent come from.
@@ -182,11 +182,18 @@ impl<H: Handler> Run<'_, '_, H> {
             return true;
         }
         if self.accepts.is_none() && !self.handle.is_closed() {
-            // Nothing could be tried. Asking for nothing tells what the server accepts.
-            let result = self.handle.authenticate_none(credentials.user.clone()).await;
-            return matches!(self.judge(result.map_err(|e| e.to_string())), Answer::Accepted);
+            return self.ask_what_is_accepted().await;
         }
         false
+    }
+
+    /// Asks to be let in for nothing, which makes the server say what it accepts. Some do let in: true then.
+    async fn ask_what_is_accepted(&mut self) -> bool {
+        if self.handle.is_closed() {
+            return false;
+        }
+        let result = self.handle.authenticate_none(self.attempt.credentials.user.clone()).await;
+        matches!(self.judge(result.map_err(|e| e.to_string())), Answer::Accepted)
     }
 
     /// Whether a method is worth trying: not ruled out by the server, and the connection is up.
@@ -424,6 +431,10 @@ impl<H: Handler> Run<'_, '_, H> {
 
     async fn password(&mut self) -> bool {
         let Some(password) = &self.attempt.credentials.password else { return false };
+        // It is sent once, so the server has to say first which way it wants it.
+        if self.accepts.is_none() && self.ask_what_is_accepted().await {
+            return true;
+        }
         if !self.wants(MethodKind::Password) {
             return false;
         }
@@ -488,6 +499,7 @@ impl<H: Handler> Run<'_, '_, H> {
         let _paused = self.attempt.patience.pause();
         let (prompts, host) = (self.attempt.prompts.clone(), self.attempt.host.to_owned());
         let asked = tokio::task::spawn_blocking(move || {
+            let _one_at_a_time = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
             let answer = prompts.answer(&host, &question, echo);
             answer.ok_or(question)
         });

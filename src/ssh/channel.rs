@@ -128,11 +128,8 @@ impl State {
     }
 
     fn wake_all(&mut self) {
-        for waker in [self.stdout.waker.take(), self.stderr.waker.take(), self.stdin_waker.take()] {
-            if let Some(waker) = waker {
-                waker.wake();
-            }
-        }
+        let wakers = [self.stdout.waker.take(), self.stderr.waker.take(), self.stdin_waker.take()];
+        wakers.into_iter().flatten().for_each(Waker::wake);
     }
 }
 
@@ -181,45 +178,32 @@ async fn drain<O: Owner>(
     exit: oneshot::Sender<Result<ExitStatus>>,
     permit: tokio::sync::OwnedSemaphorePermit,
 ) {
-    // Never awaited here: a full queue towards the connection must not stop the draining.
     let write = Arc::new(write);
     let mut exit = Some(exit);
-    let mut problem: Option<String> = None;
-    let (mut eof_sent, mut closed) = (false, false);
-    loop {
+    let mut eof_sent = false;
+    let end = loop {
         let message = tokio::select! {
             message = read.wait() => message,
             () = shared.dropped.notified() => {
                 let (stdin_dropped, abandoned) = { let s = shared.lock(); (s.stdin_dropped, s.abandoned()) };
-                if stdin_dropped && !eof_sent && !closed {
+                if abandoned {
+                    break End::Ours(None);
+                }
+                if stdin_dropped && !eof_sent {
                     eof_sent = true;
+                    // Not awaited here: a full queue towards the connection must not stop the draining.
                     let write = write.clone();
                     tokio::spawn(async move { write.eof().await });
-                }
-                if abandoned && !closed {
-                    closed = true;
-                    send_close(&write);
                 }
                 continue;
             }
         };
-        match message {
-            Some(ChannelMsg::Data { data }) => {
-                if !closed && !deliver(&shared, Stream::Stdout, data, limit) {
-                    closed = true;
-                    problem = Some(overrun(limit));
-                    send_close(&write);
-                }
-            }
-            Some(ChannelMsg::ExtendedData { data, ext: 1 }) => {
-                if !closed && !deliver(&shared, Stream::Stderr, data, limit) {
-                    closed = true;
-                    problem = Some(overrun(limit));
-                    send_close(&write);
-                }
-            }
+        let (stream, data) = match message {
+            Some(ChannelMsg::Data { data }) => (Stream::Stdout, data),
+            Some(ChannelMsg::ExtendedData { data, ext: 1 }) => (Stream::Stderr, data),
             Some(ChannelMsg::ExitStatus { exit_status }) => {
                 resolve(&mut exit, Ok(ExitStatus::Code(exit_status)));
+                continue;
             }
             Some(ChannelMsg::ExitSignal { signal_name, .. }) => {
                 let name = match signal_name {
@@ -227,56 +211,58 @@ async fn drain<O: Owner>(
                     other => format!("{other:?}"),
                 };
                 resolve(&mut exit, Ok(ExitStatus::Signal(name)));
+                continue;
             }
-            Some(ChannelMsg::Failure) => {
-                problem = Some("the server refuses to run commands".into());
-                if !closed {
-                    closed = true;
-                    send_close(&write);
-                }
-            }
-            Some(ChannelMsg::Close) => {
-                closed = true;
-                let mut state = shared.lock();
-                state.stdin_closed = true;
-                if let Some(waker) = state.stdin_waker.take() {
-                    waker.wake();
-                }
-            }
-            Some(_) => {}
-            None => break,
+            Some(ChannelMsg::Failure) => break End::Ours(Some("the server refuses to run commands".into())),
+            Some(ChannelMsg::Close) => break End::Theirs,
+            Some(_) => continue,
+            None => break End::Lost,
+        };
+        if !deliver(&shared, stream, data, limit) {
+            break End::Ours(Some(format!(
+                "more than {} MiB of output were waiting to be read; the channel was closed",
+                limit / (1024 * 1024)
+            )));
         }
-        if let Some(text) = &problem {
-            resolve(&mut exit, Err(Error::failed(format!("{}: {text}", owner.place()))));
-            let mut state = shared.lock();
-            state.stdin_closed = true;
-            state.ended = Some(Err(text.clone()));
-            state.wake_all();
+    };
+    let problem = match end {
+        End::Theirs => None,
+        End::Ours(problem) => {
+            // Once we have closed it, the connection tells us no more of this channel, not even its end. The place
+            // it takes is given back when the message is on its way.
+            tokio::spawn(async move {
+                let _ = write.close().await;
+                drop(permit);
+            });
+            let problem = problem.map(|p| Error::failed(format!("{}: {p}", owner.place())));
+            let text = problem.as_ref().map(Error::to_string);
+            if let Some(problem) = problem {
+                resolve(&mut exit, Err(problem));
+            }
+            text
         }
-    }
-    if !closed {
-        // Only the end of the connection ends a channel without a close.
-        let error = owner.loss().await;
-        problem.get_or_insert(error.to_string());
-        resolve(&mut exit, Err(error));
-    }
+        End::Lost => {
+            let error = owner.loss().await;
+            let text = error.to_string();
+            resolve(&mut exit, Err(error));
+            Some(text)
+        }
+    };
     resolve(&mut exit, Err(Error::failed(format!("{}: the command ended without an exit status", owner.place()))));
-    {
-        let mut state = shared.lock();
-        state.stdin_closed = true;
-        state.ended.get_or_insert(problem.map_or(Ok(()), Err));
-        state.wake_all();
-    }
-    drop(permit);
+    let mut state = shared.lock();
+    state.stdin_closed = true;
+    state.ended = Some(problem.map_or(Ok(()), Err));
+    state.wake_all();
 }
 
-fn overrun(limit: usize) -> String {
-    format!("more than {} MiB of output were waiting to be read; the channel was closed", limit / (1024 * 1024))
-}
-
-fn send_close(write: &Arc<ChannelWriteHalf<Msg>>) {
-    let write = write.clone();
-    tokio::spawn(async move { write.close().await });
+/// How a channel came to its end.
+enum End {
+    /// The server closed it: in order.
+    Theirs,
+    /// We close it, for this reason, or because nobody wants it any more.
+    Ours(Option<String>),
+    /// The connection went.
+    Lost,
 }
 
 fn resolve(exit: &mut Option<oneshot::Sender<Result<ExitStatus>>>, result: Result<ExitStatus>) {

@@ -127,7 +127,7 @@ enum Setting {
     ServerAliveCountMax(u32),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Place {
     file: PathBuf,
     line: usize,
@@ -223,12 +223,16 @@ impl SshConfig {
 
     fn select(&self, alias: &str, given: Given<'_>) -> Result<Selected> {
         let mut selected = Selected { user: given.user.map(str::to_owned), port: given.port, ..Selected::default() };
-        let mut pass = Pass { config: self, alias, second: false, wants_second: false, host: None };
+        let mut pass = Pass { config: self, alias, wants_second: false, host: None };
         for file in &self.files {
             pass.apply(file, &mut true, true, &mut selected)?;
         }
         if pass.wants_second {
-            let mut again = Pass { second: true, host: Some(host_name(alias, &selected)?), ..pass };
+            // The second pass is for the name the first one found, and cannot change that.
+            let host = host_name(alias, &selected)?.to_ascii_lowercase();
+            let place = selected.host_name.map_or_else(Place::default, |(_, place)| place);
+            selected.host_name = Some((host.replace('%', "%%"), place));
+            let mut again = Pass { host: Some(host), ..pass };
             for file in &self.files {
                 again.apply(file, &mut true, true, &mut selected)?;
             }
@@ -316,9 +320,8 @@ impl SshConfig {
 struct Pass<'a> {
     config: &'a SshConfig,
     alias: &'a str,
-    second: bool,
     wants_second: bool,
-    /// The name found by the first pass.
+    /// In the second pass, the name found by the first.
     host: Option<String>,
 }
 
@@ -328,7 +331,11 @@ impl Pass<'_> {
         for item in items {
             match item {
                 Item::Host(patterns) => {
-                    *active = may && pattern::list_matches(patterns.iter().map(String::as_str), self.alias);
+                    *active = may
+                        && pattern::list_matches(
+                            patterns.iter().map(String::as_str),
+                            self.host.as_deref().unwrap_or(self.alias),
+                        );
                 }
                 Item::Match(criteria) => *active = self.matches(criteria, selected)? && may,
                 Item::Include(items) => {
@@ -353,7 +360,7 @@ impl Pass<'_> {
                 Test::All => true,
                 Test::Final { asks_for_it } => {
                     self.wants_second |= asks_for_it;
-                    self.second
+                    self.host.is_some()
                 }
                 Test::Host(list) => {
                     let host = match &self.host {
@@ -922,4 +929,321 @@ fn glob_regex(pattern: &str) -> Option<Regex> {
     }
     regex.push('$');
     Regex::new(&regex).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn me() -> Me {
+        Me { user: "ann".into(), uid: "1000".into(), home: "/home/ann".into(), machine: "desk.lan".into() }
+    }
+
+    fn parse_in(dir: &Path, text: &str) -> Result<SshConfig> {
+        let file = dir.join("config");
+        fs::write(&file, text).unwrap();
+        SshConfig::load_for(&[file], me())
+    }
+
+    fn parse(text: &str) -> SshConfig {
+        parse_in(tempfile::tempdir().unwrap().path(), text).unwrap()
+    }
+
+    fn resolve(text: &str, alias: &str) -> HostOptions {
+        parse(text).resolve(alias, None).unwrap()
+    }
+
+    fn fails(text: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        parse_in(dir.path(), text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn first_value_wins_and_lists_add_up() {
+        let o = resolve(
+            "User top\nHost web*\n User late\n Port 2222\n IdentityFile ~/a\nHost *\n Port 22\n IdentityFile /b\n",
+            "web1",
+        );
+        assert_eq!((o.user.as_deref(), o.port), (Some("top"), Some(2222)));
+        assert_eq!(o.identity_files, [PathBuf::from("/home/ann/a"), "/b".into()]);
+        assert!(!o.default_identities);
+    }
+
+    #[test]
+    fn host_patterns() {
+        let text = "Host *.lan !db.lan 10.0.?.1\n User u\n";
+        assert_eq!(resolve(text, "web.lan").user.as_deref(), Some("u"));
+        assert_eq!(resolve(text, "10.0.3.1").user.as_deref(), Some("u"));
+        assert_eq!(resolve(text, "db.lan").user, None);
+        assert_eq!(resolve(text, "web").user, None);
+    }
+
+    #[test]
+    fn quotes_equal_signs_case_and_unknown_options() {
+        let o = resolve(
+            "hOsTnAmE=Example.ORG\nUser = \"bob smith\" # hers\nFooBar whatever \"unclosed\nIdentityFile '/x y'\n",
+            "w",
+        );
+        assert_eq!(o.host_name, "example.org");
+        assert_eq!(o.user.as_deref(), Some("bob smith"));
+        assert_eq!(o.identity_files, [PathBuf::from("/x y")]);
+    }
+
+    #[test]
+    fn tokens() {
+        let o = resolve(
+            "HostName %h.example.org\nPort 99\nUser root\nIdentityFile ~/%u-%r-%h-%n-%p-%i-%%\n\
+             CertificateFile %d/c\nProxyCommand nc %h %p # not a comment\nUserKnownHostsFile ~/k1 \"/k 2\"\n",
+            "w",
+        );
+        assert_eq!(o.host_name, "w.example.org");
+        assert_eq!(o.identity_files, [PathBuf::from("/home/ann/ann-root-w.example.org-w-99-1000-%")]);
+        assert_eq!(o.certificate_files, [PathBuf::from("/home/ann/c")]);
+        assert_eq!(o.proxy_command.as_deref(), Some("nc w.example.org 99 # not a comment"));
+        assert_eq!(o.user_known_hosts, [PathBuf::from("/home/ann/k1"), "/k 2".into()]);
+    }
+
+    #[test]
+    fn environment_variables() {
+        // PATH is set wherever tests run.
+        let path = std::env::var("PATH").unwrap();
+        let o = resolve("IdentityFile /x/${PATH}/y\nIdentityAgent $PATH\n", "w");
+        assert_eq!(o.identity_files, [PathBuf::from(format!("/x/{path}/y"))]);
+        assert_eq!(o.identity_agent, AgentSocket::Path(path.into()));
+        let e = parse("IdentityFile ${WINDLASS_UNSET}\n").resolve("w", None).unwrap_err().to_string();
+        assert!(e.contains("config:1: the environment variable WINDLASS_UNSET is not set"), "{e}");
+    }
+
+    #[test]
+    fn none_values() {
+        let o = resolve("IdentityFile none\nIdentityAgent none\nProxyJump none\nUserKnownHostsFile none\n", "w");
+        assert!(o.identity_files.is_empty() && !o.default_identities && o.proxy_jump.is_empty());
+        assert_eq!(o.identity_agent, AgentSocket::None);
+        assert!(o.user_known_hosts.is_empty());
+    }
+
+    #[test]
+    fn jump_and_command_compete() {
+        let o = resolve("ProxyJump none\nProxyCommand x\n", "w");
+        assert!(o.proxy_jump.is_empty() && o.proxy_command.is_none());
+        let o = resolve("ProxyJump u@a:2222,[::1]:23,ssh://b\nProxyCommand x\n", "w");
+        let hop = |user: Option<&str>, host: &str, port| Hop { user: user.map(Into::into), host: host.into(), port };
+        assert_eq!(o.proxy_jump, [hop(Some("u"), "a", Some(2222)), hop(None, "::1", Some(23)), hop(None, "b", None)]);
+    }
+
+    #[test]
+    fn match_criteria() {
+        let text = "Host w\n HostName web.example.org\nMatch host *.example.org,!x\n Port 1\n\
+                    Match originalhost w user ann\n ConnectTimeout 1m30s\nMatch !localuser ann\n User no\n\
+                    Match all\n HostKeyAlias K\nMatch host other\n User no\nMatch exec true\n User no\n\
+                    Match tagged x\n User no\n";
+        let o = resolve(text, "w");
+        assert_eq!((o.port, o.user), (Some(1), None));
+        assert_eq!(o.connect_timeout, Some(Duration::from_secs(90)));
+        assert_eq!(o.host_key_alias.as_deref(), Some("k"));
+        let o = parse(text).resolve("w", Some("root")).unwrap();
+        assert_eq!((o.user.as_deref(), o.connect_timeout), (Some("root"), None));
+    }
+
+    #[test]
+    fn match_exec_only_on_request() {
+        let config = parse("Match host w exec \"test %h = w\"\n Port 7\nMatch host x exec true\n Port 8\n");
+        assert_eq!(config.resolve("w", None).unwrap().port, None);
+        assert_eq!(config.allow_exec().resolve("w", None).unwrap().port, Some(7));
+    }
+
+    #[test]
+    fn match_final_sees_the_first_pass() {
+        let o = resolve("Match final host web.lan\n User late\nHost w\n HostName web.lan\n", "w");
+        assert_eq!(o.user.as_deref(), Some("late"));
+        let o = resolve("Match !final\n Port 5\nMatch final\n Port 6\n", "w");
+        assert_eq!(o.port, Some(5));
+    }
+
+    #[test]
+    fn includes() {
+        let dir = tempfile::tempdir().unwrap();
+        let d = dir.path().display();
+        fs::create_dir(dir.path().join("d")).unwrap();
+        fs::write(dir.path().join("d/10.conf"), "Host other\n User no\n").unwrap();
+        fs::write(dir.path().join("d/20.conf"), "User yes\nHost *\n Port 5\n").unwrap();
+        fs::write(dir.path().join("d/.hidden.conf"), "User no\n").unwrap();
+        let config = parse_in(
+            dir.path(),
+            &format!(
+                "Host never\n Include {d}/d/*.conf\nHost w\n Include {d}/missing {d}/d/[0-9]?.conf\n ConnectTimeout 9\n"
+            ),
+        )
+        .unwrap();
+        let o = config.resolve("w", None).unwrap();
+        assert_eq!((o.user.as_deref(), o.port), (Some("yes"), Some(5)));
+        assert_eq!(o.connect_timeout, Some(Duration::from_secs(9)), "an Include does not end the Host around it");
+        assert_eq!(config.resolve("never2", None).unwrap().port, None);
+    }
+
+    #[test]
+    fn include_loops_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let e = parse_in(dir.path(), &format!("Include {}/config\n", dir.path().display())).unwrap_err().to_string();
+        assert!(e.contains("more than 16 includes"), "{e}");
+    }
+
+    #[test]
+    fn errors_name_the_line() {
+        for (text, expected) in [
+            ("User a\nPort x\n", "config:2: \"x\" is not a port"),
+            ("User \"a\n", "config:1: a quote is not closed"),
+            ("User\n", "config:1: no argument after User"),
+            ("User a b\n", "config:1: more than one argument after User"),
+            ("Match hots x\n", "config:1: Match does not know \"hots\""),
+            ("StrictHostKeyChecking maybe\n", "config:1: \"maybe\" is none of"),
+            ("ConnectTimeout soon\n", "config:1: \"soon\" is not a time"),
+            ("ProxyJump a:b:c,x@\n", "config:1: \"x@\" is not [user@]host[:port]"),
+        ] {
+            let e = fails(text);
+            assert!(e.contains(expected), "{text:?}: {e}");
+        }
+        let e = parse("User a\nHostName %q\n").resolve("w", None).unwrap_err().to_string();
+        assert!(e.contains("config:2: the token %q"), "{e}");
+    }
+
+    /// What `ssh -G` prints for the options we read, in our own words.
+    fn as_ssh_prints(config: &SshConfig, alias: &str) -> Vec<String> {
+        let s = config.select(alias, Given::default()).unwrap();
+        let o = config.resolve(alias, None).unwrap();
+        let mut lines = vec![
+            format!("hostname {}", o.host_name),
+            format!("user {}", o.user.as_deref().unwrap_or(&config.me.user)),
+            format!("port {}", o.port.unwrap_or(22)),
+            format!("identitiesonly {}", if o.identities_only { "yes" } else { "no" }),
+            format!("serveralivecountmax {}", o.server_alive_count_max.unwrap_or(3)),
+            format!("serveraliveinterval {}", o.server_alive_interval.unwrap_or_default().as_secs()),
+            format!("connecttimeout {}", o.connect_timeout.map_or("none".into(), |t| t.as_secs().to_string())),
+        ];
+        let list = |files: &[PathBuf]| files.iter().map(|f| f.display().to_string()).collect::<Vec<_>>().join(" ");
+        lines.push(match &o.user_known_hosts[..] {
+            [] => "userknownhostsfile none".to_owned(),
+            files => format!("userknownhostsfile {}", list(files)),
+        });
+        lines.push(format!("globalknownhostsfile {}", list(&o.global_known_hosts)));
+        lines.extend(o.host_key_alias.map(|a| format!("hostkeyalias {a}")));
+        lines.push(format!(
+            "stricthostkeychecking {}",
+            match s.policy {
+                None => "ask",
+                Some(HostKeyPolicy::Strict) => "true",
+                Some(HostKeyPolicy::AcceptNew) => "accept-new",
+                Some(HostKeyPolicy::Off) => "false",
+            }
+        ));
+        // ssh shows these before their tokens are expanded.
+        lines.extend(s.identity_files.iter().map(|(f, _)| format!("identityfile {f}")));
+        lines.extend(s.certificate_files.iter().map(|(f, _)| format!("certificatefile {f}")));
+        match &s.proxy {
+            Some((Proxy::Jump(jump), _)) if !is_none(jump) => lines.push(format!("proxyjump {jump}")),
+            Some((Proxy::Command(command), _)) if !is_none(command) => lines.push(format!("proxycommand {command}")),
+            _ => {}
+        }
+        lines.sort();
+        lines
+    }
+
+    fn ssh_prints(file: &Path, alias: &str) -> Option<Vec<String>> {
+        let output = std::process::Command::new("ssh").arg("-G").arg("-F").arg(file).arg(alias).output().ok()?;
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        const OURS: [&str; 15] = [
+            "hostname",
+            "user",
+            "port",
+            "identitiesonly",
+            "serveralivecountmax",
+            "serveraliveinterval",
+            "connecttimeout",
+            "userknownhostsfile",
+            "globalknownhostsfile",
+            "hostkeyalias",
+            "stricthostkeychecking",
+            "identityfile",
+            "certificatefile",
+            "proxyjump",
+            "proxycommand",
+        ];
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let mut lines: Vec<_> = text
+            .lines()
+            .filter(|l| OURS.contains(&l.split(' ').next().unwrap_or_default()))
+            .map(str::to_owned)
+            .collect();
+        lines.sort();
+        Some(lines)
+    }
+
+    #[test]
+    fn agrees_with_ssh() {
+        let dir = tempfile::tempdir().unwrap();
+        let d = dir.path().display();
+        fs::write(dir.path().join("inc.conf"), "Host inc*\n User included\nMatch final\n ServerAliveCountMax 8\n")
+            .unwrap();
+        let file = dir.path().join("config");
+        fs::write(
+            &file,
+            format!(
+                r#"# a bit of everything
+ServerAliveInterval 5m
+IgnoreUnknown Fancy*
+FancyOption yes
+Include {d}/inc.conf
+Host web* !web9
+  HostName %h.example.org
+  User "bob smith"
+  IdentityFile ~/.ssh/a_%h_%r
+  IdentityFile "/tmp/x y"
+  IdentitiesOnly = yes
+  UserKnownHostsFile ~/.ssh/kh1 "/tmp/k 2"
+  Include {d}/none.conf
+  HostKeyAlias Web%%
+Host web1 db
+	ProxyJump u@a:2222,b # two
+	ProxyCommand nc %h %p
+Host DB.lan db
+  HostName=10.0.0.7
+  port 2222
+  ProxyCommand ssh -W %h:%p "gate" # kept
+  ProxyJump c
+  StrictHostKeyChecking accept-new
+  GlobalKnownHostsFile /etc/gk
+Match host 10.0.0.* user root,{user}
+  ConnectTimeout 1m30
+Match originalhost web2,web3 !host web3*
+  StrictHostKeyChecking no
+  CertificateFile ~/c-cert.pub
+Match !final host db
+  ServerAliveCountMax 9
+Match final originalhost web2 host web2.example.org
+  Port 77
+Match user nobody
+  Port 1
+Match canonical
+  ConnectTimeout 3
+Match all
+  IdentityFile /last
+  UserKnownHostsFile /dev/null
+Host none
+  ProxyJump none
+  IdentityFile none
+"#,
+                user = Me::from_system().user
+            ),
+        )
+        .unwrap();
+        let config = SshConfig::load(std::slice::from_ref(&file)).unwrap();
+        for alias in ["web1", "web2", "web3", "web9", "WEB1", "db", "DB.lan", "db.lan", "inc1", "none", "10.0.0.9", "x"]
+        {
+            let Some(expected) = ssh_prints(&file, alias) else {
+                println!("skipped: ssh is not installed");
+                return;
+            };
+            assert_eq!(as_ssh_prints(&config, alias), expected, "for {alias}");
+        }
+    }
 }

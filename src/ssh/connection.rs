@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use russh::client::{self, ChannelOpenHandle, DisconnectReason, Handle, Handler, Msg, Session};
@@ -22,14 +22,18 @@ use super::channel::{self, Exec, ExecStdin, ExitStatus};
 use super::keys::{KeyRing, NoPrompts, Prompts};
 use super::known_hosts::{HostKeys, Rejection, Verdict};
 use super::patience::Patience;
-use super::stream::{self, ByteStream};
+use super::stream::{self, ByteStream, Guarded};
 use super::target::Target;
 use crate::error::{Error, Result};
 
 /// Channels with a command at a time; sshd allows 10 by default.
 const MAX_SESSIONS: usize = 8;
+/// The longest pause between attempts to open a channel; all of them together take twice as long.
+const OPEN_PATIENCE: Duration = Duration::from_secs(1);
 /// Handshakes repeated when the server drops the connection before authentication.
 const HANDSHAKE_RETRIES: u32 = 3;
+/// How long a failed ProxyCommand may take to close its stderr.
+const PROXY_LAST_WORDS: Duration = Duration::from_millis(300);
 /// Bytes a command may send before we grant more. Twice this is what a connection can have in flight per channel.
 const WINDOW: u32 = 1024 * 1024;
 /// Bytes of each output stream [`Connection::run`] collects.
@@ -42,7 +46,14 @@ pub struct Connector {
     ring: KeyRing,
     prompts: Arc<dyn Prompts>,
     /// Connections to jump hosts, shared by all that go through them as long as one of those lives.
-    hops: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Weak<Inner>>>>>,
+    hops: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Hop>>>>,
+}
+
+#[derive(Default)]
+struct Hop {
+    connection: Weak<Inner>,
+    /// When it could not be reached, and the error's message and hint.
+    failed: Option<(Instant, String, Option<String>)>,
 }
 
 impl fmt::Debug for Connector {
@@ -126,15 +137,29 @@ impl Connector {
         Box::pin(async move {
             let key = format!("{}@{} {:?}", target.credentials.user, target.place(), target.proxy_command);
             let slot = self.hops.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default().clone();
+            let asked = Instant::now();
             let mut slot = slot.lock().await;
-            if let Some(inner) = slot.upgrade()
+            if let Some(inner) = slot.connection.upgrade()
                 && !inner.handle.is_closed()
             {
                 return Ok(Connection(inner));
             }
-            let connection = self.connect(target).await?;
-            *slot = Arc::downgrade(&connection.0);
-            Ok(connection)
+            // All who waited for one attempt share its failure: else each would take its time to fail in turn.
+            if let Some((at, message, hint)) = &slot.failed
+                && *at > asked
+            {
+                return Err(Error { hint: hint.clone(), ..Error::unreachable(message) });
+            }
+            match self.connect(target).await {
+                Ok(connection) => {
+                    *slot = Hop { connection: Arc::downgrade(&connection.0), failed: None };
+                    Ok(connection)
+                }
+                Err(e) => {
+                    slot.failed = Some((Instant::now(), e.message.clone(), e.hint.clone()));
+                    Err(e)
+                }
+            }
         })
     }
 
@@ -158,6 +183,10 @@ impl Connector {
             at("waiting for the SSH handshake");
             let (life_sender, life) = watch::channel(None);
             let outcome = Arc::new(Mutex::new(Outcome::default()));
+            // As long as the keepalives would take to notice, or a minute without them.
+            let patient = target.keepalive_interval * (target.keepalive_max + 1);
+            let patient = if patient.is_zero() { Duration::from_secs(60) } else { patient };
+            let stream = Guarded::new(stream, patient);
             let client = Client { host_keys: host_keys.clone(), outcome: outcome.clone(), life: life_sender };
             let error = match client::connect_stream(config.clone(), stream, client).await {
                 Ok(handle) => break (handle, life, outcome),
@@ -171,15 +200,20 @@ impl Connector {
                 return Err(e);
             }
             let Broken(error) = error;
-            if !dropped_early(&error) || tries == HANDSHAKE_RETRIES {
-                let said = said.map(|s| s.lock().unwrap_or_else(PoisonError::into_inner).trim().to_owned());
-                let mut text = explain(&error);
-                if let Some(said) = said.filter(|s| !s.is_empty()) {
-                    text = format!("{text}; the ProxyCommand said: {said}");
-                } else if tries > 0 {
-                    text = format!("{text} before authentication, {} times in a row", tries + 1);
-                }
-                return Err(unreachable(text));
+            let said = match said {
+                Some(said) => tokio::time::timeout(PROXY_LAST_WORDS, said).await.ok().and_then(Result::ok),
+                None => None,
+            };
+            let said = said.unwrap_or_default();
+            if !said.trim().is_empty() {
+                return Err(unreachable(format!("{}; the ProxyCommand said: {}", explain(&error), said.trim())));
+            }
+            if !dropped_early(&error) {
+                return Err(unreachable(explain(&error)));
+            }
+            if tries == HANDSHAKE_RETRIES {
+                let text = format!("{} before authentication, {} times in a row", explain(&error), tries + 1);
+                return Err(unreachable(text).hint("is it sshd that listens there, and does it let this machine in?"));
             }
             tries += 1;
             tokio::time::sleep(backoff(tries)).await;
@@ -403,7 +437,7 @@ impl Handler for Client {
         match checked {
             Ok(Ok(verdict)) => outcome.verdict = Some(verdict),
             Ok(Err(rejection)) => {
-                outcome.rejection = Some(rejection);
+                outcome.rejection = Some(*rejection);
                 return Ok(false);
             }
             Err(_) => return Ok(false),
@@ -488,7 +522,18 @@ impl Connection {
             .acquire_owned()
             .await
             .map_err(|_| Error::internal("the sessions of a connection were closed"))?;
-        let channel = self.0.handle.channel_open_session().await.map_err(|e| self.wrap(e))?;
+        let mut wait = Duration::from_millis(5);
+        let channel = loop {
+            match self.0.handle.channel_open_session().await {
+                Ok(channel) => break channel,
+                // sshd may count a session whose end it has just told us of for a moment longer.
+                Err(russh::Error::ChannelOpenFailure(ChannelOpenFailure::ConnectFailed)) if wait < OPEN_PATIENCE => {
+                    tokio::time::sleep(wait).await;
+                    wait *= 2;
+                }
+                Err(e) => return Err(self.wrap(e)),
+            }
+        };
         channel.exec(true, command).await.map_err(|e| self.wrap(e))?;
         let (read, write) = channel.split();
         Ok(channel::start(read, write, self.clone(), self.0.unread_limit, permit))

@@ -10,7 +10,7 @@ use russh::keys::{Certificate, PrivateKey, PublicKey, decode_secret_key, load_op
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-/// What a connection may ask the person at the terminal. Calls come from threads that may block.
+/// What a connection may ask the person at the terminal. Calls come one at a time, from threads that may block.
 pub trait Prompts: Send + Sync {
     /// The passphrase of an encrypted key file; None when there is nobody to ask. `again` says that the one before
     /// was wrong. Not called a second time for a key once it is open, nor after None.
@@ -22,6 +22,9 @@ pub trait Prompts: Send + Sync {
         None
     }
 }
+
+/// Held while a person is being asked.
+pub(super) static ASKING: Mutex<()> = Mutex::new(());
 
 /// Asks nobody.
 #[derive(Debug, Clone, Copy, Default)]
@@ -159,7 +162,11 @@ impl KeyFile {
 
 fn ask(path: &Path, text: &str, prompts: &dyn Prompts) -> Result<PrivateKey, String> {
     for attempt in 0..PASSPHRASE_TRIES {
-        let Some(passphrase) = prompts.passphrase(path, attempt > 0) else {
+        let asked = {
+            let _one_at_a_time = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
+            prompts.passphrase(path, attempt > 0)
+        };
+        let Some(passphrase) = asked else {
             return Err(if attempt == 0 { "encrypted, no passphrase given" } else { "wrong passphrase" }.into());
         };
         if let Ok(key) = decode_secret_key(text, Some(passphrase.expose_secret())) {

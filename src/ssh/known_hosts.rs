@@ -266,13 +266,15 @@ impl HostKeys {
     }
 
     /// Judges the key or certificate a server shows; records it if the policy says so. Reads and writes files.
-    pub fn check(&self, offered: &PublicKeyOrCertificate) -> Result<Verdict, Rejection> {
+    pub fn check(&self, offered: &PublicKeyOrCertificate) -> Result<Verdict, Box<Rejection>> {
         let key = offered.public_key();
-        self.judge(offered, &key).map_err(|reason| Rejection {
-            host: self.name(),
-            key_type: key.algorithm().to_string(),
-            fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
-            reason,
+        self.judge(offered, &key).map_err(|reason| {
+            Box::new(Rejection {
+                host: self.name(),
+                key_type: key.algorithm().to_string(),
+                fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
+                reason,
+            })
         })
     }
 
@@ -379,4 +381,241 @@ fn open_for_append(file: &Path) -> io::Result<fs::File> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
     }
     fs::OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use russh::keys::key::safe_rng;
+    use russh::keys::ssh_key::certificate::Builder;
+    use russh::keys::{EcdsaCurve, PrivateKey};
+
+    use super::*;
+
+    const P256: Algorithm = Algorithm::Ecdsa { curve: EcdsaCurve::NistP256 };
+
+    fn key(algorithm: Algorithm) -> PrivateKey {
+        PrivateKey::random(&mut safe_rng(), algorithm).unwrap()
+    }
+
+    fn text(key: &PrivateKey) -> String {
+        key.public_key().to_openssh().unwrap()
+    }
+
+    fn offered(key: &PrivateKey) -> PublicKeyOrCertificate {
+        key.public_key().clone().into()
+    }
+
+    struct Case {
+        dir: tempfile::TempDir,
+    }
+
+    impl Case {
+        fn new(lines: &str) -> Case {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join("known_hosts"), lines).unwrap();
+            Case { dir }
+        }
+        fn file(&self) -> PathBuf {
+            self.dir.path().join("known_hosts")
+        }
+        fn keys(&self, host: &str, port: u16, policy: HostKeyPolicy) -> HostKeys {
+            HostKeys::new(host, port, vec![self.file()], vec![], policy)
+        }
+        fn strict(&self, host: &str, port: u16, key: &PrivateKey) -> Result<Verdict, Reason> {
+            self.keys(host, port, HostKeyPolicy::Strict).check(&offered(key)).map_err(|r| r.reason)
+        }
+        fn at(&self, line: usize) -> Place {
+            Place { file: self.file(), line }
+        }
+    }
+
+    fn hashed(name: &str) -> String {
+        let salt = b"01234567890123456789";
+        let mut mac = Hmac::<Sha1>::new_from_slice(salt).unwrap();
+        mac.update(name.as_bytes());
+        format!("|1|{}|{}", BASE64.encode(salt), BASE64.encode(mac.finalize().into_bytes()))
+    }
+
+    #[test]
+    fn exact_name_with_odd_spacing_and_comment() {
+        let k = key(Algorithm::Ed25519);
+        let case = Case::new(&format!("# hosts\n\nother,Web.lan\t  {}  someone@there\n", text(&k)));
+        assert_eq!(case.strict("WEB.lan", 22, &k), Ok(Verdict::Known));
+    }
+
+    #[test]
+    fn unknown_host_is_refused_with_fingerprint_and_hint() {
+        let k = key(Algorithm::Ed25519);
+        let case = Case::new("");
+        let r = case.keys("web", 2222, HostKeyPolicy::Strict).check(&offered(&k)).unwrap_err();
+        assert_eq!((r.host.as_str(), r.key_type.as_str()), ("[web]:2222", "ssh-ed25519"));
+        assert_eq!(r.fingerprint, k.fingerprint(HashAlg::Sha256).to_string());
+        assert!(r.fingerprint.starts_with("SHA256:"));
+        assert!(r.hint().contains("--accept-new-host-keys"));
+        assert!(matches!(r.reason, Reason::Unknown { .. }));
+    }
+
+    #[test]
+    fn a_missing_file_is_an_empty_one() {
+        let k = key(Algorithm::Ed25519);
+        let keys = HostKeys::new("web", 22, vec!["/nonexistent/known_hosts".into()], vec![], HostKeyPolicy::Off);
+        assert_eq!(keys.check(&offered(&k)), Ok(Verdict::New));
+    }
+
+    #[test]
+    fn hashed_names() {
+        let k = key(Algorithm::Ed25519);
+        let case = Case::new(&format!("{} {}\n{} {}\n", hashed("web"), text(&k), hashed("[db]:2222"), text(&k)));
+        assert_eq!(case.strict("web", 22, &k), Ok(Verdict::Known));
+        assert_eq!(case.strict("db", 2222, &k), Ok(Verdict::Known));
+        assert!(matches!(case.strict("other", 22, &k), Err(Reason::Unknown { .. })));
+    }
+
+    #[test]
+    fn wildcards_and_negation() {
+        let k = key(Algorithm::Ed25519);
+        let case = Case::new(&format!("*.lan,!db.lan {}\n", text(&k)));
+        assert_eq!(case.strict("web.lan", 22, &k), Ok(Verdict::Known));
+        assert!(matches!(case.strict("db.lan", 22, &k), Err(Reason::Unknown { .. })));
+    }
+
+    #[test]
+    fn ports() {
+        let (k, other) = (key(Algorithm::Ed25519), key(Algorithm::Ed25519));
+        let case = Case::new(&format!("[web]:2222 {}\nbare {}\n", text(&k), text(&k)));
+        assert_eq!(case.strict("web", 2222, &k), Ok(Verdict::Known));
+        assert!(matches!(case.strict("web", 22, &k), Err(Reason::Unknown { .. })));
+        // A bare name vouches for its own key on any port, and says nothing about others.
+        assert_eq!(case.strict("bare", 2222, &k), Ok(Verdict::Known));
+        assert!(matches!(case.strict("bare", 2222, &other), Err(Reason::Unknown { .. })));
+    }
+
+    #[test]
+    fn a_changed_key_is_refused_and_its_line_named() {
+        let (old, new) = (key(Algorithm::Ed25519), key(Algorithm::Ed25519));
+        let case = Case::new(&format!("a {}\nweb {}\n", text(&new), text(&old)));
+        for policy in [HostKeyPolicy::Strict, HostKeyPolicy::AcceptNew] {
+            let r = case.keys("web", 22, policy).check(&offered(&new)).unwrap_err();
+            assert_eq!(r.reason, Reason::Changed { entry: case.at(2) });
+            assert!(r.hint().contains("ssh-keygen -R 'web'"), "{}", r.hint());
+            assert!(r.to_string().contains("known_hosts:2"), "{r}");
+        }
+        assert_eq!(case.keys("web", 22, HostKeyPolicy::Off).check(&offered(&new)), Ok(Verdict::Unproved));
+    }
+
+    #[test]
+    fn known_by_another_type_only_is_refused() {
+        let (ed, ec) = (key(Algorithm::Ed25519), key(P256));
+        let case = Case::new(&format!("web {}\n", text(&ed)));
+        let r = case.keys("web", 22, HostKeyPolicy::AcceptNew).check(&offered(&ec)).unwrap_err();
+        assert_eq!(r.reason, Reason::OtherType { entry: case.at(1), recorded: "ssh-ed25519".into() });
+        assert_eq!(fs::read_to_string(case.file()).unwrap().lines().count(), 1);
+    }
+
+    #[test]
+    fn a_revoked_key_is_never_accepted() {
+        let k = key(Algorithm::Ed25519);
+        let case = Case::new(&format!("web {}\n@revoked * {}\n", text(&k), text(&k)));
+        for policy in [HostKeyPolicy::Strict, HostKeyPolicy::AcceptNew, HostKeyPolicy::Off] {
+            let r = case.keys("web", 22, policy).check(&offered(&k)).unwrap_err();
+            assert_eq!(r.reason, Reason::Revoked { entry: case.at(2) });
+        }
+    }
+
+    #[test]
+    fn recorded_types_are_asked_for_first() {
+        let case = Case::new(&format!("web {}\n", text(&key(P256))));
+        let all = [Algorithm::Ed25519, P256, Algorithm::Rsa { hash: Some(HashAlg::Sha512) }];
+        let (first, certificates) = case.keys("web", 22, HostKeyPolicy::Strict).preferred(&all);
+        assert_eq!(first[0], P256);
+        assert_eq!(first.len(), 3);
+        assert!(certificates.is_empty());
+    }
+
+    #[test]
+    fn accept_new_appends_after_a_line_without_end() {
+        let (k, other) = (key(Algorithm::Ed25519), key(Algorithm::Ed25519));
+        let case = Case::new(&format!("db {}", text(&other)));
+        let keys = case.keys("web", 2222, HostKeyPolicy::AcceptNew);
+        assert_eq!(keys.check(&offered(&k)), Ok(Verdict::New));
+        assert_eq!(keys.check(&offered(&k)), Ok(Verdict::Known));
+        let lines = fs::read_to_string(case.file()).unwrap();
+        assert_eq!(lines, format!("db {}\n[web]:2222 {}\n", text(&other).trim(), text(&k).trim()));
+        assert_eq!(case.strict("db", 22, &other), Ok(Verdict::Known));
+    }
+
+    #[test]
+    fn accept_new_makes_the_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ssh/known_hosts");
+        let keys = HostKeys::new("web", 22, vec![file.clone()], vec![], HostKeyPolicy::AcceptNew);
+        assert_eq!(keys.check(&offered(&key(Algorithm::Ed25519))), Ok(Verdict::New));
+        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn many_at_once_do_not_garble_the_file() {
+        let case = Case::new("");
+        let keys: Vec<_> = (0..20).map(|_| key(Algorithm::Ed25519)).collect();
+        std::thread::scope(|scope| {
+            for (n, k) in keys.iter().enumerate() {
+                let host = case.keys(&format!("host{n}"), 22, HostKeyPolicy::AcceptNew);
+                scope.spawn(move || host.check(&offered(k)).unwrap());
+            }
+        });
+        assert_eq!(fs::read_to_string(case.file()).unwrap().lines().count(), 20);
+        for (n, k) in keys.iter().enumerate() {
+            assert_eq!(case.strict(&format!("host{n}"), 22, k), Ok(Verdict::Known));
+        }
+    }
+
+    #[test]
+    fn of_two_first_keys_at_once_one_wins() {
+        let case = Case::new("");
+        let host = case.keys("web", 22, HostKeyPolicy::AcceptNew);
+        // Both saw an empty file before either wrote.
+        assert_eq!(host.learn(key(Algorithm::Ed25519).public_key()), Ok(Verdict::New));
+        assert!(matches!(host.learn(key(Algorithm::Ed25519).public_key()), Err(Reason::Changed { .. })));
+    }
+
+    fn certificate(ca: &PrivateKey, kind: CertType, principal: &str, from: u64, to: u64) -> PublicKeyOrCertificate {
+        let subject = key(Algorithm::Ed25519);
+        let mut builder = Builder::new_with_random_nonce(&mut safe_rng(), subject.public_key(), from, to).unwrap();
+        builder.cert_type(kind).unwrap();
+        builder.valid_principal(principal).unwrap();
+        builder.key_id("test").unwrap();
+        builder.sign(ca).unwrap().into()
+    }
+
+    #[test]
+    fn certificates_of_a_recorded_authority() {
+        let (ca, other_ca) = (key(Algorithm::Ed25519), key(Algorithm::Ed25519));
+        let case = Case::new(&format!("@cert-authority *.lan {}\n", text(&ca)));
+        let far = 4_000_000_000;
+        let check = |c: &PublicKeyOrCertificate, host: &str| {
+            case.keys(host, 2222, HostKeyPolicy::Strict).check(c).map_err(|r| r.reason)
+        };
+        // An authority recorded for a host applies to that port only.
+        let bracketed = Case::new(&format!("@cert-authority [*.lan]:2222 {}\n", text(&ca)));
+        let good = certificate(&ca, CertType::Host, "web.lan", 0, far);
+        let keys = bracketed.keys("web.lan", 2222, HostKeyPolicy::Strict);
+        assert_eq!(keys.check(&good), Ok(Verdict::Known));
+        assert!(matches!(check(&good, "web.lan"), Err(Reason::Certificate(_))));
+
+        let keys = case.keys("web.lan", 22, HostKeyPolicy::Strict);
+        assert_eq!(keys.check(&good), Ok(Verdict::Known));
+        assert_eq!(keys.preferred(&[Algorithm::Ed25519]).1, [Algorithm::Ed25519]);
+        for bad in [
+            certificate(&other_ca, CertType::Host, "web.lan", 0, far),
+            certificate(&ca, CertType::User, "web.lan", 0, far),
+            certificate(&ca, CertType::Host, "db.lan", 0, far),
+            certificate(&ca, CertType::Host, "web.lan", 0, 1000),
+        ] {
+            assert!(matches!(keys.check(&bad).unwrap_err().reason, Reason::Certificate(_)));
+        }
+        let revoked = Case::new(&format!("@cert-authority * {}\n@revoked * {}\n", text(&ca), text(&ca)));
+        let keys = revoked.keys("web.lan", 22, HostKeyPolicy::Strict);
+        assert_eq!(keys.check(&good).unwrap_err().reason, Reason::Revoked { entry: revoked.at(2) });
+    }
 }

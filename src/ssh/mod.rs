@@ -18,3 +18,6 @@ pub use connection::{Connection, Connector, Output, connect};
 pub use keys::{NoPrompts, Prompts};
 pub use known_hosts::HostKeyPolicy;
 pub use target::{Overrides, Target};
+
+#[cfg(test)]
+mod tests;
