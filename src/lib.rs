@@ -14,6 +14,7 @@ pub mod modules;
 pub mod playbook;
 pub mod probe;
 pub mod quote;
+pub mod run;
 pub mod source;
 pub mod ssh;
 pub mod template;

@@ -24,7 +24,8 @@ impl Request<'_> {
             match a {
                 Action::Put(p) => put(&mut s, p, nonce, &id),
                 Action::Script(text) => {
-                    let _ = writeln!(s, "(trap - PIPE HUP\n{text}\n) </dev/null >\"$W/o{id}\" 2>\"$W/e{id}\"");
+                    let _ =
+                        writeln!(s, "(trap - PIPE HUP; exec 9>&-\n{text}\n) </dev/null >\"$W/o{id}\" 2>\"$W/e{id}\"");
                 }
                 Action::Command(c) => command(&mut s, c, nonce, &id),
             }
@@ -82,7 +83,7 @@ fn put(s: &mut String, p: &Put, nonce: &str, id: &str) {
 }
 
 fn command(s: &mut String, c: &Command, nonce: &str, id: &str) {
-    s.push_str("(trap - PIPE HUP\n");
+    s.push_str("(trap - PIPE HUP; exec 9>&-\n");
     if let Some(dir) = &c.chdir {
         let _ = writeln!(s, "cd -- {} || exit 1", expand_home(dir));
     }

@@ -10,8 +10,8 @@ mod file;
 mod lineinfile;
 mod place;
 mod regex;
-mod user;
 mod systemd;
+mod user;
 mod whole;
 
 use crate::action::Action;

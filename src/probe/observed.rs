@@ -129,7 +129,12 @@ impl Observed {
         }
     }
 
-    fn is_touched(&self, probe: &Probe, t: &Touches) -> bool {
+    pub fn remove(&mut self, probe: &Probe) {
+        self.answers.remove(probe);
+    }
+
+    /// Whether a change may have made what is known about this untrue.
+    pub fn is_touched(&self, probe: &Probe, t: &Touches) -> bool {
         if matches!(probe, Probe::Facts) {
             return false;
         }

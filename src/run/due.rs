@@ -36,7 +36,11 @@ impl Due {
                 for line in BufReader::new(f).lines() {
                     if let Ok(l) = serde_json::from_str::<Line>(&line?) {
                         let key = (l.host, l.handler);
-                        if l.due { due.insert(key) } else { due.remove(&key) };
+                        if l.due {
+                            due.insert(key)
+                        } else {
+                            due.remove(&key)
+                        };
                     }
                 }
             }

@@ -10,13 +10,27 @@ use std::time::Duration;
 pub enum Event {
     Started(Started),
     /// A host was connected to, in so much time.
-    Connected { host: String, took: Duration },
+    Connected {
+        host: String,
+        took: Duration,
+    },
     /// A host could not be reached, or was lost.
-    Unreachable { host: String, message: String, hint: Option<String> },
-    StepStarted { host: String, phase: String, task: String },
+    Unreachable {
+        host: String,
+        message: String,
+        hint: Option<String>,
+    },
+    StepStarted {
+        host: String,
+        phase: String,
+        task: String,
+    },
     StepEnded(Box<StepEnded>),
     /// Worth knowing, not wrong.
-    Note { host: Option<String>, message: String },
+    Note {
+        host: Option<String>,
+        message: String,
+    },
     Ended(Recap),
 }
 

@@ -87,32 +87,11 @@ impl Link {
                 if let Some(s) = self.shells.remove(user) {
                     self.closed_round_trips += s.round_trips();
                 }
-                Err(self.explain(e, user.as_deref(), first).await)
-            }
-        }
-    }
-
-    async fn explain(&self, e: ShellError, user: Option<&str>, first: bool) -> LinkError {
-        match e {
-            ShellError::TimedOut(d) => LinkError::TimedOut(d),
-            ShellError::Garbled(m) => LinkError::Refused(Error::unreachable(m)),
-            ShellError::Ended { stderr } => {
-                if let (true, Some(u)) = (first, user) {
-                    return LinkError::Refused(sudo_error(&stderr, u, self.become_password.is_some()));
-                }
-                if let Way::Ssh(c) = &self.way
-                    && c.is_closed()
-                {
-                    return LinkError::Lost(c.closed().await.to_string());
-                }
-                if first {
-                    let said = if stderr.is_empty() { String::new() } else { format!(": {stderr}") };
-                    return LinkError::Refused(
-                        Error::unreachable(format!("no shell could be started on the host{said}"))
-                            .hint("the login needs a POSIX sh, and a login shell that can run `exec sh`"),
-                    );
-                }
-                LinkError::Lost(if stderr.is_empty() { "the shell on the host ended".into() } else { stderr })
+                let connection = match &self.way {
+                    Way::Ssh(c) => Some(c.clone()),
+                    Way::Local(_) => None,
+                };
+                Err(explain(e, user.as_deref(), first, connection, self.become_password.is_some()).await)
             }
         }
     }
@@ -143,9 +122,17 @@ impl Link {
         match &mut self.way {
             Way::Ssh(c) => {
                 let exec = c.open_shell_channel(command).await.map_err(|e| {
-                    if e.kind == crate::error::Kind::Unreachable { LinkError::Lost(e.to_string()) } else { LinkError::Refused(e) }
+                    if e.kind == crate::error::Kind::Unreachable {
+                        LinkError::Lost(e.to_string())
+                    } else {
+                        LinkError::Refused(e)
+                    }
                 })?;
-                Ok(Streams { stdin: Box::pin(exec.stdin), stdout: Box::pin(exec.stdout), stderr: Box::pin(exec.stderr) })
+                Ok(Streams {
+                    stdin: Box::pin(exec.stdin),
+                    stdout: Box::pin(exec.stdout),
+                    stderr: Box::pin(exec.stderr),
+                })
             }
             Way::Local(children) => {
                 let mut child = tokio::process::Command::new("sh")
@@ -156,7 +143,9 @@ impl Link {
                     .stderr(Stdio::piped())
                     .process_group(0)
                     .spawn()
-                    .map_err(|e| LinkError::Refused(Error::unreachable("cannot start sh on this machine").because(e)))?;
+                    .map_err(|e| {
+                        LinkError::Refused(Error::unreachable("cannot start sh on this machine").because(e))
+                    })?;
                 let (Some(i), Some(o), Some(e)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
                     return Err(LinkError::Refused(Error::internal("a child without pipes")));
                 };
@@ -187,6 +176,37 @@ impl Link {
     }
 }
 
+async fn explain(
+    e: ShellError,
+    user: Option<&str>,
+    first: bool,
+    connection: Option<ssh::Connection>,
+    password: bool,
+) -> LinkError {
+    match e {
+        ShellError::TimedOut(d) => LinkError::TimedOut(d),
+        ShellError::Garbled(m) => LinkError::Refused(Error::unreachable(m)),
+        ShellError::Ended { stderr } => {
+            if let (true, Some(u)) = (first, user) {
+                return LinkError::Refused(sudo_error(&stderr, u, password));
+            }
+            if let Some(c) = connection
+                && c.is_closed()
+            {
+                return LinkError::Lost(c.closed().await.to_string());
+            }
+            if first {
+                let said = if stderr.is_empty() { String::new() } else { format!(": {stderr}") };
+                return LinkError::Refused(
+                    Error::unreachable(format!("no shell could be started on the host{said}"))
+                        .hint("the login needs a POSIX sh, and a login shell that can run `exec sh`"),
+                );
+            }
+            LinkError::Lost(if stderr.is_empty() { "the shell on the host ended".into() } else { stderr })
+        }
+    }
+}
+
 /// Why a request came to nothing.
 #[derive(Debug)]
 pub enum LinkError {
@@ -210,7 +230,12 @@ if [ -d /run/lock ] && command -v flock >/dev/null 2>&1; then
 fi 2>/dev/null
 "#;
 
-async fn give_password(streams: &mut Streams, mark: &str, user: &str, password: &SecretString) -> Result<(), LinkError> {
+async fn give_password(
+    streams: &mut Streams,
+    mark: &str,
+    user: &str,
+    password: &SecretString,
+) -> Result<(), LinkError> {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let (mut a, mut b) = ([0u8; 512], [0u8; 512]);
     let prompt = format!("{mark}password");
@@ -281,7 +306,10 @@ fn sudo_error(stderr: &str, user: &str, password_given: bool) -> Error {
     if has("not in the sudoers") || has("not allowed to") || has("may not run sudo") {
         return Error::unreachable(format!("the login may not become {user}: {}", last_line(stderr)));
     }
-    Error::unreachable(format!("cannot become {user}: {}", if stderr.is_empty() { "sudo ended" } else { last_line(stderr) }))
+    Error::unreachable(format!(
+        "cannot become {user}: {}",
+        if stderr.is_empty() { "sudo ended" } else { last_line(stderr) }
+    ))
 }
 
 fn last_line(text: &str) -> &str {
@@ -292,7 +320,9 @@ fn own_user() -> String {
     if rustix::process::geteuid().is_root() {
         return "root".into();
     }
-    std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| rustix::process::geteuid().as_raw().to_string())
+    std::env::var("USER")
+        .or_else(|_| std::env::var("LOGNAME"))
+        .unwrap_or_else(|_| rustix::process::geteuid().as_raw().to_string())
 }
 
 fn target(s: &Settings, o: &LinkOptions, config: &SshConfig) -> Result<Target, Error> {
@@ -308,7 +338,19 @@ fn target(s: &Settings, o: &LinkOptions, config: &SshConfig) -> Result<Target, E
     let mut keys = o.private_keys.clone();
     keys.extend(s.private_key_file.clone());
     let known: Vec<PathBuf> = s.known_hosts.iter().chain(&s.user_known_hosts).cloned().collect();
+    let jumps = match s.proxy_jump.as_deref() {
+        None => None,
+        Some("none") => Some(vec![]),
+        Some(list) => Some(
+            list.split(',')
+                .map(|h| ssh::config::Hop::parse(h.trim()))
+                .collect::<Result<Vec<_>, String>>()
+                .map_err(|e| Error::input(format!("{}: the jump host `{list}`: {e}", s.name)))?,
+        ),
+    };
     let overrides = Overrides {
+        jumps,
+        identities_only: s.identities_only.then_some(true),
         name: Some(s.name.clone()),
         user: o.user.clone().or_else(|| s.user.clone()),
         port: s.port,

@@ -1,0 +1,1032 @@
+//! One host's part of a run: takes windows of steps, asks the host about all of them at once, lets the modules decide,
+//! acts. This is the only place where decisions become requests, for a plan and for an apply alike.
+
+use super::due::Due;
+use super::event::{Emit, Event, FailureReport, Outcome, PartEnded, StepEnded};
+use super::link::{Link, LinkError, LinkOptions};
+use super::result;
+use crate::action::Action;
+use crate::error::Error;
+use crate::graph::{self, Dynamic, Node, Part, Place, Prepared, Program, Refusal, StepIndex};
+use crate::host::{Reply, Request};
+use crate::inventory::Connection as Settings;
+use crate::modules::{Change, Ctx, Decision, Failure, Stop, Wait};
+use crate::probe::{Observed, Output, Probe, Touches};
+use crate::source::Diagnostics;
+use crate::ssh::{Connector, SshConfig};
+use serde_json::{Map, Value, json};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Steps looked ahead at in one window.
+const LOOKAHEAD: usize = 400;
+/// A request that should take no time at all; beyond it the host is taken for lost.
+const PROBE_LIMIT: Duration = Duration::from_secs(120);
+/// Tries to go on after a lost connection, a step.
+const RECONNECTS: u32 = 2;
+
+/// What all hosts of a run share.
+pub struct Shared {
+    pub program: Program,
+    pub settings: Vec<Settings>,
+    pub options: LinkOptions,
+    pub ssh_config: SshConfig,
+    pub connector: Connector,
+    pub emit: Emit,
+    pub due: Due,
+    /// Show what changes.
+    pub diff: bool,
+    pub wants_facts: bool,
+    /// Set when no new step is to be started.
+    pub stop: AtomicBool,
+    /// The command that starts this run, for "rerun from here".
+    pub again: String,
+}
+
+/// What a host's worker tells the scheduler.
+#[derive(Debug)]
+pub enum Told {
+    Step {
+        node: StepIndex,
+        outcome: Outcome,
+        sets: Map<String, Value>,
+    },
+    /// The window is done with; these steps of it were not begun.
+    Window {
+        host: usize,
+        left: Vec<StepIndex>,
+        unreachable: bool,
+        round_trips: u64,
+    },
+}
+
+/// The worker of one host.
+pub struct Worker {
+    shared: Arc<Shared>,
+    host: usize,
+    link: Option<Link>,
+    dynamic: Dynamic,
+    /// What is known of the host, as each user sees it.
+    seen: HashMap<Option<String>, Observed>,
+    /// In a plan: what the changes so far would have touched.
+    fog: Fog,
+    /// Names that will have no value in this plan.
+    later: HashSet<String>,
+    /// Handlers that were notified, by index of their task.
+    notified: HashSet<usize>,
+    closed_round_trips: u64,
+}
+
+/// What a plan cannot know any more, because a change before it is only planned.
+#[derive(Default)]
+struct Fog {
+    touched: Option<Touches>,
+    unknowable: HashSet<(Option<String>, Probe)>,
+    /// Answers a planned change makes certain.
+    certain: HashSet<(Option<String>, Probe)>,
+}
+
+/// A step made ready.
+struct Ready {
+    node: StepIndex,
+    task: usize,
+    prepared: Result<Prepared, Refusal>,
+    sets: Vec<String>,
+}
+
+/// Why a host is given up.
+struct GivenUp(Error);
+
+impl Worker {
+    pub fn new(shared: Arc<Shared>, host: usize) -> Self {
+        Worker {
+            shared,
+            host,
+            link: None,
+            dynamic: Dynamic::default(),
+            seen: HashMap::new(),
+            fog: Fog::default(),
+            later: HashSet::new(),
+            notified: HashSet::new(),
+            closed_round_trips: 0,
+        }
+    }
+
+    fn name(&self) -> &str {
+        &self.shared.program.hosts[self.host].name
+    }
+    fn check(&self) -> bool {
+        self.shared.program.check_mode
+    }
+    pub fn round_trips(&self) -> u64 {
+        self.closed_round_trips + self.link.as_ref().map_or(0, Link::round_trips)
+    }
+    pub async fn close(&mut self) {
+        if let Some(l) = self.link.take() {
+            self.closed_round_trips += l.round_trips();
+            l.close().await;
+        }
+    }
+
+    /// Does a window of steps, in order, up to the first that fails. `others` is what other hosts have learned.
+    pub async fn window(
+        &mut self,
+        nodes: Vec<StepIndex>,
+        others: Arc<HashMap<String, Map<String, Value>>>,
+        tell: &tokio::sync::mpsc::UnboundedSender<Told>,
+    ) {
+        self.dynamic.others = others;
+        let mut coming: VecDeque<StepIndex> = nodes.into();
+        let mut ready: VecDeque<Ready> = VecDeque::new();
+        let mut unreachable = false;
+        loop {
+            self.look_ahead(&mut coming, &mut ready);
+            let Some(step) = ready.pop_front() else {
+                if coming.is_empty() {
+                    break;
+                }
+                continue;
+            };
+            if self.shared.stop.load(Ordering::Relaxed) {
+                ready.push_front(step);
+                break;
+            }
+            let node = step.node;
+            match self.step(step, &ready).await {
+                Ok((outcome, sets)) => {
+                    let _ = tell.send(Told::Step { node, outcome, sets });
+                    if outcome == Outcome::Failed {
+                        break;
+                    }
+                }
+                Err(GivenUp(e)) => {
+                    self.shared.emit.send(Event::Unreachable {
+                        host: self.name().to_string(),
+                        message: e.to_string(),
+                        hint: e.hint,
+                    });
+                    unreachable = true;
+                    coming.push_front(node);
+                    break;
+                }
+            }
+        }
+        let left = ready.into_iter().map(|r| r.node).chain(coming).collect();
+        let _ = tell.send(Told::Window { host: self.host, left, unreachable, round_trips: self.round_trips() });
+    }
+
+    /// Makes as many coming steps ready as can be: up to one that needs a result of a step before it.
+    fn look_ahead(&mut self, coming: &mut VecDeque<StepIndex>, ready: &mut VecDeque<Ready>) {
+        while ready.len() < LOOKAHEAD
+            && let Some(&node) = coming.front()
+        {
+            let Node::Step { task, .. } = self.shared.program.graph[node] else {
+                coming.pop_front();
+                continue;
+            };
+            let used = &self.shared.program.tasks[task];
+            if used.handler && !ready.is_empty() && !self.is_notified(task) {
+                // Whether it is to run is known only when the steps before it are done.
+                break;
+            }
+            if used.handler && !self.is_notified(task) {
+                coming.pop_front();
+                ready.push_back(Ready {
+                    node,
+                    task,
+                    prepared: Ok(Prepared::Skipped { why: String::new() }),
+                    sets: vec![],
+                });
+                break;
+            }
+            let mut pending: HashSet<String> = ready.iter().flat_map(|r| r.sets.iter().cloned()).collect();
+            pending.extend(self.later.iter().cloned());
+            let place = Place {
+                program: &self.shared.program,
+                host: self.host,
+                task: used,
+                dynamic: &self.dynamic,
+                pending: &pending,
+            };
+            let prepared = graph::prepare(place);
+            if !matches!(prepared, Ok(_)) && !ready.is_empty() {
+                break;
+            }
+            coming.pop_front();
+            let sets = graph::sets(&used.task);
+            ready.push_back(Ready { node, task, prepared, sets });
+        }
+    }
+
+    fn is_notified(&self, task: usize) -> bool {
+        let p = &self.shared.program;
+        self.notified.contains(&task) || self.shared.due.is_due(self.name(), &p.handler_key(&p.tasks[task]))
+    }
+
+    async fn step(&mut self, step: Ready, ahead: &VecDeque<Ready>) -> Result<(Outcome, Map<String, Value>), GivenUp> {
+        let shared = self.shared.clone();
+        let p = &shared.program;
+        let used = &p.tasks[step.task];
+        let started = Instant::now();
+        if used.handler && !self.is_notified(step.task) {
+            return Ok((Outcome::Silent, Map::new()));
+        }
+        let title = self.title(step.task);
+        let phase = p.playbook.phases[used.phase].name.clone();
+        let mut ended = StepEnded {
+            host: self.name().to_string(),
+            phase: phase.clone(),
+            task: title.clone(),
+            place: used.span().line(),
+            module: used.task.module.name,
+            handler: used.handler,
+            outcome: Outcome::Satisfied,
+            why: None,
+            took: Duration::ZERO,
+            parts: vec![],
+        };
+        let mut prepared = step.prepared;
+        if matches!(prepared, Err(Refusal::Unknown { facts: true, .. })) && self.dynamic.facts.is_none() {
+            self.ask(&None, vec![Probe::Facts]).await?;
+            let pending = self.later.clone();
+            prepared = graph::prepare(Place {
+                program: p,
+                host: self.host,
+                task: used,
+                dynamic: &self.dynamic,
+                pending: &pending,
+            });
+        }
+        let mut registered: Option<Value> = None;
+        let mut facts = Map::new();
+        match prepared {
+            Ok(Prepared::Skipped { why }) => {
+                ended.outcome = Outcome::Skipped;
+                ended.why = Some(format!("when: {why}"));
+                registered = Some(
+                    json!({"changed": false, "failed": false, "skipped": true, "skip_reason": "Conditional result was False"}),
+                );
+            }
+            Ok(Prepared::Parts { parts, looped }) => {
+                shared.emit.send(Event::StepStarted { host: ended.host.clone(), phase, task: title });
+                let mut results = vec![];
+                for part in &parts {
+                    let (end, value, part_facts) = self.part(step.task, part, ahead).await?;
+                    facts.extend(part_facts);
+                    if let Some(v) = value {
+                        results.push(v);
+                    }
+                    ended.parts.push(end);
+                }
+                ended.outcome = overall(&ended.parts);
+                if ended.outcome == Outcome::Skipped {
+                    ended.why = Some(if parts.is_empty() { "the loop is empty".into() } else { "when".into() });
+                }
+                registered = if looped { Some(result::of_loop(results)) } else { results.pop() };
+            }
+            Err(Refusal::Unknown { why, .. }) if self.check() => {
+                ended.outcome = Outcome::KnownAfterApply;
+                ended.why = Some(why);
+            }
+            Err(Refusal::Unknown { why, .. }) => {
+                ended.outcome = Outcome::Failed;
+                let failure =
+                    FailureReport { message: format!("it needs what no step has given: {why}"), ..Default::default() };
+                ended.parts.push(PartEnded {
+                    outcome: Some(Outcome::Failed),
+                    failure: Some(failure),
+                    ..Default::default()
+                });
+            }
+            Err(Refusal::Wrong(found)) => {
+                ended.outcome = Outcome::Failed;
+                let failure = wrong(found);
+                ended.parts.push(PartEnded {
+                    outcome: Some(Outcome::Failed),
+                    failure: Some(failure),
+                    ..Default::default()
+                });
+            }
+        }
+        if ended.outcome == Outcome::Failed {
+            if used.task.ignore_errors {
+                ended.outcome = Outcome::Ignored;
+            } else if registered.is_none() {
+                registered = Some(json!({"changed": false, "failed": true}));
+            }
+        }
+        if used.task.no_log {
+            conceal(&mut ended);
+        }
+        let mut sets = facts;
+        if let Some(name) = &used.task.register {
+            if ended.outcome == Outcome::KnownAfterApply {
+                self.later.insert(name.clone());
+            } else if let Some(v) = registered {
+                sets.insert(name.clone(), v);
+            }
+        }
+        if ended.outcome == Outcome::KnownAfterApply {
+            self.later.extend(graph::sets(&used.task));
+        }
+        for (k, v) in &sets {
+            if !self.later.contains(k) {
+                self.dynamic.vars.insert(k.clone(), v.clone());
+            }
+        }
+        if ended.outcome == Outcome::Changed {
+            self.notify(step.task);
+        }
+        if used.handler {
+            self.handler_done(step.task, ended.outcome);
+        }
+        ended.took = started.elapsed();
+        let outcome = ended.outcome;
+        shared.emit.send(Event::StepEnded(Box::new(ended)));
+        Ok((outcome, sets))
+    }
+
+    /// The task's name on this host, as far as it can be rendered.
+    fn title(&self, task: usize) -> String {
+        let p = &self.shared.program;
+        let used = &p.tasks[task];
+        let Some(name) = used.task.name.as_ref().filter(|n| n.text.contains("{{")) else { return used.title() };
+        let place = Place { program: p, host: self.host, task: used, dynamic: &self.dynamic, pending: &self.later };
+        match graph::render_text(name, &place.scope(Map::new())) {
+            Ok(v) => match &used.role {
+                Some(r) => format!("{} : {}", r.role.name, crate::template::text(&v)),
+                None => crate::template::text(&v),
+            },
+            Err(_) => used.title(),
+        }
+    }
+
+    /// Handlers this task notifies, by index.
+    fn handlers_of(&self, task: usize) -> Vec<usize> {
+        let p = &self.shared.program;
+        let used = &p.tasks[task];
+        let place = Place { program: p, host: self.host, task: used, dynamic: &self.dynamic, pending: &self.later };
+        let scope = place.scope(Map::new());
+        let names: Vec<String> = used
+            .task
+            .notify
+            .iter()
+            .map(|n| graph::render_text(n, &scope).map_or_else(|_| n.text.clone(), |v| crate::template::text(&v)))
+            .collect();
+        let of_phase = p.tasks.iter().enumerate().filter(|(_, h)| h.handler && h.phase == used.phase);
+        of_phase.filter(|(_, h)| names.iter().any(|n| graph::hears(h, n))).map(|(i, _)| i).collect()
+    }
+
+    fn notify(&mut self, task: usize) {
+        for h in self.handlers_of(task) {
+            self.notified.insert(h);
+        }
+    }
+
+    /// Before a change: its handlers are due from now on, whatever becomes of this process.
+    fn announce(&self, task: usize) -> Result<(), GivenUp> {
+        let p = &self.shared.program;
+        for h in self.handlers_of(task) {
+            self.shared.due.set(self.name(), &p.handler_key(&p.tasks[h]), true).map_err(|e| {
+                GivenUp(
+                    Error::environment("cannot write down which handlers are due")
+                        .because(e)
+                        .hint("is the project's folder writable?"),
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    fn handler_done(&mut self, task: usize, outcome: Outcome) {
+        self.notified.remove(&task);
+        let p = &self.shared.program;
+        if !self.check() && !matches!(outcome, Outcome::Failed | Outcome::KnownAfterApply) {
+            let _ = self.shared.due.set(self.name(), &p.handler_key(&p.tasks[task]), false);
+        }
+    }
+
+    /// One item: asked, decided, done, judged; again as long as `until` wants it.
+    async fn part(
+        &mut self,
+        task: usize,
+        part: &Part,
+        ahead: &VecDeque<Ready>,
+    ) -> Result<(PartEnded, Option<Value>, Map<String, Value>), GivenUp> {
+        let shared = self.shared.clone();
+        let used = &shared.program.tasks[task];
+        let mut end = PartEnded { label: part.label.clone(), ..Default::default() };
+        let Some(item) = &part.item else {
+            end.outcome = Some(Outcome::Skipped);
+            let mut r = json!({"changed": false, "failed": false, "skipped": true});
+            result::add_item(&mut r, &part.locals);
+            return Ok((end, Some(r), Map::new()));
+        };
+        let retries = if used.task.until.is_empty() { 0 } else { used.task.retries };
+        let mut reconnects = 0;
+        loop {
+            end.attempts += 1;
+            let mut did = match self.once(task, part, item, ahead, &mut reconnects).await? {
+                Some(d) => d,
+                // The connection was lost before anything was sent that cannot be repeated.
+                None => {
+                    end.attempts -= 1;
+                    continue;
+                }
+            };
+            if did.outcome == Outcome::KnownAfterApply {
+                end.outcome = Some(did.outcome);
+                end.summary = did.summary;
+                return Ok((end, None, Map::new()));
+            }
+            result::add_item(&mut did.result, &part.locals);
+            let judged = self.judge(task, part, &mut did);
+            if let Err(found) = judged {
+                did.outcome = Outcome::Failed;
+                did.failure = Some(wrong(found));
+            }
+            let again = match self.holds(task, part, &did, &used.task.until) {
+                _ if used.task.until.is_empty() || (self.check() && used.task.check_mode != Some(false)) => false,
+                Ok(done) => !done,
+                Err(found) => {
+                    did.outcome = Outcome::Failed;
+                    did.failure = Some(wrong(found));
+                    false
+                }
+            };
+            if again && end.attempts <= retries && !shared.stop.load(Ordering::Relaxed) {
+                tokio::time::sleep(Duration::from_secs(used.task.delay)).await;
+                self.forget(&Touches::everything());
+                continue;
+            }
+            if again {
+                did.outcome = Outcome::Failed;
+                let conditions: Vec<&str> = used.task.until.iter().map(|c| c.text.as_str()).collect();
+                let failure = did.failure.get_or_insert_default();
+                failure.message = format!("still not `{}` after {} tries", conditions.join(" and "), end.attempts);
+            }
+            let failed = did.outcome == Outcome::Failed;
+            if let Some(o) = did.result.as_object_mut() {
+                o.insert("changed".into(), json!(did.outcome == Outcome::Changed));
+                o.insert("failed".into(), json!(failed));
+                if end.attempts > 1 {
+                    o.insert("attempts".into(), json!(end.attempts));
+                }
+                if let (true, Some(f)) = (failed, &did.failure) {
+                    o.entry("msg").or_insert_with(|| json!(f.message));
+                }
+            }
+            end.outcome = Some(did.outcome);
+            end.summary = did.summary;
+            end.diff = did.diff;
+            end.say = did.say;
+            end.output = did.output;
+            end.failure = did.failure.filter(|_| failed);
+            return Ok((end, did.known.then_some(did.result), did.facts));
+        }
+    }
+
+    /// `changed_when` and `failed_when` have the last word.
+    fn judge(&self, task: usize, part: &Part, did: &mut Did) -> Result<(), Vec<crate::source::Diagnostic>> {
+        let t = &self.shared.program.tasks[task].task;
+        if !did.known {
+            // Planned and not run: only what does not ask for its result can be said.
+            if t.changed_when.iter().any(|c| c.text == "false") {
+                did.outcome = Outcome::Skipped;
+                did.summary = format!("only an apply {}", did.summary);
+            }
+            return Ok(());
+        }
+        if !t.failed_when.is_empty() && !did.refused {
+            let failed = self.holds(task, part, did, &t.failed_when)?;
+            if failed && did.outcome != Outcome::Failed {
+                did.outcome = Outcome::Failed;
+                let conditions: Vec<&str> = t.failed_when.iter().map(|c| c.text.as_str()).collect();
+                let output = did.output.clone().unwrap_or_default();
+                did.failure = Some(FailureReport {
+                    message: format!("failed_when: `{}`", conditions.join("` and `")),
+                    rc: did.output.as_ref().map(|o| o.rc),
+                    command: Some(did.summary.clone()),
+                    stdout: output.stdout,
+                    stderr: output.stderr,
+                    ..Default::default()
+                });
+            } else if !failed && did.outcome == Outcome::Failed {
+                did.outcome = if did.acted { Outcome::Changed } else { Outcome::Satisfied };
+                did.failure = None;
+            }
+        }
+        if !t.changed_when.is_empty() && did.outcome != Outcome::Failed {
+            let changed = self.holds(task, part, did, &t.changed_when)?;
+            did.outcome = if changed { Outcome::Changed } else { Outcome::Satisfied };
+        }
+        Ok(())
+    }
+
+    /// Whether all of these hold, the step's result being known under its name.
+    fn holds(
+        &self,
+        task: usize,
+        part: &Part,
+        did: &Did,
+        conditions: &[crate::playbook::Condition],
+    ) -> Result<bool, Vec<crate::source::Diagnostic>> {
+        let p = &self.shared.program;
+        let used = &p.tasks[task];
+        let mut locals = part.locals.clone();
+        if let Some(name) = &used.task.register {
+            locals.insert(name.clone(), did.result.clone());
+        }
+        // The result's own fields are at hand as well, as `result.rc`.
+        locals.entry("result").or_insert_with(|| did.result.clone());
+        let place = Place { program: p, host: self.host, task: used, dynamic: &self.dynamic, pending: &self.later };
+        let scope = place.scope(locals);
+        for c in conditions {
+            match graph::evaluate(c, &scope) {
+                Ok(true) => {}
+                Ok(false) => return Ok(false),
+                Err(Refusal::Wrong(d)) => return Err(d),
+                Err(Refusal::Unknown { why, .. }) => {
+                    return Err(vec![crate::source::Diagnostic::error(why).at(&c.span)]);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// Asks, decides and acts once. `None`: the connection was lost, and it is safe to start over.
+    async fn once(
+        &mut self,
+        task: usize,
+        part: &Part,
+        item: &graph::Item,
+        ahead: &VecDeque<Ready>,
+        reconnects: &mut u32,
+    ) -> Result<Option<Did>, GivenUp> {
+        let shared = self.shared.clone();
+        let t = &shared.program.tasks[task].task;
+        let user = self.user_key(item.become_user.as_deref()).await?;
+        let plan_only = self.check() && t.check_mode != Some(false);
+        let ctx = Ctx {
+            diff: shared.diff,
+            check: plan_only,
+            user: item
+                .become_user
+                .clone()
+                .unwrap_or_else(|| self.link.as_ref().map_or("root".into(), |l| l.login.clone())),
+            now: std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64),
+        };
+        let begun = Instant::now();
+        let mut asked: HashSet<Probe> = HashSet::new();
+        let mut waited = false;
+        self.gather(&user, item.bound.probes(&ctx), ahead, &ctx).await?;
+        loop {
+            let decision = item.bound.decide(self.seen.entry(user.clone()).or_default(), &ctx);
+            match decision {
+                Ok(Decision::Satisfied(r)) => {
+                    let mut result = r.result;
+                    if waited {
+                        result.insert("elapsed".into(), json!(begun.elapsed().as_secs()));
+                    }
+                    return Ok(Some(Did {
+                        result: Value::Object(result),
+                        say: r.say,
+                        facts: r.facts,
+                        ..Did::new(Outcome::Satisfied)
+                    }));
+                }
+                Ok(Decision::Change(c)) if plan_only => return Ok(Some(self.imagine(&user, c))),
+                Ok(Decision::Change(c)) => {
+                    let commands = c.actions.iter().any(|a| matches!(a, Action::Command(_)));
+                    match self.act(task, part, &user, item, c, ahead, &ctx).await? {
+                        Acted::Did(d) => return Ok(Some(*d)),
+                        Acted::Lost(message) => {
+                            *reconnects += 1;
+                            if commands || *reconnects > RECONNECTS {
+                                let message = format!("the connection was lost while the command ran: {message}");
+                                let hint = "whether it ran to its end is not known; look at the host, then run again";
+                                return Err(GivenUp(Error::unreachable(message).hint(hint)));
+                            }
+                            return Ok(None);
+                        }
+                    }
+                }
+                Ok(Decision::Wait(w)) if plan_only => {
+                    let mut d = Did::new(Outcome::KnownAfterApply);
+                    d.summary = format!("waits: {}", w.message);
+                    return Ok(Some(d));
+                }
+                Ok(Decision::Wait(w)) => {
+                    let pause = if waited { w.every } else { w.delay.max(w.every) };
+                    if begun.elapsed() + pause > w.limit || shared.stop.load(Ordering::Relaxed) {
+                        return Ok(Some(self.waited_in_vain(&user, w).await?));
+                    }
+                    waited = true;
+                    tokio::time::sleep(pause).await;
+                    self.forget(&Touches::everything());
+                    asked.clear();
+                    self.ask(&user, item.bound.probes(&ctx)).await?;
+                }
+                Err(Stop::Need(probes)) => {
+                    let unknowable =
+                        probes.iter().find(|p| self.fog.unknowable.contains(&(user.clone(), (*p).clone())));
+                    if unknowable.is_some() {
+                        let mut d = Did::new(Outcome::KnownAfterApply);
+                        d.summary = "it depends on what an earlier change brings".into();
+                        self.add_fog(Touches::everything());
+                        return Ok(Some(d));
+                    }
+                    if probes.iter().all(|p| asked.contains(p)) {
+                        return Err(GivenUp(Error::internal(format!(
+                            "`{}` asks the same again: {probes:?}",
+                            t.module.name
+                        ))));
+                    }
+                    asked.extend(probes.iter().cloned());
+                    self.gather(&user, probes, ahead, &ctx).await?;
+                }
+                Err(Stop::Fail(f)) => return Ok(Some(Did::refused(f))),
+            }
+        }
+    }
+
+    /// In a plan: what the change would leave behind.
+    fn imagine(&mut self, user: &Option<String>, c: Change) -> Did {
+        self.add_fog(c.touches);
+        let seen = self.seen.entry(user.clone()).or_default();
+        for (p, a) in c.after {
+            self.fog.certain.insert((user.clone(), p.clone()));
+            self.fog.unknowable.remove(&(user.clone(), p.clone()));
+            seen.insert(p, a);
+        }
+        let runs = c.actions.iter().any(|a| matches!(a, Action::Command(_)));
+        Did {
+            summary: c.summary,
+            diff: c.diff,
+            result: Value::Object(c.result),
+            known: !runs,
+            acted: true,
+            ..Did::new(Outcome::Changed)
+        }
+    }
+
+    fn add_fog(&mut self, touches: Touches) {
+        self.forget(&touches);
+        for (user, seen) in &self.seen {
+            self.fog.certain.retain(|(u, p)| u != user || seen.has(p));
+        }
+        let before = self.fog.touched.take().unwrap_or_default();
+        self.fog.touched = Some(before.and(touches));
+    }
+
+    /// Sends a change together with the probes of what comes next, and judges what came back.
+    #[allow(clippy::too_many_arguments)]
+    async fn act(
+        &mut self,
+        task: usize,
+        part: &Part,
+        user: &Option<String>,
+        item: &graph::Item,
+        mut c: Change,
+        ahead: &VecDeque<Ready>,
+        ctx: &Ctx,
+    ) -> Result<Acted, GivenUp> {
+        let t = self.shared.program.tasks[task].task.clone();
+        for a in &mut c.actions {
+            if let Action::Command(cmd) = a {
+                cmd.environment = item.environment.clone();
+                cmd.timeout = t.timeout.or(cmd.timeout);
+                if let crate::action::CommandLine::Words { words, .. } = &cmd.what
+                    && let Some(w) = words.iter().find(|w| self.shared.emit.redactor().contains_secret(w))
+                {
+                    let _ = w;
+                    return Ok(Acted::Did(Box::new(Did::refused(Failure {
+                        message: "a secret stands in the command's arguments, where every user of the host can read it".into(),
+                        hint: Some("hand it over by `environment:` or `stdin:`, or use `shell`, whose script is in no argument".into()),
+                        ..Default::default()
+                    }))));
+                }
+            }
+        }
+        if !t.notify.is_empty() {
+            self.announce(task)?;
+        }
+        self.forget(&c.touches);
+        let mut probes = item.bound.probes(ctx);
+        probes.extend(self.probes_ahead(user, ahead, ctx));
+        let mut probes = self.missing(user, probes);
+        // What the step itself looked at is not looked at again, unless another step does.
+        let own: HashSet<Probe> = item.bound.probes(ctx).into_iter().collect();
+        let wanted: HashSet<Probe> = self.probes_ahead(user, ahead, ctx).into_iter().collect();
+        probes.retain(|p| !own.contains(p) || wanted.contains(p));
+        let limit = t.timeout.map(|s| Duration::from_secs(s + 30));
+        let actions = std::mem::take(&mut c.actions);
+        let reply = match self.send(user, &actions, &probes, limit).await {
+            Ok(r) => r,
+            Err(LinkError::Lost(m)) => {
+                self.drop_link().await;
+                return Ok(Acted::Lost(m));
+            }
+            Err(LinkError::Refused(e)) => return Err(GivenUp(e)),
+            Err(LinkError::TimedOut(d)) => {
+                self.drop_link().await;
+                let e = Error::unreachable(format!("no answer within {} s", d.as_secs()));
+                return Err(GivenUp(e.hint("what was started there may still be running")));
+            }
+        };
+        let Reply { outputs, answers } = reply;
+        self.learn(user, answers);
+        let last = outputs.last().cloned().unwrap_or_default();
+        let failed = outputs.len() < actions.len() || outputs.iter().any(|o| o.rc != 0);
+        let is_command = matches!(actions.get(outputs.len().saturating_sub(1)), Some(Action::Command(_)));
+        let mut result = Value::Object(c.result);
+        if is_command {
+            result::add_output(&mut result, &last);
+        }
+        let changed = !failed && c.verdict.is_none_or(|v| v(&outputs));
+        let mut did = Did {
+            summary: c.summary,
+            diff: c.diff,
+            result,
+            acted: true,
+            output: is_command.then(|| last.clone()),
+            ..Did::new(if failed {
+                Outcome::Failed
+            } else if changed {
+                Outcome::Changed
+            } else {
+                Outcome::Satisfied
+            })
+        };
+        if failed {
+            // Something may have been done before it failed: what was known is no longer.
+            self.forget(&Touches::everything());
+            let timed_out = is_command && t.timeout.is_some() && matches!(last.rc, 124 | 137);
+            did.failure = Some(FailureReport {
+                message: match (timed_out, is_command) {
+                    (true, _) => format!("did not end within {} s and was stopped", t.timeout.unwrap_or_default()),
+                    (_, true) => format!("the command ended with exit code {}", last.rc),
+                    _ => last_line(&last.stderr)
+                        .map_or_else(|| format!("failed with exit code {}", last.rc), str::to_string),
+                },
+                command: is_command.then(|| did.summary.strip_prefix("runs ").unwrap_or(&did.summary).to_string()),
+                rc: Some(last.rc),
+                stdout: last.stdout.clone(),
+                stderr: last.stderr.clone(),
+                ..Default::default()
+            });
+            let _ = part;
+        }
+        Ok(Acted::Did(Box::new(did)))
+    }
+
+    async fn waited_in_vain(&mut self, user: &Option<String>, w: Wait) -> Result<Did, GivenUp> {
+        let probes: Vec<Probe> = w.evidence.iter().map(|(_, s)| Probe::Script(s.clone())).collect();
+        self.ask(user, probes).await?;
+        let seen = self.seen.entry(user.clone()).or_default();
+        let evidence = w
+            .evidence
+            .iter()
+            .filter_map(|(title, script)| {
+                let o = seen.script(script).ok()?;
+                let text = if o.stdout.trim().is_empty() { o.stderr.trim() } else { o.stdout.trim() };
+                (!text.is_empty()).then(|| (title.clone(), text.to_string()))
+            })
+            .collect();
+        let mut d = Did::new(Outcome::Failed);
+        d.refused = true;
+        d.result = json!({"elapsed": w.limit.as_secs()});
+        d.failure = Some(FailureReport { message: w.message, evidence, ..Default::default() });
+        Ok(d)
+    }
+
+    /// Asks for these probes and, in the same request, for those of the steps ahead; only for what is not known.
+    async fn gather(
+        &mut self,
+        user: &Option<String>,
+        mut probes: Vec<Probe>,
+        ahead: &VecDeque<Ready>,
+        ctx: &Ctx,
+    ) -> Result<(), GivenUp> {
+        if self.missing(user, probes.clone()).is_empty() {
+            return Ok(());
+        }
+        probes.extend(self.probes_ahead(user, ahead, ctx));
+        self.ask(user, probes).await
+    }
+
+    /// What the steps made ready will ask as this user.
+    fn probes_ahead(&self, user: &Option<String>, ahead: &VecDeque<Ready>, ctx: &Ctx) -> Vec<Probe> {
+        let mut probes = vec![];
+        for r in ahead {
+            let Ok(Prepared::Parts { parts, .. }) = &r.prepared else { continue };
+            for item in parts.iter().filter_map(|p| p.item.as_ref()) {
+                let login = self.link.as_ref().map(|l| l.user_key(item.become_user.as_deref()));
+                if login.is_none_or(|k| k == *user) {
+                    probes.extend(item.bound.probes(ctx));
+                }
+            }
+        }
+        if self.shared.wants_facts && self.dynamic.facts.is_none() {
+            probes.push(Probe::Facts);
+        }
+        probes
+    }
+
+    fn missing(&self, user: &Option<String>, probes: Vec<Probe>) -> Vec<Probe> {
+        let seen = self.seen.get(user);
+        let mut once = HashSet::new();
+        probes
+            .into_iter()
+            .filter(|p| {
+                !seen.is_some_and(|s| s.has(p))
+                    && !self.fog.unknowable.contains(&(user.clone(), p.clone()))
+                    && once.insert(p.clone())
+            })
+            .collect()
+    }
+
+    async fn ask(&mut self, user: &Option<String>, probes: Vec<Probe>) -> Result<(), GivenUp> {
+        let probes = self.missing(user, probes);
+        if probes.is_empty() {
+            return Ok(());
+        }
+        let slow = probes.iter().any(|p| matches!(p, Probe::Script(_)));
+        let limit = if slow { PROBE_LIMIT * 5 } else { PROBE_LIMIT };
+        for attempt in 0..=RECONNECTS {
+            match self.send(user, &[], &probes, Some(limit)).await {
+                Ok(reply) => {
+                    self.learn(user, reply.answers);
+                    return Ok(());
+                }
+                Err(LinkError::Lost(m)) => {
+                    self.drop_link().await;
+                    if attempt == RECONNECTS {
+                        return Err(GivenUp(Error::unreachable(format!("the connection was lost: {m}"))));
+                    }
+                }
+                Err(LinkError::Refused(e)) => return Err(GivenUp(e)),
+                Err(LinkError::TimedOut(d)) => {
+                    self.drop_link().await;
+                    return Err(GivenUp(Error::unreachable(format!("no answer within {} s", d.as_secs()))));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn learn(&mut self, user: &Option<String>, answers: Vec<(Probe, crate::probe::Answer)>) {
+        let seen = self.seen.entry(user.clone()).or_default();
+        let fresh: Vec<Probe> = answers.iter().map(|(p, _)| p.clone()).collect();
+        for (p, a) in answers {
+            if let crate::probe::Answer::Facts(f) = &a {
+                self.dynamic.facts = Some(f.clone());
+            }
+            seen.insert(p, a);
+        }
+        // In a plan: what an earlier planned change would have touched is not as it was just seen.
+        if let Some(t) = &self.fog.touched {
+            for p in fresh {
+                let key = (user.clone(), p);
+                if !self.fog.certain.contains(&key) && seen.is_touched(&key.1, t) {
+                    seen.remove(&key.1);
+                    self.fog.unknowable.insert(key);
+                }
+            }
+        }
+    }
+
+    fn forget(&mut self, t: &Touches) {
+        self.seen.values_mut().for_each(|s| s.forget(t));
+    }
+
+    async fn user_key(&mut self, become_user: Option<&str>) -> Result<Option<String>, GivenUp> {
+        if become_user.is_none() {
+            return Ok(None);
+        }
+        Ok(self.link().await.map_err(GivenUp)?.user_key(become_user))
+    }
+
+    async fn link(&mut self) -> Result<&mut Link, Error> {
+        if self.link.is_none() {
+            let s = &self.shared;
+            let begun = Instant::now();
+            let link = Link::open(&s.settings[self.host], &s.options, &s.ssh_config, &s.connector).await?;
+            s.emit.send(Event::Connected { host: self.name().to_string(), took: begun.elapsed() });
+            self.link = Some(link);
+        }
+        self.link.as_mut().ok_or_else(|| Error::internal("no link"))
+    }
+
+    async fn send(
+        &mut self,
+        user: &Option<String>,
+        actions: &[Action],
+        probes: &[Probe],
+        limit: Option<Duration>,
+    ) -> Result<Reply, LinkError> {
+        let link = self.link().await.map_err(LinkError::Refused)?;
+        tracing::debug!(actions = actions.len(), probes = probes.len(), "request");
+        link.request(user, &Request { actions, probes }, limit).await
+    }
+
+    async fn drop_link(&mut self) {
+        self.seen.clear();
+        if let Some(l) = self.link.take() {
+            self.closed_round_trips += l.round_trips();
+            let _ = tokio::time::timeout(Duration::from_secs(3), l.close()).await;
+        }
+    }
+}
+
+enum Acted {
+    Did(Box<Did>),
+    Lost(String),
+}
+
+/// What became of one item.
+struct Did {
+    outcome: Outcome,
+    summary: String,
+    diff: Vec<crate::modules::Diff>,
+    say: Option<String>,
+    facts: Map<String, Value>,
+    result: Value,
+    output: Option<Output>,
+    failure: Option<FailureReport>,
+    /// The result is that of a run, not of a plan that does not know it.
+    known: bool,
+    /// Something was (or would be) done.
+    acted: bool,
+    /// The module itself said no; `failed_when` does not overrule that.
+    refused: bool,
+}
+
+impl Did {
+    fn new(outcome: Outcome) -> Self {
+        Did {
+            outcome,
+            summary: String::new(),
+            diff: vec![],
+            say: None,
+            facts: Map::new(),
+            result: json!({}),
+            output: None,
+            failure: None,
+            known: true,
+            acted: false,
+            refused: false,
+        }
+    }
+    fn refused(f: Failure) -> Self {
+        let report = FailureReport { message: f.message, hint: f.hint, ..Default::default() };
+        Did { result: Value::Object(f.result), failure: Some(report), refused: true, ..Did::new(Outcome::Failed) }
+    }
+}
+
+/// A step's outcome from those of its parts.
+fn overall(parts: &[PartEnded]) -> Outcome {
+    let has = |o: Outcome| parts.iter().any(|p| p.outcome == Some(o));
+    if has(Outcome::Failed) {
+        Outcome::Failed
+    } else if has(Outcome::Changed) {
+        Outcome::Changed
+    } else if has(Outcome::KnownAfterApply) {
+        Outcome::KnownAfterApply
+    } else if parts.iter().all(|p| p.outcome == Some(Outcome::Skipped)) {
+        Outcome::Skipped
+    } else {
+        Outcome::Satisfied
+    }
+}
+
+fn wrong(found: Vec<crate::source::Diagnostic>) -> FailureReport {
+    let message = found.first().map(|d| d.message.clone()).unwrap_or_default();
+    let mut all = Diagnostics::default();
+    found.into_iter().for_each(|d| all.push(d));
+    FailureReport { message, source: Some(all.render(false).trim_end().to_string()), ..Default::default() }
+}
+
+/// `no_log`: nothing of what was done or said is shown.
+fn conceal(e: &mut StepEnded) {
+    for p in &mut e.parts {
+        p.label = p.label.as_ref().map(|_| "(no_log)".to_string());
+        p.summary = "(no_log)".into();
+        p.diff.clear();
+        p.say = None;
+        p.output = None;
+        if let Some(f) = &mut p.failure {
+            *f = FailureReport {
+                message: "failed; the task is no_log, so nothing is shown".into(),
+                rc: f.rc,
+                ..Default::default()
+            };
+        }
+    }
+}
+
+fn last_line(text: &str) -> Option<&str> {
+    text.lines().rev().find(|l| !l.trim().is_empty())
+}

@@ -1,0 +1,13 @@
+//! A run: the scheduler, the hosts' workers, and what they say.
+
+pub mod due;
+pub mod event;
+mod executor;
+pub mod link;
+mod result;
+mod schedule;
+
+pub use event::{Counts, Emit, Event, Outcome, Recap};
+pub use executor::Shared;
+pub use link::LinkOptions;
+pub use schedule::run;

@@ -1,0 +1,32 @@
+//! The shape of registered results: Ansible's.
+
+use crate::probe::Output;
+use serde_json::{Map, Value, json};
+
+/// A command's output: `rc`, `stdout`, `stdout_lines`, `stderr`, `stderr_lines`, without the last newline.
+pub fn add_output(result: &mut Value, o: &Output) {
+    let Some(r) = result.as_object_mut() else { return };
+    let lines = |t: &str| t.lines().map(str::to_string).collect::<Vec<_>>();
+    let (out, err) = (o.stdout.trim_end_matches(['\n', '\r']), o.stderr.trim_end_matches(['\n', '\r']));
+    r.insert("rc".into(), json!(o.rc));
+    r.insert("stdout".into(), json!(out));
+    r.insert("stdout_lines".into(), json!(lines(out)));
+    r.insert("stderr".into(), json!(err));
+    r.insert("stderr_lines".into(), json!(lines(err)));
+}
+
+/// A loop's result tells which item it is of.
+pub fn add_item(result: &mut Value, locals: &Map<String, Value>) {
+    if let Some(r) = result.as_object_mut() {
+        r.extend(locals.iter().map(|(k, v)| (k.clone(), v.clone())));
+    }
+}
+
+/// The result of a whole loop.
+pub fn of_loop(results: Vec<Value>) -> Value {
+    let any = |key: &str| results.iter().any(|r| r[key] == json!(true));
+    let all_skipped = !results.is_empty() && results.iter().all(|r| r["skipped"] == json!(true));
+    let (changed, failed) = (any("changed"), any("failed"));
+    let msg = if failed { "One or more items failed" } else { "All items completed" };
+    json!({"results": results, "changed": changed, "failed": failed, "skipped": all_skipped, "msg": msg})
+}

@@ -1,0 +1,337 @@
+//! The scheduler: hands each host the steps that are free to go, as many in a row as depend on nobody else, and makes
+//! of what the hosts tell what is free next. One task owns all of the graph's state; nothing is shared, nothing locked.
+
+use super::event::{Counts, Event, Outcome, Recap, StepEnded};
+use super::executor::{Shared, Told, Worker};
+use crate::graph::{Edge, Node, StepIndex};
+use petgraph::Direction;
+use petgraph::visit::EdgeRef;
+use serde_json::{Map, Value};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// Steps handed to a host at once.
+const WINDOW: usize = 1000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Waiting,
+    Handed,
+    Done,
+}
+
+struct Scheduler {
+    shared: Arc<Shared>,
+    state: Vec<State>,
+    /// Edges whose other end is not done.
+    open: Vec<u32>,
+    /// Something it needs failed.
+    doomed: Vec<bool>,
+    /// Longest way to the end, in steps: what is far from it goes first.
+    rank: Vec<u32>,
+    /// Steps free to go, by host.
+    free: Vec<BTreeSet<StepIndex>>,
+    busy: Vec<bool>,
+    /// Out of reach from here on.
+    lost: Vec<bool>,
+    counts: Vec<Counts>,
+    learned: Arc<HashMap<String, Map<String, Value>>>,
+    remaining: usize,
+}
+
+/// Runs the program. At most `forks` hosts are worked on at a time. Gives back the recap.
+pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: bool) -> Recap {
+    let begun = Instant::now();
+    let g = &shared.program.graph;
+    let hosts = shared.program.hosts.len();
+    let mut s = Scheduler {
+        state: vec![State::Waiting; g.node_count()],
+        open: g.node_indices().map(|n| g.edges_directed(n, Direction::Incoming).count() as u32).collect(),
+        doomed: vec![false; g.node_count()],
+        rank: ranks(g),
+        free: vec![BTreeSet::new(); hosts],
+        busy: vec![false; hosts],
+        lost: vec![false; hosts],
+        counts: vec![Counts::default(); hosts],
+        learned: Arc::new(HashMap::new()),
+        remaining: g.node_count(),
+        shared: shared.clone(),
+    };
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let mut windows: Vec<Option<mpsc::UnboundedSender<Window>>> = (0..hosts).map(|_| None).collect();
+    let mut workers = tokio::task::JoinSet::new();
+
+    let start: Vec<StepIndex> = g.node_indices().filter(|n| s.open[n.index()] == 0).collect();
+    start.into_iter().for_each(|n| s.freed(n));
+    while s.remaining > 0 {
+        if shared.stop.load(Ordering::Relaxed) && !s.busy.contains(&true) {
+            s.block_rest("the run was stopped");
+            break;
+        }
+        if !shared.stop.load(Ordering::Relaxed) {
+            let mut slots = forks.saturating_sub(s.busy.iter().filter(|b| **b).count());
+            for host in s.by_urgency() {
+                if slots == 0 {
+                    break;
+                }
+                let nodes = s.window(host);
+                if nodes.is_empty() {
+                    continue;
+                }
+                slots -= 1;
+                s.busy[host] = true;
+                let to = windows[host].get_or_insert_with(|| {
+                    let (tx, rx) = mpsc::unbounded_channel();
+                    workers.spawn(work(Worker::new(shared.clone(), host), rx, tell.clone()));
+                    tx
+                });
+                let _ = to.send(Window { nodes, others: s.learned.clone() });
+            }
+        }
+        if !s.busy.contains(&true) && s.remaining > 0 && s.free.iter().all(BTreeSet::is_empty) {
+            // Cannot happen in a graph without cycles; better said than hung.
+            s.block_rest("nothing can free it: a defect of Windlass");
+            break;
+        }
+        let Some(t) = told.recv().await else { break };
+        match t {
+            Told::Step { node, outcome, sets } => {
+                s.step_done(node, outcome, sets);
+                if outcome == Outcome::Failed && fail_fast {
+                    shared.stop.store(true, Ordering::Relaxed);
+                }
+            }
+            Told::Window { host, left, unreachable, round_trips } => {
+                s.busy[host] = false;
+                s.counts[host].round_trips = round_trips;
+                for n in left {
+                    s.state[n.index()] = State::Waiting;
+                    if s.open[n.index()] == 0 {
+                        s.freed(n);
+                    }
+                }
+                if unreachable {
+                    s.lose(host);
+                    if fail_fast {
+                        shared.stop.store(true, Ordering::Relaxed);
+                    }
+                }
+            }
+        }
+    }
+    drop(windows);
+    while workers.join_next().await.is_some() {}
+
+    let names = shared.program.hosts.iter().map(|h| h.name.clone());
+    let recap = Recap {
+        run: run_id,
+        check_mode: shared.program.check_mode,
+        interrupted: shared.stop.load(Ordering::Relaxed) && !fail_fast,
+        hosts: names.zip(s.counts).collect(),
+        took: begun.elapsed(),
+        again: None,
+        due: if shared.program.check_mode {
+            vec![]
+        } else {
+            shared.due.all().into_iter().map(|(h, n)| format!("{h}: {n}")).collect()
+        },
+    };
+    let again = again(&recap, &shared.again);
+    Recap { again, ..recap }
+}
+
+struct Window {
+    nodes: Vec<StepIndex>,
+    others: Arc<HashMap<String, Map<String, Value>>>,
+}
+
+async fn work(mut worker: Worker, mut windows: mpsc::UnboundedReceiver<Window>, tell: mpsc::UnboundedSender<Told>) {
+    while let Some(w) = windows.recv().await {
+        worker.window(w.nodes, w.others, &tell).await;
+    }
+    worker.close().await;
+}
+
+impl Scheduler {
+    /// A step whose predecessors are all done: free to go, or blocked.
+    fn freed(&mut self, node: StepIndex) {
+        // A row of gates and blocked steps is walked here, not recursed into: it can be as long as the playbook.
+        let mut row = vec![node];
+        while let Some(n) = row.pop() {
+            if self.state[n.index()] != State::Waiting {
+                continue;
+            }
+            let doomed = self.doomed[n.index()];
+            match self.shared.program.graph[n] {
+                Node::Gate { .. } => {
+                    self.state[n.index()] = State::Done;
+                    self.remaining -= 1;
+                    row.extend(self.release(n, doomed));
+                }
+                Node::Step { task, host } => {
+                    if doomed || self.lost[host] {
+                        let used = &self.shared.program.tasks[task];
+                        // A handler nobody notified is not worth a line, blocked or not.
+                        if !used.handler {
+                            self.counts[host].add(Outcome::Blocked);
+                            self.tell_blocked(
+                                n,
+                                if self.lost[host] { "the host is out of reach" } else { "something it needs failed" },
+                            );
+                        }
+                        self.state[n.index()] = State::Done;
+                        self.remaining -= 1;
+                        row.extend(self.release(n, true));
+                    } else {
+                        self.free[host].insert(n);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes a done node's edges away; gives back the nodes that have none left.
+    fn release(&mut self, node: StepIndex, failed: bool) -> Vec<StepIndex> {
+        let edges: Vec<(StepIndex, Edge)> = self
+            .shared
+            .program
+            .graph
+            .edges_directed(node, Direction::Outgoing)
+            .map(|e| (e.target(), *e.weight()))
+            .collect();
+        let mut freed = vec![];
+        for (to, kind) in edges {
+            if failed && kind == Edge::Needs {
+                self.doomed[to.index()] = true;
+            }
+            self.open[to.index()] -= 1;
+            if self.open[to.index()] == 0 {
+                freed.push(to);
+            }
+        }
+        freed
+    }
+
+    fn step_done(&mut self, node: StepIndex, outcome: Outcome, sets: Map<String, Value>) {
+        let Node::Step { host, .. } = self.shared.program.graph[node] else { return };
+        self.counts[host].add(outcome);
+        if !sets.is_empty() {
+            let name = self.shared.program.hosts[host].name.clone();
+            Arc::make_mut(&mut self.learned).entry(name).or_default().extend(sets);
+        }
+        self.state[node.index()] = State::Done;
+        self.remaining -= 1;
+        for n in self.release(node, outcome == Outcome::Failed) {
+            self.freed(n);
+        }
+    }
+
+    /// Takes from a host's free steps a row: the most urgent, and what follows on the same host without waiting for
+    /// anybody else.
+    fn window(&mut self, host: usize) -> Vec<StepIndex> {
+        let mut row: Vec<StepIndex> = std::mem::take(&mut self.free[host]).into_iter().collect();
+        row.sort_by_key(|n| (std::cmp::Reverse(self.rank[n.index()]), n.index()));
+        let mut open: HashMap<StepIndex, u32> = HashMap::new();
+        let mut next = 0;
+        while next < row.len() && row.len() < WINDOW {
+            let at = row[next];
+            self.state[at.index()] = State::Handed;
+            let mut follow: Vec<StepIndex> = vec![];
+            for e in self.shared.program.graph.edges_directed(at, Direction::Outgoing) {
+                let to = e.target();
+                let left = open.entry(to).or_insert(self.open[to.index()]);
+                *left -= 1;
+                let same_host = matches!(self.shared.program.graph[to], Node::Step { host: h, .. } if h == host);
+                if *left == 0 && same_host && !self.doomed[to.index()] {
+                    follow.push(to);
+                }
+            }
+            follow.sort_by_key(|n| (std::cmp::Reverse(self.rank[n.index()]), n.index()));
+            row.extend(follow);
+            next += 1;
+        }
+        row.iter().for_each(|n| self.state[n.index()] = State::Handed);
+        row
+    }
+
+    /// Idle hosts with something to do, the furthest from the end first.
+    fn by_urgency(&self) -> Vec<usize> {
+        let mut hosts: Vec<usize> =
+            (0..self.free.len()).filter(|h| !self.busy[*h] && !self.free[*h].is_empty()).collect();
+        hosts.sort_by_key(|h| std::cmp::Reverse(self.free[*h].iter().map(|n| self.rank[n.index()]).max()));
+        hosts
+    }
+
+    /// A host is out of reach: what it still had to do is blocked.
+    fn lose(&mut self, host: usize) {
+        self.lost[host] = true;
+        self.counts[host].unreachable = true;
+        let free: Vec<StepIndex> = std::mem::take(&mut self.free[host]).into_iter().collect();
+        free.into_iter().for_each(|n| self.freed(n));
+    }
+
+    fn block_rest(&mut self, why: &str) {
+        for n in self.shared.program.graph.node_indices().collect::<Vec<_>>() {
+            if self.state[n.index()] == State::Done {
+                continue;
+            }
+            self.state[n.index()] = State::Done;
+            self.remaining -= 1;
+            if let Node::Step { task, host } = self.shared.program.graph[n]
+                && !self.shared.program.tasks[task].handler
+            {
+                self.counts[host].add(Outcome::Blocked);
+                self.tell_blocked(n, why);
+            }
+        }
+    }
+
+    fn tell_blocked(&self, n: StepIndex, why: &str) {
+        let Node::Step { task, host } = self.shared.program.graph[n] else { return };
+        let used = &self.shared.program.tasks[task];
+        self.shared.emit.send(Event::StepEnded(Box::new(StepEnded {
+            host: self.shared.program.hosts[host].name.clone(),
+            phase: self.shared.program.playbook.phases[used.phase].name.clone(),
+            task: used.title(),
+            place: used.span().line(),
+            module: used.task.module.name,
+            handler: used.handler,
+            outcome: Outcome::Blocked,
+            why: Some(why.to_string()),
+            took: Duration::ZERO,
+            parts: vec![],
+        })));
+    }
+}
+
+/// For each node the longest way from it to an end, in steps.
+fn ranks(g: &crate::graph::StepGraph) -> Vec<u32> {
+    let mut rank = vec![0; g.node_count()];
+    if let Ok(order) = petgraph::algo::toposort(g, None) {
+        for n in order.into_iter().rev() {
+            let longest = g.edges_directed(n, Direction::Outgoing).map(|e| rank[e.target().index()] + 1).max();
+            rank[n.index()] = longest.unwrap_or(0);
+        }
+    }
+    rank
+}
+
+/// The command that does what is left: the same, on the hosts that are not through.
+fn again(recap: &Recap, command: &str) -> Option<String> {
+    let hosts: Vec<&str> = recap
+        .hosts
+        .iter()
+        .filter(|(_, c)| c.failed + c.blocked > 0 || c.unreachable)
+        .map(|(h, _)| h.as_str())
+        .collect();
+    (!hosts.is_empty()).then(|| {
+        if hosts.len() == recap.hosts.len() {
+            command.to_string()
+        } else {
+            format!("{command} --limit {}", crate::quote::shell_quote(&hosts.join(",")))
+        }
+    })
+}
