@@ -6,8 +6,12 @@ pub mod args;
 mod command;
 mod copy;
 mod debug;
+mod hostname;
 mod place;
+mod sysctl;
 mod systemd;
+mod timezone;
+mod wait_for;
 mod whole;
 
 use crate::action::Action;
@@ -52,6 +56,8 @@ pub struct Ctx {
     pub user: String,
     /// Seconds since 1970, for names with a time in them and "not older than" parameters.
     pub now: i64,
+    /// How long the step has been waiting ([`Decision::Wait`]); zero at its first decision.
+    pub waited: Duration,
 }
 
 /// This side's files, as a module may use them while it prepares.
@@ -273,8 +279,12 @@ pub static MODULES: &[ModuleDef] = &[
     def::<debug::Assert>(),
     def::<debug::Debug>(),
     def::<debug::SetFact>(),
+    def::<hostname::Hostname>(),
     def::<systemd::Service>(),
+    def::<sysctl::Sysctl>(),
     def::<systemd::Systemd>(),
+    def::<timezone::Timezone>(),
+    def::<wait_for::WaitFor>(),
 ];
 
 /// The module of a name; `ansible.builtin.` and `ansible.posix.` in front of it do not matter.
@@ -359,7 +369,15 @@ pub(crate) mod kit {
         Ok(m)
     }
     pub fn ctx() -> Ctx {
-        Ctx { diff: true, check: false, user: "root".into(), now: 1_800_000_000 }
+        Ctx { diff: true, check: false, user: "root".into(), now: 1_800_000_000, waited: Duration::ZERO }
+    }
+    /// Every shell at hand takes the script as one.
+    pub fn sh_accepts(script: &str) {
+        for sh in ["sh", "dash", "bash"] {
+            if let Ok(out) = std::process::Command::new(sh).args(["-n", "-c", script]).output() {
+                assert!(out.status.success(), "{sh}: {}\n{script}", String::from_utf8_lossy(&out.stderr));
+            }
+        }
     }
     /// Answers at hand.
     pub fn seen(answers: impl IntoIterator<Item = (Probe, Answer)>) -> Observed {
