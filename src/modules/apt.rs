@@ -1099,15 +1099,8 @@ mod tests {
     }
     fn body(c: &Change) -> String {
         let [Action::Script(s)] = c.actions.as_slice() else { panic!("{c:?}") };
-        syntax(s);
+        sh_accepts(s);
         s.split_once("\nrepair\n").unwrap().1.to_string()
-    }
-    fn syntax(script: &str) {
-        for sh in ["sh", "dash", "bash"] {
-            if let Ok(out) = std::process::Command::new(sh).args(["-n", "-c", script]).output() {
-                assert!(out.status.success(), "{sh}: {}\n{script}", String::from_utf8_lossy(&out.stderr));
-            }
-        }
     }
 
     #[test]
@@ -1231,7 +1224,7 @@ mod tests {
     fn wildcards_are_expanded_on_the_host() {
         let m: Apt = bind("{name: 'lib?z-*', state: absent}");
         let script = glob_script("lib?z-*");
-        syntax(&script);
+        sh_accepts(&script);
         assert_eq!(m.probes(&ctx()), [Probe::Script(script.clone())]);
         let out = "available libaz-dev\navailable libaz-x\ninstalled libaz-dev 1.0\n";
         let c = change(m.decide(&seen([answer(script.clone(), out)]), &ctx()));
@@ -1254,7 +1247,7 @@ mod tests {
         satisfied(m.decide(&seen([answer(AGE.into(), "60\n")]), &ctx()));
         let c = change(m.decide(&seen([answer(AGE.into(), "")]), &ctx()));
         satisfied(m.decide(&seen(c.after), &ctx()));
-        syntax(AGE);
+        sh_accepts(AGE);
     }
 
     #[test]
@@ -1262,7 +1255,7 @@ mod tests {
         for yaml in ["{upgrade: dist}", "{name: '*', state: latest}", "{upgrade: yes}"] {
             let m: Apt = bind(yaml);
             let Some(Probe::Script(look)) = m.probes(&ctx()).pop() else { panic!() };
-            syntax(&look);
+            sh_accepts(&look);
             satisfied(m.decide(&seen([answer(look.clone(), "")]), &ctx()));
             let c = change(m.decide(&seen([answer(look, "Inst curl [1] (2 Debian:12 [amd64])\nConf curl\n")]), &ctx()));
             assert_eq!(c.summary, "upgrades curl");
@@ -1275,7 +1268,7 @@ mod tests {
     fn upkeep() {
         let m: Apt = bind("{autoremove: yes, autoclean: yes, clean: yes, purge: yes}");
         let looks: Vec<String> = m.upkeep().into_iter().map(|u| u.look).collect();
-        looks.iter().for_each(|l| syntax(l));
+        looks.iter().for_each(|l| sh_accepts(l));
         satisfied(m.decide(&seen(looks.iter().map(|l| answer(l.clone(), ""))), &ctx()));
         let o =
             seen(looks.iter().map(|l| answer(l.clone(), if l.contains("autoremove") { "Remv x [1]\n" } else { "" })));
@@ -1289,7 +1282,7 @@ mod tests {
         for deb in ["/tmp/a b.deb", "https://x.test/a.deb"] {
             let m: Apt = bind(&format!("{{deb: '{deb}'}}"));
             let script = deb_script(deb);
-            syntax(&script);
+            sh_accepts(&script);
             let info = |now: &str| answer(script.clone(), &format!("Package: a\nVersion: 1.0\nNow: {now}\n"));
             satisfied(m.decide(&seen([info("installed 1.0")]), &ctx()));
             let c = change(m.decide(&seen([info("")]), &ctx()));

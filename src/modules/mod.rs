@@ -7,11 +7,15 @@ mod command;
 mod copy;
 mod debug;
 mod file;
+mod hostname;
 mod lineinfile;
 mod place;
 mod regex;
+mod sysctl;
 mod systemd;
+mod timezone;
 mod user;
+mod wait_for;
 mod whole;
 
 use crate::action::Action;
@@ -59,6 +63,8 @@ pub struct Ctx {
     pub user: String,
     /// Seconds since 1970, for names with a time in them and "not older than" parameters.
     pub now: i64,
+    /// How long the step has been waiting ([`Decision::Wait`]); zero at its first decision.
+    pub waited: Duration,
 }
 
 /// This side's files, as a module may use them while it prepares.
@@ -290,10 +296,14 @@ pub static MODULES: &[ModuleDef] = &[
     def::<debug::Debug>(),
     def::<debug::SetFact>(),
     def::<file::File>(),
+    def::<hostname::Hostname>(),
     def::<lineinfile::LineInFile>(),
-    def::<user::User>(),
     def::<systemd::Service>(),
+    def::<sysctl::Sysctl>(),
     def::<systemd::Systemd>(),
+    def::<timezone::Timezone>(),
+    def::<user::User>(),
+    def::<wait_for::WaitFor>(),
 ];
 
 /// The module of a name; `ansible.builtin.` and `ansible.posix.` in front of it do not matter.
@@ -378,7 +388,15 @@ pub(crate) mod kit {
         Ok(m)
     }
     pub fn ctx() -> Ctx {
-        Ctx { diff: true, check: false, user: "root".into(), now: 1_800_000_000 }
+        Ctx { diff: true, check: false, user: "root".into(), now: 1_800_000_000, waited: Duration::ZERO }
+    }
+    /// Every shell at hand takes the script as one.
+    pub fn sh_accepts(script: &str) {
+        for sh in ["sh", "dash", "bash"] {
+            if let Ok(out) = std::process::Command::new(sh).args(["-n", "-c", script]).output() {
+                assert!(out.status.success(), "{sh}: {}\n{script}", String::from_utf8_lossy(&out.stderr));
+            }
+        }
     }
     /// Answers at hand.
     pub fn seen(answers: impl IntoIterator<Item = (Probe, Answer)>) -> Observed {

@@ -569,7 +569,8 @@ impl Worker {
         let t = &shared.program.tasks[task].task;
         let user = self.user_key(item.become_user.as_deref()).await?;
         let plan_only = self.check() && t.check_mode != Some(false);
-        let ctx = Ctx {
+        let mut ctx = Ctx {
+            waited: Duration::ZERO,
             diff: shared.diff,
             check: plan_only,
             user: item
@@ -625,6 +626,7 @@ impl Worker {
                     }
                     waited = true;
                     tokio::time::sleep(pause).await;
+                    ctx.waited = begun.elapsed();
                     self.forget(&Touches::everything());
                     asked.clear();
                     self.ask(&user, item.bound.probes(&ctx)).await?;

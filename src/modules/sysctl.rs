@@ -1,0 +1,411 @@
+//! `sysctl`: settings of the running kernel, and the file it gets them from.
+
+use super::args::{Bool, Text};
+use super::copy::absolute;
+use super::place::Wanted;
+use super::{ArgError, Change, Ctx, Decision, Local, Module, Stop};
+use crate::action::Action;
+use crate::probe::{Answer, Content, EntryKind, Observed, Probe, Touches};
+use crate::quote::shell_quote;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, json};
+
+/// Keeps a kernel setting in a file and brings it into the running kernel.
+///
+/// Registers `name` and `value`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sysctl {
+    /// The setting (`net.ipv4.ip_forward`).
+    #[serde(alias = "key")]
+    #[schemars(extend("x-aliases" = ["key"]))]
+    name: Text,
+    /// Its value; `yes` and `no` are 1 and 0.
+    #[serde(alias = "val")]
+    #[schemars(extend("x-aliases" = ["val"]))]
+    value: Option<Text>,
+    /// Whether the file is to hold it. `absent` leaves the running value as it is.
+    #[serde(default)]
+    state: State,
+    /// The file.
+    #[serde(default = "conf")]
+    sysctl_file: Text,
+    /// Set the running value too, whether or not the file changes.
+    #[serde(default)]
+    sysctl_set: Bool,
+    /// Have the kernel read the whole file after it changed, and where the running value differs from it.
+    #[serde(default = "yes")]
+    reload: Bool,
+    /// Go on where the kernel does not know a setting or does not take it.
+    #[serde(default)]
+    ignoreerrors: Bool,
+}
+
+fn conf() -> Text {
+    "/etc/sysctl.conf".into()
+}
+fn yes() -> Bool {
+    Bool(true)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    #[default]
+    Present,
+    Absent,
+}
+
+impl Module for Sysctl {
+    const NAME: &'static str = "sysctl";
+
+    fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
+        self.name.0 = self.name.trim().to_string();
+        let plain = |c: char| c.is_ascii_graphic() && !"=#;'\"`$\\".contains(c);
+        let levels = |mut p: std::str::Split<'_, [char; 2]>| p.all(|l| !l.is_empty());
+        if !self.name.chars().all(plain) || !levels(self.name.split(['.', '/'])) {
+            return Err(ArgError::new("name", format!("`{}` is not a kernel setting", self.name.0)));
+        }
+        absolute("sysctl_file", &self.sysctl_file)?;
+        if let Some(v) = &mut self.value {
+            v.0 = normal(v);
+        }
+        match (&self.value, self.state) {
+            (Some(v), State::Present) if v.is_empty() => Err(ArgError::new("value", "the value is empty")),
+            (Some(v), _) if v.contains('\n') => Err(ArgError::new("value", "the value has more than one line")),
+            (None, State::Present) => Err(ArgError::new("value", "`sysctl` needs a `value` unless `state` is absent")),
+            _ => Ok(()),
+        }
+    }
+
+    fn probes(&self, _: &Ctx) -> Vec<Probe> {
+        let file = || self.sysctl_file.0.clone();
+        let mut p = vec![Probe::Path(file()), Probe::Sha256(file()), Probe::Content(file())];
+        if self.minds_running() {
+            p.push(Probe::Sysctl(dotted(&self.name)));
+        }
+        p
+    }
+
+    fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
+        let key = dotted(&self.name);
+        let value = self.value.as_deref().unwrap_or_default();
+        let mut result = Map::new();
+        result.insert("name".into(), json!(self.name.0));
+        if self.state == State::Present {
+            result.insert("value".into(), json!(value));
+        }
+
+        // A link is followed: what it leads to changes.
+        let at = seen.path(&self.sysctl_file)?;
+        let file = match &at.entry {
+            Some(e) if e.kind == EntryKind::Link => at.canonical.as_str(),
+            _ => &self.sysctl_file,
+        };
+        let old = match seen.content(file)? {
+            Content::Absent => "",
+            Content::Bytes(b) => {
+                std::str::from_utf8(b).map_err(|_| Stop::fail(format!("{file} is not text (UTF-8)")))?
+            }
+            Content::Unavailable => return Err(Stop::fail(format!("{file} cannot be read, or is no file"))),
+        };
+        let new = edited(old, &self.name, (self.state == State::Present).then_some(value));
+
+        let running = match self.minds_running() {
+            true => Some(seen.sysctl(&key)?.as_deref().map(folded)),
+            false => None,
+        };
+        if running == Some(None) && !self.ignoreerrors.0 {
+            return Err(Stop::fail_hint(
+                format!("the kernel of this host has no setting {}", self.name.0),
+                "the kernel module that brings it may not be loaded yet (`modprobe`); `ignoreerrors: true` goes on without it",
+            ));
+        }
+        let differs = running.clone().flatten().filter(|r| *r != folded(value));
+        if new.is_none() && differs.is_none() {
+            return Ok(Decision::satisfied(result));
+        }
+
+        let mut change = Change::default();
+        let mut says = vec![];
+        let set = self.sysctl_set.0 && differs.is_some();
+        let reload = self.reload.0 && (new.is_some() || (differs.is_some() && !set));
+        if let Some(was) = &differs {
+            says.push(format!("{was} -> {value}"));
+            change.touches.sysctls = true;
+        }
+        let proc_file = shell_quote(&format!("/proc/sys/{}", levels(&key)));
+        let go_on = if self.ignoreerrors.0 { " || :" } else { " || exit" };
+        if set {
+            change.actions.push(Action::Script(format!(
+                "export LC_ALL=C\n{{ printf '%s\\n' {} >{proc_file}; }}{go_on}\n{}",
+                shell_quote(value),
+                self.kept(&differs, value, &proc_file)
+            )));
+        }
+        if let Some(new) = new {
+            says.push(match self.state {
+                State::Present => format!("{value} in {file}"),
+                State::Absent => format!("no longer in {file}"),
+            });
+            let wanted = Wanted {
+                path: file,
+                body: new.into_bytes().into(),
+                mode: None,
+                owner: None,
+                group: None,
+                validate: None,
+                backup: false,
+            };
+            if let Decision::Change(c) = wanted.decide(seen, ctx)? {
+                change.actions.extend(c.actions);
+                change.after.extend(c.after);
+                change.diff = c.diff;
+                change.touches = change.touches.and(c.touches);
+            }
+        }
+        if reload {
+            let lenient = if self.ignoreerrors.0 { "-e " } else { "" };
+            let f = shell_quote(&self.sysctl_file);
+            let by_hand = match self.state {
+                State::Present => format!("printf '%s\\n' {} >{proc_file}", shell_quote(value)),
+                State::Absent => ":".into(),
+            };
+            change.actions.push(Action::Script(format!(
+                "export LC_ALL=C\nif command -v sysctl >/dev/null 2>&1; then\n  sysctl {lenient}-p {f}\nelif [ -x /lib/systemd/systemd-sysctl ]; then\n  /lib/systemd/systemd-sysctl {f}\nelse\n  {by_hand}\nfi{go_on}\n{}",
+                self.kept(&differs, value, &proc_file)
+            )));
+            // The file may hold other settings too.
+            change.touches.sysctls = true;
+        }
+        if (set || reload) && self.state == State::Present && running.as_ref().is_some_and(|r| r.is_some()) {
+            change.after.push((Probe::Sysctl(key), Answer::Sysctl(Some(value.to_string()))));
+        }
+        if change.touches.sysctls && self.name.contains("hostname") {
+            change.touches = change.touches.and(Touches::path("/etc/hostname"));
+        }
+        change.summary = says.join(", ");
+        change.result = result;
+        Ok(Decision::Change(change))
+    }
+}
+
+impl Sysctl {
+    /// Whether the running value plays a part.
+    fn minds_running(&self) -> bool {
+        self.state == State::Present && (self.sysctl_set.0 || self.reload.0)
+    }
+
+    /// Shell that fails if the kernel still has the old value: it may be read-only, or refuse without an error.
+    fn kept(&self, differs: &Option<String>, value: &str, proc_file: &str) -> String {
+        match differs {
+            Some(was) if !self.ignoreerrors.0 => format!(
+                "set -f\n[ \"$(echo $(cat {proc_file}))\" != {} ] || {{ printf '%s\\n' {} >&2; exit 1; }}",
+                shell_quote(was),
+                shell_quote(&format!(
+                    "the kernel did not take {value} for {} and keeps {was}; it may be read-only",
+                    self.name.0
+                ))
+            ),
+            _ => String::new(),
+        }
+    }
+}
+
+/// The value as it is written.
+fn normal(value: &str) -> String {
+    match value.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" | "on" | "true" | "t" => "1".into(),
+        "n" | "no" | "off" | "false" | "f" => "0".into(),
+        _ => value.trim().to_string(),
+    }
+}
+
+/// White space between values does not matter.
+fn folded(value: &str) -> String {
+    value.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The name with dots between its levels, whichever of `.` and `/` it was written with.
+fn dotted(name: &str) -> String {
+    if name.find(['.', '/']).is_some_and(|i| name.as_bytes()[i] == b'/') { levels(name) } else { name.to_string() }
+}
+
+/// Dots for slashes and slashes for dots.
+fn levels(name: &str) -> String {
+    let swap = |c| match c {
+        '.' => '/',
+        '/' => '.',
+        c => c,
+    };
+    name.chars().map(swap).collect()
+}
+
+/// The file's text with the setting as wanted (`None`: not there); nothing if it is so already. The first line of the
+/// setting is changed where it stands, further ones go; all other lines stay byte for byte.
+fn edited(old: &str, name: &str, value: Option<&str>) -> Option<String> {
+    let key = dotted(name);
+    let is_ours = |line: &str| {
+        let l = line.trim();
+        if l.starts_with(['#', ';']) {
+            return None;
+        }
+        let (k, v) = l.split_once('=')?;
+        (dotted(k.trim().trim_start_matches('-').trim()) == key).then(|| v.trim().to_string())
+    };
+    // Of several lines the last one counts.
+    let now = old.lines().filter_map(is_ours).next_back();
+    match (&now, value) {
+        (None, None) => return None,
+        (Some(n), Some(v)) if folded(n) == folded(v) => return None,
+        _ => {}
+    }
+    let mut new = String::with_capacity(old.len() + 80);
+    let mut written = false;
+    for line in old.split_inclusive('\n') {
+        if is_ours(line).is_none() {
+            new.push_str(line);
+        } else if let Some(v) = value.filter(|_| !written) {
+            let left = line.split('=').next().unwrap_or(name).trim();
+            new.push_str(&format!("{left}={v}\n"));
+            written = true;
+        }
+    }
+    if let Some(v) = value.filter(|_| !written) {
+        if !new.is_empty() && !new.ends_with('\n') {
+            new.push('\n');
+        }
+        new.push_str(&format!("{name}={v}\n"));
+    }
+    Some(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kit::*;
+    use super::*;
+    use crate::modules::hex;
+    use sha2::{Digest, Sha256};
+
+    const F: &str = "/etc/sysctl.d/k8s.conf";
+    const K: &str = "net.ipv4.ip_forward";
+
+    fn is(body: Option<&str>, running: Option<&str>) -> Observed {
+        let content = body.map_or(Content::Absent, |b| Content::Bytes(b.into()));
+        seen([
+            at(F, body.map(|_| entry(EntryKind::File, 0o644))),
+            (Probe::Sha256(F.into()), Answer::Sha256(body.map(|b| hex(&Sha256::digest(b))))),
+            (Probe::Content(F.into()), Answer::Content(content)),
+            (Probe::Sysctl(K.into()), Answer::Sysctl(running.map(str::to_string))),
+        ])
+    }
+    fn module(more: &str) -> Sysctl {
+        bind(&format!("{{name: {K}, sysctl_file: {F}, {more}}}"))
+    }
+    fn scripts(c: &Change) -> Vec<&str> {
+        let of = |a: &'_ Action| matches!(a, Action::Script(_));
+        let text: Vec<&str> = c
+            .actions
+            .iter()
+            .filter(|a| of(a))
+            .map(|a| if let Action::Script(s) = a { s.as_str() } else { "" })
+            .collect();
+        text.iter().for_each(|s| sh_accepts(s));
+        text
+    }
+    fn put(c: &Change) -> String {
+        let put = c.actions.iter().find_map(|a| if let Action::Put(p) = a { Some(p.body.to_vec()) } else { None });
+        String::from_utf8(put.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn file_and_kernel_right_is_satisfied() {
+        let m = module("value: yes");
+        assert_eq!(m.probes(&ctx()).len(), 4);
+        satisfied(m.decide(&is(Some("net.ipv4.ip_forward = 1\n"), Some("1")), &ctx()));
+        satisfied(m.decide(&is(Some("net/ipv4/ip_forward=0\n-net.ipv4.ip_forward=1"), Some("1")), &ctx()));
+    }
+
+    #[test]
+    fn a_new_setting_is_written_and_read() {
+        let m = module("value: 1");
+        let c = change(m.decide(&is(None, Some("0")), &ctx()));
+        assert_eq!(put(&c), "net.ipv4.ip_forward=1\n");
+        assert_eq!(c.summary, format!("0 -> 1, 1 in {F}"));
+        assert!(scripts(&c)[0].contains(&format!("sysctl -p {F}")));
+        assert!(matches!(c.actions.as_slice(), [Action::Put(_), Action::Script(_)]));
+        assert!(c.touches.sysctls && !c.touches.everything);
+        satisfied(m.decide(&seen(c.after), &ctx()));
+    }
+
+    #[test]
+    fn its_line_changes_in_place_and_no_other() {
+        let old = "# a\r\n\n net.ipv4.ip_forward = 0  \nvm.x =  1\nnet.ipv4.ip_forward=2\n; b";
+        let c = change(module("value: 1").decide(&is(Some(old), Some("1")), &ctx()));
+        assert_eq!(put(&c), "# a\r\n\nnet.ipv4.ip_forward=1\nvm.x =  1\n; b");
+        assert_eq!(edited("a=1", "b", Some("2")).unwrap(), "a=1\nb=2\n");
+        assert_eq!(edited("x.y=1 \t 2\n", "x.y", Some("1 2")), None);
+        let c = change(module("state: absent").decide(&is(Some(old), None), &ctx()));
+        assert_eq!(put(&c), "# a\r\n\nvm.x =  1\n; b");
+        satisfied(module("state: absent").decide(&is(Some("a=1\n"), None), &ctx()));
+        satisfied(module("state: absent").decide(&is(None, None), &ctx()));
+    }
+
+    #[test]
+    fn a_running_value_that_differs() {
+        let o = || is(Some("net.ipv4.ip_forward=1\n"), Some("0"));
+        // `reload` reads the file again, `sysctl_set` sets it, neither leaves it.
+        let c = change(module("value: 1").decide(&o(), &ctx()));
+        assert!(scripts(&c)[0].contains("sysctl -p") && c.actions.len() == 1);
+        let c = change(module("value: 1, sysctl_set: true").decide(&o(), &ctx()));
+        assert!(scripts(&c)[0].contains(">/proc/sys/net/ipv4/ip_forward") && c.actions.len() == 1);
+        let m = module("value: 1, reload: false");
+        assert_eq!(m.probes(&ctx()).len(), 3);
+        satisfied(m.decide(&o(), &ctx()));
+        let c = change(module("value: 1, sysctl_set: true").decide(&is(None, Some("0")), &ctx()));
+        assert_eq!(scripts(&c).len(), 2);
+        assert!(scripts(&c)[1].contains("keeps 0"));
+    }
+
+    #[test]
+    fn a_setting_the_kernel_does_not_have() {
+        let Err(Stop::Fail(f)) = module("value: 1").decide(&is(None, None), &ctx()) else { panic!() };
+        assert!(f.message.contains(K) && f.hint.unwrap().contains("modprobe"));
+        let m = module("value: 1, ignoreerrors: true");
+        let c = change(m.decide(&is(None, None), &ctx()));
+        assert!(scripts(&c)[0].contains("sysctl -e -p"));
+        satisfied(m.decide(&is(Some("net.ipv4.ip_forward=1\n"), None), &ctx()));
+        change(module("value: 1, reload: false").decide(&is(None, None), &ctx()));
+    }
+
+    #[test]
+    fn names_with_slashes() {
+        assert_eq!(dotted("net/ipv4/conf/eth0.1/forwarding"), "net.ipv4.conf.eth0/1.forwarding");
+        assert_eq!(levels("net.ipv4.conf.eth0/1.forwarding"), "net/ipv4/conf/eth0.1/forwarding");
+    }
+
+    #[test]
+    fn a_link_is_followed() {
+        let state = crate::probe::PathState {
+            entry: Some(entry(EntryKind::Link, 0o777)),
+            canonical: "/etc/real.conf".into(),
+            ..Default::default()
+        };
+        let mut o = is(None, Some("1"));
+        o.insert(Probe::Path(F.into()), Answer::Path(state));
+        let Err(Stop::Need(n)) = module("value: 1").decide(&o, &ctx()) else { panic!() };
+        assert_eq!(n, [Probe::Content("/etc/real.conf".into())]);
+    }
+
+    #[test]
+    fn mistakes() {
+        let err = |y: &str| try_bind::<Sysctl>(y).unwrap_err().message;
+        assert!(err("{name: a.b}").contains("needs a `value`"));
+        assert!(err("{name: a.b, value: ''}").contains("empty"));
+        assert!(err("{name: 'a b', value: 1}").contains("not a kernel setting"));
+        assert!(err("{name: a/../b, value: 1}").contains("not a kernel setting"));
+        assert!(err("{name: a.b, value: 1, sysctl_file: x}").contains("absolute"));
+        assert!(err("{name: a.b, value: 1, state: here}").contains("unknown variant"));
+    }
+}
