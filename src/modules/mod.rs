@@ -2,13 +2,16 @@
 //! as wanted or which actions make it so. It never acts, and knows nothing of connections or screens.
 
 pub mod args;
+mod authorized_key;
 mod command;
 mod copy;
 mod debug;
 mod file;
+mod group;
 mod lineinfile;
 mod place;
 mod regex;
+mod stat;
 mod user;
 
 use crate::action::Action;
@@ -262,6 +265,7 @@ const fn def<M: Module>() -> ModuleDef {
 
 /// All modules.
 pub static MODULES: &[ModuleDef] = &[
+    def::<authorized_key::AuthorizedKey>(),
     def::<command::Command>(),
     def::<command::Shell>(),
     def::<copy::Copy>(),
@@ -270,7 +274,9 @@ pub static MODULES: &[ModuleDef] = &[
     def::<debug::Debug>(),
     def::<debug::SetFact>(),
     def::<file::File>(),
+    def::<group::Group>(),
     def::<lineinfile::LineInFile>(),
+    def::<stat::Stat>(),
     def::<user::User>(),
 ];
 
