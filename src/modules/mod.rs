@@ -3,14 +3,17 @@
 
 mod apt;
 pub mod args;
+mod authorized_key;
 mod command;
 mod copy;
 mod debug;
 mod file;
+mod group;
 mod hostname;
 mod lineinfile;
 mod place;
 mod regex;
+mod stat;
 mod sysctl;
 mod systemd;
 mod timezone;
@@ -288,19 +291,22 @@ const fn def<M: Module>() -> ModuleDef {
 /// All modules.
 pub static MODULES: &[ModuleDef] = &[
     def::<apt::Apt>(),
-    def::<command::Command>(),
-    def::<command::Shell>(),
-    def::<copy::Copy>(),
-    def::<copy::Template>(),
     def::<debug::Assert>(),
+    def::<authorized_key::AuthorizedKey>(),
+    def::<command::Command>(),
+    def::<copy::Copy>(),
     def::<debug::Debug>(),
-    def::<debug::SetFact>(),
     def::<file::File>(),
+    def::<group::Group>(),
     def::<hostname::Hostname>(),
     def::<lineinfile::LineInFile>(),
     def::<systemd::Service>(),
+    def::<debug::SetFact>(),
+    def::<command::Shell>(),
+    def::<stat::Stat>(),
     def::<sysctl::Sysctl>(),
     def::<systemd::Systemd>(),
+    def::<copy::Template>(),
     def::<timezone::Timezone>(),
     def::<user::User>(),
     def::<wait_for::WaitFor>(),

@@ -2,10 +2,10 @@
 
 use super::args::{Bool, List, Text};
 use super::copy::absolute;
-use super::place::{UNKNOWN_ID, nothing_at};
+use super::place::{UNKNOWN_ID, nothing_at, unchanged_folders};
 use super::{ArgError, Change, Ctx, Decision, Local, Module, Stop};
 use crate::action::Action;
-use crate::probe::{Answer, Content, GroupState, Observed, Probe, Touches, UserState};
+use crate::probe::{Answer, Content, EntryKind, GroupState, Observed, PathState, Probe, Touches, UserState};
 use crate::quote::{shell_join, shell_quote};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -47,7 +47,7 @@ pub struct User {
     shell: Option<Text>,
     /// The hash of the password, as in /etc/shadow; `*` or `!` for none.
     password: Option<Text>,
-    /// `always`, or `on_create`: only a new account gets the password.
+    /// `always`, or `on_create`: only a new account gets the password, or one that never had any.
     #[serde(default)]
     update_password: UpdatePassword,
     /// Lock (or unlock) the password; other ways to log in stay open.
@@ -95,6 +95,21 @@ fn yes() -> Bool {
     Bool(true)
 }
 
+/// Asks whether a home folder is there. The dot says that nothing else of the folder matters: what a plan foresees of
+/// a home to be made is only this, not the mode that the host's own settings give it.
+fn there(home: &str) -> Probe {
+    Probe::Path(dotted(home))
+}
+
+fn dotted(home: &str) -> String {
+    format!("{}/.", home.trim_end_matches('/'))
+}
+
+fn is_there(home: &str, ctx: &Ctx) -> (Probe, Answer) {
+    let entry = super::place::new_entry(EntryKind::Directory, 0o755, 4096, (None, None), ctx);
+    (there(home), Answer::Path(PathState { entry: Some(entry), canonical: home.to_string(), ..Default::default() }))
+}
+
 fn rsa() -> Text {
     "rsa".into()
 }
@@ -129,12 +144,6 @@ impl Module for User {
         for g in self.groups.iter().flat_map(|l| l.0.iter()).chain(self.group.as_deref().map(str::to_string).iter()) {
             account_name("groups", g)?;
         }
-        if self.append.0 && self.groups.is_none() {
-            return Err(ArgError::new("append", "`append` needs `groups`"));
-        }
-        if self.move_home.0 && self.home.is_none() {
-            return Err(ArgError::new("move_home", "`move_home` needs `home`"));
-        }
         if self.non_unique.0 && self.uid.is_none() {
             return Err(ArgError::new("non_unique", "`non_unique` needs `uid`"));
         }
@@ -157,7 +166,7 @@ impl Module for User {
         }
         let home = self.new_home();
         if self.create_home.0 {
-            p.push(Probe::Path(home.clone()));
+            p.push(there(&home));
             p.push(Probe::Path(self.skeleton_ssh()));
         }
         if self.generate_ssh_key.0 {
@@ -171,8 +180,8 @@ impl Module for User {
         let now = seen.user(&self.name)?;
         match (self.state, now) {
             (State::Absent, None) => Ok(Decision::satisfied(self.named("absent"))),
-            (State::Absent, Some(u)) => Ok(self.remove(u)),
-            (State::Present, None) => self.add(seen),
+            (State::Absent, Some(u)) => Ok(self.remove(u, seen)),
+            (State::Present, None) => self.add(seen, ctx),
             (State::Present, Some(u)) => self.change(u, seen, ctx),
         }
     }
@@ -239,7 +248,7 @@ impl User {
         }
     }
 
-    fn remove(&self, u: &UserState) -> Decision {
+    fn remove(&self, u: &UserState, seen: &Observed) -> Decision {
         let mut words = vec!["userdel"];
         if self.force.0 {
             words.push("-f");
@@ -253,17 +262,17 @@ impl User {
             touches = touches.and(Touches { paths: vec![u.home.clone()], ..Default::default() });
             touches.paths.extend([format!("/var/mail/{}", u.name), format!("/var/spool/mail/{}", u.name)]);
         }
+        // What becomes of a group of the same name is the host's affair: nothing is foreseen of groups.
+        let mut after = other_accounts(seen, &self.name);
+        after.push((Probe::User(self.name.0.clone()), Answer::User(None)));
+        after.push((Probe::Shadow(self.name.0.clone()), Answer::Shadow(None)));
         let mut result = self.named("absent");
         result.insert("force".into(), json!(self.force.0));
         result.insert("remove".into(), json!(self.remove.0));
         Decision::Change(Change {
             actions: vec![Action::Script(guarded_userdel(&self.name, &shell_join(words)))],
             touches,
-            // What becomes of a group of the same name is the host's affair: nothing is foreseen of groups.
-            after: vec![
-                (Probe::User(self.name.0.clone()), Answer::User(None)),
-                (Probe::Shadow(self.name.0.clone()), Answer::Shadow(None)),
-            ],
+            after,
             summary: if self.remove.0 { "removes the user and the home" } else { "removes the user" }.into(),
             result,
             ..Default::default()
@@ -274,7 +283,8 @@ impl User {
     fn wanted_shadow(&self, now: Option<&str>, is_new: bool) -> Option<String> {
         let now = now.unwrap_or("");
         let lock = self.password_lock.map(|b| b.0);
-        let sets = is_new || self.update_password == UpdatePassword::Always;
+        // `!` alone is what a new account has: one that was made, but did not come to its password.
+        let sets = is_new || self.update_password == UpdatePassword::Always || ["!", "!!"].contains(&now);
         let bare = |t: &str| t.trim_start_matches('!').to_string();
         let field = match self.password.as_deref().filter(|_| sets) {
             Some(p) => {
@@ -295,13 +305,25 @@ impl User {
         (field != now).then_some(field)
     }
 
-    /// `chpasswd` reads the entry from its input: it is never an argument.
-    fn set_shadow(&self, field: &str, plan: &mut Plan) {
-        plan.script.push(format!("chpasswd -e <<'windlass-end' || exit 1\n{}:{field}\nwindlass-end", &*self.name));
+    /// A hash is never an argument: `chpasswd` reads it from its input. It takes hashes only, so that marks like `*`,
+    /// which are no secret, and the lock are set by `usermod`.
+    fn set_shadow(&self, now: &str, field: &str, plan: &mut Plan) {
+        let name = shell_quote(&self.name);
+        let bare = |t: &str| t.trim_start_matches('!').to_string();
+        let is_mark = bare(field).len() < 13;
+        plan.script.push(if !bare(field).is_empty() && format!("!{now}") == field {
+            format!("usermod -L -- {name} || exit 1")
+        } else if !bare(field).is_empty() && now == format!("!{field}") {
+            format!("usermod -U -- {name} || exit 1")
+        } else if is_mark {
+            format!("usermod -p {} -- {name} || exit 1", shell_quote(field))
+        } else {
+            format!("chpasswd -e <<'windlass-end' || exit 1\n{}:{field}\nwindlass-end", &*self.name)
+        });
         plan.after.push((Probe::Shadow(self.name.0.clone()), Answer::Shadow(Some(field.to_string()))));
     }
 
-    fn add(&self, seen: &Observed) -> Result<Decision, Stop> {
+    fn add(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
         let groups = seen.groups()?;
         let home = self.new_home();
         let mut words: Vec<String> = vec!["useradd".into()];
@@ -379,15 +401,16 @@ impl User {
         };
         plan.summary.push("new user".into());
         match self.wanted_shadow(Some("!"), true) {
-            Some(field) => self.set_shadow(&field, &mut plan),
+            Some(field) => self.set_shadow("!", &field, &mut plan),
             None => plan.after.push((Probe::Shadow(self.name.0.clone()), Answer::Shadow(Some("!".into())))),
         }
         plan.after.push((Probe::User(self.name.0.clone()), Answer::User(Some(user.clone()))));
         plan.after.push((Probe::Groups, Answer::Groups(after_groups)));
         if self.create_home.0 {
             plan.paths.push(home.clone());
-            let gone = |p: &str| matches!(seen.get(&Probe::Path(p.into())), Some(Answer::Path(s)) if s.entry.is_none());
-            if gone(&home) && gone(&self.skeleton_ssh()) {
+            let gone = |p: Probe| matches!(seen.get(&p), Some(Answer::Path(s)) if s.entry.is_none());
+            plan.after.push(is_there(&home, ctx));
+            if gone(there(&home)) && gone(Probe::Path(self.skeleton_ssh())) {
                 let ssh = format!("{home}/.ssh");
                 let keys = format!("{ssh}/authorized_keys");
                 plan.after.extend(nothing_at(&ssh, &ssh));
@@ -399,10 +422,10 @@ impl User {
         }
         let mut result = self.result(&user);
         result.insert("system".into(), json!(self.system.0));
-        Ok(self.done(plan, result))
+        Ok(self.done(plan, result, seen))
     }
 
-    fn change(&self, u: &UserState, seen: &Observed, _: &Ctx) -> Result<Decision, Stop> {
+    fn change(&self, u: &UserState, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
         let groups = seen.groups()?;
         let mut plan = Plan::default();
         let mut to = u.clone();
@@ -437,7 +460,8 @@ impl User {
         if let Some(list) = &self.groups {
             let wanted = list.0.iter().map(|g| find_group(groups, g)).collect::<Result<Vec<_>, _>>()?;
             // The primary group does not count among the others.
-            let others = |g: &&GroupState| g.gid != to.gid;
+            let is_primary = |g: &GroupState| g.gid == to.gid && (g.gid != UNKNOWN_ID || g.name == *self.name);
+            let others = |g: &&GroupState| !is_primary(g);
             let mut names: Vec<&str> = wanted.iter().copied().filter(others).map(|g| g.name.as_str()).collect();
             names.dedup();
             let has = |g: &GroupState| g.members.iter().any(|m| *m == *self.name);
@@ -445,7 +469,7 @@ impl User {
                 wanted.iter().copied().filter(others).filter(|g| !has(g)).map(|g| g.name.as_str()).collect();
             let extra: Vec<&str> = groups
                 .iter()
-                .filter(|g| has(g) && g.gid != to.gid && !self.append.0)
+                .filter(|g| has(g) && !is_primary(g) && !self.append.0)
                 .map(|g| g.name.as_str())
                 .filter(|n| !names.contains(n))
                 .collect();
@@ -511,19 +535,21 @@ impl User {
                     if locked != old.starts_with('!') {
                         plan.summary.push(if locked { "locks the password" } else { "unlocks the password" }.into());
                     }
-                    self.set_shadow(&field, &mut plan);
+                    self.set_shadow(old, &field, &mut plan);
                 }
                 None => plan.after.push((Probe::Shadow(self.name.0.clone()), Answer::Shadow(now.clone()))),
             }
         }
         let moves = self.move_home.0 && to.home != u.home;
-        if self.create_home.0 && !moves && u.uid != UNKNOWN_ID {
-            let there = seen.path(&to.home)?;
-            if there.entry.is_none() {
+        if moves {
+            plan.after.push(is_there(&to.home, ctx));
+        } else if self.create_home.0 {
+            if seen.path(&dotted(&to.home))?.entry.is_none() {
                 plan.script.push(self.home_script(&to.home));
                 plan.summary.push(format!("creates {}", to.home));
                 plan.paths.push(to.home.clone());
             }
+            plan.after.push(is_there(&to.home, ctx));
         }
         let mut result = self.result(&to);
         if self.generate_ssh_key.0 {
@@ -541,7 +567,7 @@ impl User {
         if plan.script.is_empty() {
             return Ok(Decision::satisfied(result));
         }
-        Ok(self.done(plan, result))
+        Ok(self.done(plan, result, seen))
     }
 
     /// Makes a home that an account lacks: filled elsewhere, moved into place at once.
@@ -553,7 +579,8 @@ h={home}; n={temp}; g=$(id -g -- {name}) || exit 1
 [ -e "$h" ] && exit 0
 rm -rf -- "$n"; umask 022; mkdir -p -- "${{h%/*}}/" && mkdir -m 0700 -- "$n" || exit 1
 if [ -d {skeleton} ]; then cp -R -P -- {skeleton}/. "$n/" || exit 1; fi
-chown -R -h -- {name}:"$g" "$n" && chmod 0755 -- "$n" && mv -T -- "$n" "$h"
+m=$(sed -n 's/^[[:space:]]*HOME_MODE[[:space:]]\{{1,\}}\([0-7]\{{3,4\}}\).*/\1/p' /etc/login.defs 2>/dev/null | tail -n 1)
+chown -R -h -- {name}:"$g" "$n" && chmod -- "${{m:-0755}}" "$n" && mv -T -- "$n" "$h"
 ) || exit 1"#,
             home = shell_quote(home),
             temp = shell_quote(&super::place::beside(home)),
@@ -588,7 +615,7 @@ chown -- {name}:"$g" "$n" "$n.pub" && chmod 0600 "$n" && mv -f -- "$n.pub" "$k.p
         plan.paths.push(dir);
     }
 
-    fn done(&self, plan: Plan, mut result: Map<String, Value>) -> Decision {
+    fn done(&self, plan: Plan, mut result: Map<String, Value>, seen: &Observed) -> Decision {
         if self.generate_ssh_key.0
             && let Some(Value::String(home)) = result.get("home").cloned()
         {
@@ -596,10 +623,14 @@ chown -- {name}:"$g" "$n" "$n.pub" && chmod 0600 "$n" && mv -f -- "$n.pub" "$k.p
         }
         let mut touches = account_files();
         touches.paths.extend(plan.paths);
+        let mut after: Vec<_> = touches.paths.iter().flat_map(|p| unchanged_folders(p, seen)).collect();
+        after.extend(other_accounts(seen, &self.name));
+        after.retain(|(p, _)| !matches!(p, Probe::Path(p) if touches.paths.contains(p)));
+        after.extend(plan.after);
         Decision::Change(Change {
             actions: vec![Action::Script(format!("(\n{}\n)", plan.script.join("\n")))],
             touches,
-            after: plan.after,
+            after,
             summary: plan.summary.join(", "),
             result,
             ..Default::default()
@@ -620,6 +651,12 @@ fn guarded_userdel(name: &str, words: &str) -> String {
 pub fn account_files() -> Touches {
     let files = ["passwd", "shadow", "group", "gshadow", "subuid", "subgid"];
     Touches { users: true, paths: files.iter().map(|f| format!("/etc/{f}")).collect(), ..Default::default() }
+}
+
+/// What is known of accounts other than `name`: a change of that one leaves it true.
+pub fn other_accounts(seen: &Observed, name: &str) -> Vec<(Probe, Answer)> {
+    let other = |p: &Probe| matches!(p, Probe::User(n) | Probe::Shadow(n) if n != name);
+    seen.iter().filter(|(p, _)| other(p)).map(|(p, a)| (p.clone(), a.clone())).collect()
 }
 
 fn find_group<'a>(groups: &'a [GroupState], name: &str) -> Result<&'a GroupState, Stop> {
@@ -649,4 +686,197 @@ fn is_hash(p: &str) -> bool {
         || bare.starts_with('_') && bare.len() == 20
         || bare.len() == 13 && bare.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'.' || b == b'/')
         || ["*LK*", "x"].contains(&bare)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kit::*;
+    use super::*;
+
+    const HASH: &str = "$6$salt$abcdefghijklmnop";
+
+    fn m(yaml: &str) -> User {
+        bind(yaml)
+    }
+    fn groups() -> (Probe, Answer) {
+        let g = |name: &str, gid, members: &[&str]| GroupState {
+            name: name.into(),
+            gid,
+            members: members.iter().map(|m| m.to_string()).collect(),
+        };
+        let all = vec![
+            g("root", 0, &[]),
+            g("bob", 1000, &["bob"]),
+            g("sudo", 27, &["bob", "eve"]),
+            g("docker", 998, &[]),
+            g("audio", 29, &["bob"]),
+        ];
+        (Probe::Groups, Answer::Groups(all))
+    }
+    fn bob(shadow: &str) -> Observed {
+        let u = UserState {
+            name: "bob".into(),
+            uid: 1000,
+            gid: 1000,
+            comment: "Bob".into(),
+            home: "/home/bob".into(),
+            shell: "/bin/bash".into(),
+        };
+        seen([
+            (Probe::User("bob".into()), Answer::User(Some(u))),
+            groups(),
+            (Probe::Shadow("bob".into()), Answer::Shadow(Some(shadow.into()))),
+            at("/home/bob/.", Some(entry(EntryKind::Directory, 0o700))),
+        ])
+    }
+    fn nobody(name: &str) -> Observed {
+        seen([
+            (Probe::User(name.into()), Answer::User(None)),
+            groups(),
+            (Probe::Shadow(name.into()), Answer::Shadow(None)),
+            at(&format!("/home/{name}/."), None),
+            at("/etc/skel/.ssh", None),
+        ])
+    }
+    fn script(c: &Change) -> &str {
+        match c.actions.as_slice() {
+            [Action::Script(s)] => s,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_missing_user_is_added() {
+        let yaml = format!("{{name: ann, groups: 'sudo,docker', shell: /bin/bash, uid: 1500, password: '{HASH}'}}");
+        let c = change(m(&yaml).decide(&nobody("ann"), &ctx()));
+        assert!(
+            script(&c).contains("useradd -u 1500 -U -G sudo,docker -d /home/ann -s /bin/bash -m -- ann"),
+            "{}",
+            script(&c)
+        );
+        assert!(script(&c).contains(&format!("chpasswd -e <<'windlass-end' || exit 1\nann:{HASH}\n")));
+        assert!(!script(&c).lines().any(|l| l.contains("useradd") && l.contains(HASH)));
+        assert_eq!(c.result["uid"], 1500);
+        assert!(!format!("{:?}{}", c.result, c.summary).contains(HASH));
+        let after = then(nobody("ann"), &c);
+        satisfied(m(&yaml).decide(&after, &ctx()));
+        satisfied(m("{name: ann, append: true, groups: docker}").decide(&after, &ctx()));
+        assert_eq!(after.content("/home/ann/.ssh/authorized_keys"), Ok(&Content::Absent));
+    }
+
+    #[test]
+    fn what_is_unknown_before_is_not_guessed() {
+        let c = change(m("{name: ann}").decide(&nobody("ann"), &ctx()));
+        assert!(!c.result.contains_key("uid") && !c.result.contains_key("shell"));
+        satisfied(m("{name: ann, groups: []}").decide(&then(nobody("ann"), &c), &ctx()));
+        assert!(then(nobody("ann"), &c).path("/home/ann").is_err(), "its mode is the host's affair");
+    }
+
+    #[test]
+    fn all_right_is_satisfied() {
+        let yaml = format!(
+            "{{name: bob, uid: 1000, group: bob, groups: [audio, sudo], comment: Bob, home: /home/bob/,
+               shell: /bin/bash, password: '{HASH}', password_lock: false}}"
+        );
+        let r = satisfied(m(&yaml).decide(&bob(HASH), &ctx()));
+        assert_eq!((&r.result["uid"], &r.result["home"]), (&json!(1000), &json!("/home/bob")));
+        satisfied(m("{name: bob, append: true, groups: sudo}").decide(&bob("x"), &ctx()));
+        satisfied(m("{name: bob, group: '1000', groups: 'audio,27'}").decide(&bob("x"), &ctx()));
+    }
+
+    #[test]
+    fn each_property_alone() {
+        for (yaml, command, summary) in [
+            ("uid: 1001", "usermod -u 1001 -- bob", "uid 1000 -> 1001"),
+            ("group: docker", "usermod -g docker -- bob", "group bob -> docker"),
+            ("comment: B b", "usermod -c 'B b' -- bob", "comment \"Bob\" -> \"B b\""),
+            ("shell: /bin/sh", "usermod -s /bin/sh -- bob", "shell /bin/bash -> /bin/sh"),
+            ("home: /srv/bob, move_home: true", "usermod -d /srv/bob -m -- bob", "home /home/bob -> /srv/bob"),
+            ("groups: 'docker,sudo', append: true", "usermod -a -G docker -- bob", "groups +docker"),
+            ("groups: [docker, sudo]", "usermod -G docker,sudo -- bob", "groups +docker -audio"),
+            ("groups: ''", "usermod -G '' -- bob", "groups -sudo -audio"),
+            ("password_lock: true", "usermod -L -- bob", "locks the password"),
+            ("password: '*'", "usermod -p '*' -- bob", "password"),
+        ] {
+            let yaml = format!("{{name: bob, {yaml}}}");
+            let c = change(m(&yaml).decide(&bob(HASH), &ctx()));
+            assert_eq!((script(&c), c.summary.as_str()), (format!("(\n{command} || exit 1\n)").as_str(), summary));
+            satisfied(m(&yaml).decide(&then(bob(HASH), &c), &ctx()));
+        }
+        let c = change(m("{name: bob, password_lock: false}").decide(&bob(&format!("!{HASH}")), &ctx()));
+        assert!(script(&c).contains("usermod -U -- bob"));
+    }
+
+    #[test]
+    fn passwords() {
+        let yaml = format!("{{name: bob, password: '{HASH}', update_password: on_create}}");
+        satisfied(m(&yaml).decide(&bob("$6$other$0123456789"), &ctx()));
+        change(m(&yaml).decide(&bob("!"), &ctx()));
+        let yaml = format!("{{name: bob, password: '{HASH}'}}");
+        satisfied(m(&yaml).decide(&bob(&format!("!{HASH}")), &ctx()));
+        let yaml = format!("{{name: bob, password: '{HASH}', password_lock: true}}");
+        let c = change(m(&yaml).decide(&bob("$6$other$0123456789"), &ctx()));
+        assert!(script(&c).contains(&format!("bob:!{HASH}")));
+        satisfied(m("{name: bob, password_lock: false}").decide(&bob("!"), &ctx()));
+    }
+
+    #[test]
+    fn a_missing_home_is_made() {
+        let mut o = bob(HASH);
+        let (p, a) = at("/home/bob/.", None);
+        o.insert(p, a);
+        let c = change(m("{name: bob}").decide(&o, &ctx()));
+        assert!(c.summary.contains("creates /home/bob") && c.touches.paths.contains(&"/home/bob".to_string()));
+        satisfied(m("{name: bob}").decide(&then(o.clone(), &c), &ctx()));
+        satisfied(m("{name: bob, create_home: false}").decide(&o, &ctx()));
+    }
+
+    #[test]
+    fn an_ssh_key_is_made_once() {
+        let yaml = "{name: bob, generate_ssh_key: true, ssh_key_type: ed25519, ssh_key_comment: it's}";
+        let mut o = bob(HASH);
+        let (p, a) = at("/home/bob/.ssh/id_ed25519", None);
+        o.insert(p, a);
+        let c = change(m(yaml).decide(&o, &ctx()));
+        assert!(script(&c).contains("ssh-keygen -q -t ed25519 -N '' -C 'it'\\''s'"), "{}", script(&c));
+        let (p, a) = at("/home/bob/.ssh/id_ed25519", Some(entry(EntryKind::File, 0o600)));
+        o.insert(p, a);
+        o.insert(
+            Probe::Content("/home/bob/.ssh/id_ed25519.pub".into()),
+            Answer::Content(Content::Bytes(b"ssh-ed25519 AAAA x\n".to_vec())),
+        );
+        assert_eq!(satisfied(m(yaml).decide(&o, &ctx())).result["ssh_public_key"], "ssh-ed25519 AAAA x");
+    }
+
+    #[test]
+    fn absent() {
+        let c = change(m("{name: bob, state: absent, remove: true, force: true}").decide(&bob(HASH), &ctx()));
+        assert!(script(&c).ends_with("then userdel -f -r -- bob; fi"));
+        assert!(c.touches.users && c.touches.paths.contains(&"/home/bob".to_string()));
+        satisfied(m("{name: bob, state: absent}").decide(&then(bob(HASH), &c), &ctx()));
+    }
+
+    #[test]
+    fn one_look_suffices() {
+        let yaml = "{name: bob, password: '*', home: /home/bob}";
+        let asked = m(yaml).probes(&ctx());
+        let o = bob("*");
+        assert!(asked.iter().filter(|p| **p != Probe::Path("/etc/skel/.ssh".into())).all(|p| o.has(p)), "{asked:?}");
+    }
+
+    #[test]
+    fn mistakes() {
+        let err = |y: &str| try_bind::<User>(y).unwrap_err().message;
+        for name in ["''", "-x", "'a:b'", "'a b'", "'a\n'", "'$(x)'"] {
+            assert!(err(&format!("{{name: {name}}}")).contains("name"));
+        }
+        assert!(err("{name: a, password: secret}").contains("hash"));
+        assert!(!err("{name: a, password: secret}").contains("secret"));
+        assert!(err("{name: a, comment: 'a:b'}").contains("colon"));
+        assert!(err("{name: a, home: x}").contains("absolute"));
+        assert!(err("{name: a, expires: 1}").contains("expires"));
+        assert!(err("{name: a, non_unique: true}").contains("uid"));
+        let no = m("{name: bob, groups: wheel}").decide(&bob("x"), &ctx());
+        assert!(matches!(no, Err(Stop::Fail(f)) if f.message.contains("no group wheel")));
+    }
 }

@@ -85,6 +85,11 @@ impl Observed {
         self.answers.get(probe)
     }
 
+    /// All that is known.
+    pub fn iter(&self) -> impl Iterator<Item = (&Probe, &Answer)> {
+        self.answers.iter()
+    }
+
     getter!(path, Path, PathState);
     getter!(sha256, Sha256, Option<String>);
     getter!(content, Content, Content);
