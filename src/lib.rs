@@ -5,6 +5,7 @@
 //! as one stream of events.
 
 pub mod action;
+pub mod cli;
 pub mod error;
 pub mod graph;
 pub mod host;
@@ -14,6 +15,7 @@ pub mod modules;
 pub mod playbook;
 pub mod probe;
 pub mod quote;
+pub mod report;
 pub mod run;
 pub mod source;
 pub mod ssh;

@@ -1,0 +1,191 @@
+//! `windlass apply` and `windlass plan`: one way through the code, with and without acting.
+
+use super::{Common, Exit, HostArgs, project};
+use crate::error::{Error, Result};
+use crate::graph;
+use crate::quote::shell_join;
+use crate::report::{LogFile, Reader, Terminal, View};
+use crate::run::due::{self, Due};
+use crate::run::event::Started;
+use crate::run::{self, Emit, Event, Recap, Shared};
+use crate::ssh::{Connector, SshConfig};
+use clap::Args;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[derive(Args, Clone, Default)]
+pub struct Apply {
+    /// The playbook.
+    pub playbook: PathBuf,
+    #[command(flatten)]
+    pub hosts: HostArgs,
+    /// Only tasks with one of these tags.
+    #[arg(short, long, value_name = "TAGS", value_delimiter = ',')]
+    pub tags: Vec<String>,
+    /// No tasks with one of these tags.
+    #[arg(long, value_name = "TAGS", value_delimiter = ',')]
+    pub skip_tags: Vec<String>,
+    /// Only these phases.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub phase: Vec<String>,
+    /// Change nothing, as `plan` does.
+    #[arg(short = 'C', long)]
+    pub check: bool,
+    /// Show what changes in files.
+    #[arg(short = 'D', long)]
+    pub diff: bool,
+    /// Stop everything at the first failure.
+    #[arg(long)]
+    pub fail_fast: bool,
+}
+
+impl Apply {
+    pub fn run(&self, common: &Common, plan: bool) -> Result<Exit> {
+        match self.execute(common, plan)? {
+            Ok(recap) => Ok(Exit::of_run(&recap)),
+            Err(exit) => Ok(exit),
+        }
+    }
+
+    /// Runs the playbook and gives back the recap, or how it ended before a host was contacted.
+    pub fn execute(&self, common: &Common, plan: bool) -> Result<std::result::Result<Recap, Exit>> {
+        let check_mode = plan || self.check;
+        let options = graph::Options {
+            tags: self.tags.clone(),
+            skip_tags: self.skip_tags.clone(),
+            phases: self.phase.clone(),
+            check_mode,
+            ..Default::default()
+        };
+        let (loaded, found) = project::load(&self.playbook, &self.hosts, options)?;
+        project::print(&found, loaded.as_ref().map(|p| &p.redactor));
+        let Some(p) = loaded else { return Ok(Err(Exit::Input)) };
+        super::trace(common.verbose, &p.redactor);
+        let link_options = project::link_options(&self.hosts, !check_mode)?;
+        let ssh_config = SshConfig::load_default()?;
+        let again = again();
+        let run_id = run_id();
+        let due_path = due::path_for(&p.root, &self.playbook, &p.inventories);
+        let due =
+            Due::open(due_path).map_err(|e| Error::environment("cannot read which handlers are due").because(e))?;
+
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(std::thread::available_parallelism().map_or(2, |n| n.get().min(4)))
+            .enable_all()
+            .build()
+            .map_err(|e| Error::environment("cannot start the runtime").because(e))?;
+        let live = console::user_attended_stderr() && console::user_attended() && common.verbose < 3;
+        let diff = self.diff || (plan && common.verbose > 0);
+        let view = View { verbose: common.verbose, diff, live, again: again.clone() };
+        let mut readers: Vec<Box<dyn Reader>> = vec![Box::new(Terminal::new(view, Box::new(std::io::stdout())))];
+        let mut log_note = None;
+        match LogFile::create(&p.root.join("logs"), &run_id, &again) {
+            Ok(l) => readers.push(Box::new(l)),
+            Err(e) => log_note = Some(format!("no log file for this run: {e}")),
+        }
+
+        let (to, mut events) = tokio::sync::mpsc::unbounded_channel();
+        let emit = Emit::new(p.redactor.clone(), to);
+        let steps = p
+            .program
+            .graph
+            .node_weights()
+            .filter(|n| matches!(n, graph::Node::Step { task, .. } if !p.program.tasks[*task].handler))
+            .count();
+        emit.send(Event::Started(Started {
+            run: run_id.clone(),
+            playbook: self.playbook.display().to_string(),
+            hosts: p.program.hosts.iter().map(|h| h.name.clone()).collect(),
+            steps,
+            check_mode,
+        }));
+        log_note.into_iter().for_each(|m| emit.send(Event::Note { host: None, message: m }));
+        for (host, handler) in due.all() {
+            emit.send(Event::Note { host: Some(host), message: format!("due from a run before: handler {handler}") });
+        }
+        let shared = Arc::new(Shared {
+            program: p.program,
+            settings: p.settings,
+            options: link_options,
+            ssh_config,
+            connector: Connector::new(Arc::new(project::Asks)),
+            emit,
+            due,
+            diff: diff || self.diff,
+            wants_facts: p.checked.wants_facts,
+            stop: AtomicBool::new(false),
+            again,
+        });
+        let (forks, fail_fast) = (self.hosts.forks.max(1), self.fail_fast);
+        let recap = runtime.block_on(async {
+            let s = shared.clone();
+            let work = tokio::spawn(async move {
+                let recap = run::run(s.clone(), run_id, forks, fail_fast).await;
+                s.emit.send(Event::Ended(recap.clone()));
+                recap
+            });
+            let mut interrupts = 0;
+            let mut ended = false;
+            while !ended {
+                tokio::select! {
+                    e = events.recv() => match e {
+                        Some(e) => {
+                            ended = matches!(e, Event::Ended(_));
+                            readers.iter_mut().for_each(|r| r.event(&e));
+                        }
+                        None => ended = true,
+                    },
+                    _ = tokio::signal::ctrl_c() => {
+                        interrupts += 1;
+                        if interrupts > 1 {
+                            return None;
+                        }
+                        shared.stop.store(true, Ordering::Relaxed);
+                        shared.emit.send(Event::Note { host: None, message: "stopping: what has begun is finished first; Ctrl-C again to leave at once".into() });
+                    }
+                    // The work ending without its last event means it panicked.
+                    _ = async { while !work.is_finished() { tokio::time::sleep(std::time::Duration::from_millis(200)).await } } => {
+                        while let Ok(e) = events.try_recv() {
+                            readers.iter_mut().for_each(|r| r.event(&e));
+                        }
+                        ended = true;
+                    }
+                }
+            }
+            work.await.ok()
+        });
+        runtime.shutdown_timeout(std::time::Duration::from_millis(100));
+        match recap {
+            Some(r) => {
+                shared.due.tidy();
+                Ok(Ok(r))
+            }
+            None if shared.stop.load(Ordering::Relaxed) => Ok(Err(Exit::Interrupted)),
+            None => Err(Error::internal("the run ended without a result")
+                .hint("this is a defect of Windlass; the log has what was done")),
+        }
+    }
+}
+
+/// The command as it was given, without what narrows it to hosts.
+fn again() -> String {
+    let mut words = vec!["windlass".to_string()];
+    let mut args = std::env::args().skip(1);
+    while let Some(a) = args.next() {
+        match a.as_str() {
+            "--limit" | "-l" => {
+                args.next();
+            }
+            _ if a.starts_with("--limit=") => {}
+            _ => words.push(a),
+        }
+    }
+    shell_join(words)
+}
+
+/// A name for a run that sorts by time.
+fn run_id() -> String {
+    let now = chrono::Utc::now().format("%Y%m%d-%H%M%S");
+    format!("{now}-{:04x}", std::process::id() & 0xffff)
+}

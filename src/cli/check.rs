@@ -1,0 +1,35 @@
+//! `windlass check`: everything that can be known without a host.
+
+use super::{Exit, HostArgs, project};
+use crate::error::Result;
+use crate::graph;
+use clap::Args;
+use std::path::PathBuf;
+
+#[derive(Args)]
+pub struct Check {
+    /// The playbooks.
+    #[arg(required = true)]
+    playbooks: Vec<PathBuf>,
+    #[command(flatten)]
+    hosts: HostArgs,
+}
+
+impl Check {
+    pub fn run(&self) -> Result<Exit> {
+        let mut exit = Exit::Done;
+        for p in &self.playbooks {
+            let (loaded, found) =
+                project::load(p, &self.hosts, graph::Options { check_mode: true, ..Default::default() })?;
+            project::print(&found, loaded.as_ref().map(|l| &l.redactor));
+            match loaded {
+                Some(l) => {
+                    let (hosts, steps) = (l.program.hosts.len(), l.program.graph.node_count());
+                    println!("{}: fine ({hosts} hosts, {} tasks, {steps} steps)", p.display(), l.program.tasks.len());
+                }
+                None => exit = Exit::Input,
+            }
+        }
+        Ok(exit)
+    }
+}

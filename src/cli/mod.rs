@@ -1,0 +1,162 @@
+//! The command line: a file a verb.
+
+mod apply;
+mod check;
+mod demo;
+mod exit;
+mod inventory;
+mod lab;
+mod ping;
+mod project;
+mod vault;
+
+pub use exit::Exit;
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// Turns bare machines into a running cluster: YAML roles over SSH as a graph, no agent, no Python.
+#[derive(Parser)]
+#[command(name = "windlass", version, after_help = exit::TABLE, propagate_version = true, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    /// Show more: -v every step and output, -vv connections, -vvv what goes over them.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// When to colour.
+    #[arg(long, global = true, value_enum, default_value_t = Colour::Auto)]
+    color: Colour,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Colour {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Make hosts as a playbook says.
+    Apply(apply::Apply),
+    /// Show what an apply would change; exit code 0: nothing, 2: something.
+    Plan(apply::Apply),
+    /// Check a playbook, its roles, variables and inventory without contacting a host.
+    Check(check::Check),
+    /// Connect to hosts and run nothing but a question.
+    Ping(ping::Ping),
+    /// Show hosts, groups and variables.
+    Inventory(inventory::Inventory),
+    /// Encrypt, decrypt and edit secrets.
+    Vault(vault::Vault),
+    /// Throw-away Debian nodes on this machine.
+    Lab(lab::Lab),
+    /// Build a lab, make a Redis with failover on it, and break it.
+    Demo(demo::Demo),
+}
+
+/// Which hosts, and how to reach them.
+#[derive(Args, Clone, Default)]
+pub struct HostArgs {
+    /// Inventory: a file, a folder, or hosts with commas (`a,b,`). Can be repeated.
+    #[arg(short, long = "inventory", value_name = "PATH", env = "WINDLASS_INVENTORY")]
+    inventory: Vec<PathBuf>,
+    /// Only these of the hosts: a pattern, or @FILE.
+    #[arg(short, long, value_name = "PATTERN")]
+    limit: Option<String>,
+    /// Log in as this user.
+    #[arg(short, long, value_name = "USER")]
+    user: Option<String>,
+    /// A private key to log in with. Can be repeated.
+    #[arg(long, alias = "key-file", value_name = "FILE")]
+    private_key: Vec<PathBuf>,
+    /// Trust host keys seen for the first time, and remember them.
+    #[arg(long)]
+    accept_new_host_keys: bool,
+    /// Seconds to wait for a connection.
+    #[arg(short = 'T', long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// Become another user (root) with sudo.
+    #[arg(short, long = "become")]
+    become_: bool,
+    /// The user to become.
+    #[arg(long, value_name = "USER")]
+    become_user: Option<String>,
+    /// Ask for sudo's password.
+    #[arg(short = 'K', long)]
+    ask_become_pass: bool,
+    /// Hosts to work on at a time.
+    #[arg(short, long, value_name = "N", default_value_t = 64)]
+    forks: usize,
+    /// A variable, `name=value`, or a file of them, `@FILE`. Can be repeated; above all other variables.
+    #[arg(short, long, value_name = "VARS")]
+    extra_vars: Vec<String>,
+    /// An age or SSH key that opens secrets. Can be repeated.
+    #[arg(long, value_name = "FILE")]
+    identity: Vec<PathBuf>,
+}
+
+/// Runs the command line; the exit code tells how it went.
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(c) => c,
+        Err(e) => {
+            let _ = e.print();
+            return if e.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    colours(cli.color);
+    let common = Common { verbose: cli.verbose };
+    let result = match cli.verb {
+        Verb::Apply(a) => a.run(&common, false),
+        Verb::Plan(a) => a.run(&common, true),
+        Verb::Check(c) => c.run(),
+        Verb::Ping(p) => p.run(&common),
+        Verb::Inventory(i) => i.run(),
+        Verb::Vault(v) => v.run(),
+        Verb::Lab(l) => l.run(),
+        Verb::Demo(d) => d.run(&common),
+    };
+    result.unwrap_or_else(|e| {
+        eprintln!("{} {e}", console::Style::new().for_stderr().red().bold().apply_to("error:"));
+        if let Some(h) = &e.hint {
+            eprintln!("{} {h}", console::Style::new().for_stderr().cyan().apply_to(" help:"));
+        }
+        Exit::of(e.kind)
+    })
+}
+
+/// What every verb can be told.
+pub struct Common {
+    verbose: u8,
+}
+
+fn colours(c: Colour) {
+    let forced = match c {
+        Colour::Always => Some(true),
+        Colour::Never => Some(false),
+        Colour::Auto => std::env::var_os("NO_COLOR").filter(|v| !v.is_empty()).map(|_| false),
+    };
+    if let Some(on) = forced {
+        console::set_colors_enabled(on);
+        console::set_colors_enabled_stderr(on);
+    }
+}
+
+/// Log messages of libraries and ours, on standard error, with `-vvv` or WINDLASS_LOG.
+fn trace(verbose: u8, redactor: &crate::vault::Redactor) {
+    use tracing_subscriber::EnvFilter;
+    let filter = match std::env::var("WINDLASS_LOG") {
+        Ok(f) => EnvFilter::new(f),
+        Err(_) if verbose >= 4 => EnvFilter::new("debug"),
+        Err(_) if verbose == 3 => EnvFilter::new("windlass=debug,russh=info"),
+        Err(_) => return,
+    };
+    let redactor = redactor.clone();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(console::colors_enabled_stderr())
+        .with_writer(move || redactor.writer(std::io::stderr()))
+        .try_init();
+}

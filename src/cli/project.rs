@@ -1,0 +1,283 @@
+//! From the command line to a checked program: what apply, plan, check, ping and inventory have in common.
+
+use super::HostArgs;
+use crate::error::{self, Error};
+use crate::graph::{self, Checked, Program};
+use crate::inventory::{Connection, Inventory};
+use crate::source::{Diagnostic, Diagnostics, Source, yaml};
+use crate::ssh::Prompts;
+use crate::template::Templates;
+use crate::vars::{self, SecretOpener, Var, Vars};
+use crate::vault::{self, Identities, Prompt, Redactor, Secrets};
+use secrecy::SecretString;
+use serde_json::Value;
+use std::cell::{OnceCell, RefCell};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Opens secrets for whoever reads variables, and remembers what must not be shown.
+pub struct Opener {
+    files: Vec<PathBuf>,
+    project: PathBuf,
+    /// Looked for only when there is something to open.
+    identities: OnceCell<Result<Identities, (String, Option<String>)>>,
+    pub redactor: Redactor,
+    secrets: RefCell<Secrets>,
+    notes: RefCell<Vec<String>>,
+}
+
+impl Opener {
+    pub fn new(files: &[PathBuf], project: &Path) -> Self {
+        Opener {
+            files: files.to_vec(),
+            project: project.to_path_buf(),
+            identities: OnceCell::new(),
+            redactor: Redactor::new(),
+            secrets: RefCell::new(Secrets::new()),
+            notes: RefCell::default(),
+        }
+    }
+    fn identities(&self) -> error::Result<&Identities> {
+        let found = self.identities.get_or_init(|| {
+            let load = || {
+                let ids = vault::Sources::from_env(self.files.clone(), Some(&self.project))?.load(Arc::new(Asks))?;
+                self.notes.borrow_mut().extend(ids.warnings().iter().map(|w| format!("{} ({})", w.message, w.hint)));
+                Ok(ids)
+            };
+            load().map_err(|e: Error| (e.to_string(), e.hint))
+        });
+        match found {
+            Ok(i) => Ok(i),
+            Err((m, h)) => {
+                let e = Error::input(m.clone());
+                Err(match h {
+                    Some(h) => e.hint(h.clone()),
+                    None => e,
+                })
+            }
+        }
+    }
+}
+
+impl SecretOpener for Opener {
+    fn open_file(&self, path: &Path, bytes: &[u8]) -> error::Result<String> {
+        let plain =
+            vault::decrypt(bytes, &crate::source::display_path(path).display().to_string(), self.identities()?)?;
+        String::from_utf8(plain.to_vec()).map_err(|_| Error::input("the decrypted text is not UTF-8"))
+    }
+    fn open_value(&self, armored: &str) -> error::Result<String> {
+        vault::decrypt_value(armored, "the value", self.identities()?).map(|v| v.to_string())
+    }
+    fn learn(&self, value: &Value) {
+        self.secrets.borrow_mut().add_json("", value);
+        let _ = self.redactor.add(&self.secrets.borrow());
+    }
+}
+
+/// Asks the person at the terminal.
+pub struct Asks;
+
+impl Asks {
+    fn secret(question: &str) -> Option<SecretString> {
+        if !console::user_attended_stderr() {
+            return None;
+        }
+        rpassword::prompt_password(format!("{question}: ")).ok().map(SecretString::from)
+    }
+}
+
+impl Prompt for Asks {
+    fn passphrase(&self, what: &str, attempt: u32) -> Option<SecretString> {
+        let again = if attempt > 1 { "wrong; " } else { "" };
+        Asks::secret(&format!("{again}passphrase for {what}"))
+    }
+}
+
+impl Prompts for Asks {
+    fn passphrase(&self, key: &Path, again: bool) -> Option<SecretString> {
+        let wrong = if again { "wrong; " } else { "" };
+        Asks::secret(&format!("{wrong}passphrase for {}", key.display()))
+    }
+    fn answer(&self, host: &str, question: &str, _echo: bool) -> Option<SecretString> {
+        Asks::secret(&format!("{host}: {question}"))
+    }
+}
+
+/// A loaded project, checked as far as it can be without a host.
+pub struct Project {
+    pub program: Program,
+    /// How each of the program's hosts is reached.
+    pub settings: Vec<Connection>,
+    pub checked: Checked,
+    pub redactor: Redactor,
+    pub inventories: Vec<PathBuf>,
+    pub root: PathBuf,
+}
+
+/// The folder a project's own files (logs, what is due) go to: the playbook's, or the one above `playbooks/`.
+pub fn root_of(playbook: &Path) -> PathBuf {
+    let absolute = std::path::absolute(playbook).unwrap_or_else(|_| playbook.to_path_buf());
+    let dir = absolute.parent().map(Path::to_path_buf).unwrap_or_default();
+    match (dir.file_name(), dir.parent()) {
+        (Some(n), Some(up)) if n == "playbooks" => up.to_path_buf(),
+        _ => dir,
+    }
+}
+
+/// The inventories meant: those given, else the only one in `inventories/`.
+pub fn inventories(given: &[PathBuf], root: &Path) -> error::Result<Vec<PathBuf>> {
+    if !given.is_empty() {
+        return Ok(given.to_vec());
+    }
+    let dir = root.join("inventories");
+    let mut found: Vec<PathBuf> = std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    found.retain(|p| !p.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.')));
+    found.sort();
+    match found.as_slice() {
+        [one] => Ok(vec![crate::source::display_path(one)]),
+        [] => Err(Error::input("no inventory is given")
+            .hint("name one with -i PATH, or make the lab's with `windlass lab up`")),
+        many => {
+            let names: Vec<String> =
+                many.iter().map(|p| format!("-i {}", crate::source::display_path(p).display())).collect();
+            Err(Error::input("no inventory is given, and there are several").hint(names.join(", or ")))
+        }
+    }
+}
+
+/// Variables of `-e`.
+pub fn extra_vars(given: &[String], opener: &dyn SecretOpener, found: &mut Diagnostics) -> Vars {
+    let mut all = Vars::new();
+    for text in given {
+        if let Some(file) = text.strip_prefix('@') {
+            all.extend(vars::load_file(Path::new(file), opener, found));
+            continue;
+        }
+        let source = Source::new("-e", text.clone());
+        if text.trim_start().starts_with('{') {
+            match yaml::parse(&source) {
+                Ok(n) => all.extend(vars::from_node(&n, "-e", opener, found)),
+                Err(d) => found.push(d),
+            }
+            continue;
+        }
+        match text.split_once('=') {
+            Some((name, value)) if vars::is_name(name.trim()) => {
+                let span = crate::source::Span::new(&source, 0..text.len());
+                all.insert(name.trim().to_string(), Var { value: Value::String(value.to_string()), span });
+            }
+            _ => found.push(
+                Diagnostic::error(format!("-e {text}: not a variable"))
+                    .hint("write name=value, {\"name\": value} or @FILE"),
+            ),
+        }
+    }
+    all
+}
+
+/// Loads and checks. Every finding is printed on standard error; errors end in `None`.
+pub fn load(
+    playbook: &Path,
+    args: &HostArgs,
+    mut options: graph::Options,
+) -> error::Result<(Option<Project>, Diagnostics)> {
+    let root = root_of(playbook);
+    let opener = Opener::new(&args.identity, &root);
+    let templates = Templates::new();
+    let mut found = Diagnostics::default();
+    let (book, d) = crate::playbook::load(playbook, &templates, &opener);
+    found.extend(d);
+    let inventories = inventories(&args.inventory, &root)?;
+    let book_dir = book.as_ref().map(|b| b.dir.clone());
+    let (inventory, d) = Inventory::load(&inventories, &opener, book_dir.as_deref());
+    found.extend(d);
+    options.extra = extra_vars(&args.extra_vars, &opener, &mut found);
+    options.limit = args.limit.clone();
+    options.become_ = args.become_;
+    options.become_user = args.become_user.clone();
+    options.inventory_dir = inventories.first().map(|p| {
+        let p = std::path::absolute(p).unwrap_or_else(|_| p.clone());
+        let dir = if p.is_dir() { p.as_path() } else { p.parent().unwrap_or(&p) };
+        dir.display().to_string()
+    });
+    let Some(book) = book else {
+        found.sort();
+        return Ok((None, found));
+    };
+    let program = graph::compile(book, inventory, templates, &options, &mut found);
+    let checked = if program.graph.node_count() > 0 { graph::check(&program, &mut found) } else { Checked::default() };
+    let settings = (0..program.hosts.len()).map(|h| settings(&program, h, &mut found)).collect();
+    for n in opener.notes.borrow().iter() {
+        found.push(Diagnostic::warning(n.clone()));
+    }
+    for u in opener.secrets.borrow().unredactable() {
+        found.push(Diagnostic::warning(u.to_string()));
+    }
+    found.sort();
+    if found.has_errors() {
+        return Ok((None, found));
+    }
+    let redactor = opener.redactor.clone();
+    Ok((Some(Project { program, settings, checked, redactor, inventories, root }), found))
+}
+
+/// How a host of the program is reached.
+fn settings(program: &Program, host: usize, found: &mut Diagnostics) -> Connection {
+    let dynamic = graph::Dynamic::default();
+    let nothing = Default::default();
+    let scope = graph::Scope::new(program, host, None, &dynamic, &nothing);
+    let plan = &program.hosts[host];
+    let (c, d) = Connection::read(&plan.name, plan.implicit, &|name| scope.value(name), &|name| {
+        scope.raw(name).map(|v| v.span.clone())
+    });
+    found.extend(d);
+    c
+}
+
+/// Prints findings on standard error, with a count of errors at the end.
+pub fn print(found: &Diagnostics, redactor: Option<&Redactor>) {
+    if found.is_empty() {
+        return;
+    }
+    let text = found.render(console::colors_enabled_stderr());
+    match redactor {
+        Some(r) => eprint!("{}", r.redact(&text)),
+        None => eprint!("{text}"),
+    }
+    let (errors, _) = found.counts();
+    if errors > 0 {
+        eprintln!("{errors} error{}; no host was contacted", if errors == 1 { "" } else { "s" });
+    }
+}
+
+/// Asks for sudo's password where `-K` says so.
+pub fn become_password(args: &HostArgs) -> error::Result<Option<SecretString>> {
+    if !args.ask_become_pass {
+        return Ok(None);
+    }
+    let ask = || -> Option<String> {
+        if console::user_attended_stderr() && console::user_attended() {
+            rpassword::prompt_password("sudo password: ").ok()
+        } else {
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line).ok()?;
+            Some(line.trim_end_matches('\n').to_string())
+        }
+    };
+    match ask() {
+        Some(p) if !p.is_empty() => Ok(Some(p.into())),
+        _ => Err(Error::input("-K: no password was given")),
+    }
+}
+
+/// The link options of a command line.
+pub fn link_options(args: &HostArgs, lock: bool) -> error::Result<crate::run::LinkOptions> {
+    Ok(crate::run::LinkOptions {
+        user: args.user.clone(),
+        private_keys: args.private_key.clone(),
+        accept_new_host_keys: args.accept_new_host_keys,
+        become_password: become_password(args)?,
+        connect_timeout: args.timeout.map(std::time::Duration::from_secs),
+        lock,
+    })
+}
