@@ -158,7 +158,7 @@ impl Module for Copy {
         Ok(())
     }
 
-    fn probes(&self, ctx: &Ctx) -> Vec<Probe> {
+    fn probes(&self, _: &Ctx) -> Vec<Probe> {
         match &self.source {
             Source::Body { .. } => {
                 let mut p = self.wanted(&self.guess()).probes();
@@ -180,7 +180,6 @@ impl Module for Copy {
                         p.push(Probe::Sha256(i.path.clone()));
                     }
                 }
-                let _ = ctx;
                 p
             }
         }
@@ -519,7 +518,7 @@ pub struct Template {
     /// If `dest` is a link: change the file it leads to. Otherwise the link gives way to a file.
     #[serde(default)]
     follow: Bool,
-    /// The end of a line: `\\n` (the default), `\\r\\n` or `\\r`.
+    /// The end of a line: `\n` (the default), `\r\n` or `\r`.
     newline_sequence: Option<Text>,
     /// A command that must accept the new file before it is moved into place; `%s` is its path.
     validate: Option<Text>,
