@@ -167,8 +167,7 @@ fn is_kind(word: &str) -> bool {
 impl Module for AuthorizedKey {
     const NAME: &'static str = "authorized_key";
 
-    fn prepare(&mut self, local: &dyn Local) -> Result<(), ArgError> {
-        let _ = local;
+    fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         account_name("user", &self.user)?;
         if let Some(p) = &mut self.path {
             absolute("path", p)?;

@@ -1,26 +1,36 @@
 //! `copy` and `template`: a file with a body that lies here.
 
 use super::args::{Bool, Mode, Text};
-use super::place::Wanted;
-use super::{ArgError, Ctx, Decision, FileKind, Local, Module, Stop};
-use crate::probe::{Observed, Probe};
+use super::place::{
+    Meta, NewFolder, Wanted, beside, chown_spec, facts, folders, new_entry, through_link, tidy, unchanged_folders,
+};
+use super::{ArgError, Change, Ctx, Decision, FileKind, Local, Module, Stop, hex};
+use crate::action::Action;
+use crate::probe::{Answer, Entry, EntryKind, Observed, PathState, Probe, Touches};
+use crate::quote::shell_quote;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::path::Path;
 use std::sync::Arc;
 
-/// Puts a file on the host, from a file here or from text.
+/// Puts a file on the host, or a folder with all that is in it, from here or from the host itself; or a text as a file.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Copy {
-    /// The file here, looked for in the role's files/ and beside the playbook.
+    /// The file here, looked for in the role's files/ and beside the playbook. A folder is copied with all in it; with
+    /// a trailing slash, only what is in it.
     src: Option<Text>,
     /// The file's text, instead of `src`.
     #[schemars(with = "Option<String>")]
     content: Option<Value>,
-    /// Where the file goes; with a trailing slash, the folder it goes into.
+    /// Where the file goes. A folder, if it is one or ends in a slash: the file goes into it under its own name.
     dest: Text,
+    /// Permissions of files; `preserve` for those of the source.
     mode: Option<Mode>,
+    /// Permissions of folders that are made.
+    directory_mode: Option<Mode>,
     owner: Option<Text>,
     group: Option<Text>,
     /// Keep the old file beside the new one.
@@ -29,11 +39,46 @@ pub struct Copy {
     /// `false`: only if there is no file yet.
     #[serde(default = "yes")]
     force: Bool,
+    /// If `dest` is a link: change the file it leads to. Otherwise the link gives way to a file.
+    #[serde(default)]
+    follow: Bool,
+    /// `src` is a file on the host.
+    #[serde(default)]
+    remote_src: Bool,
+    /// The SHA-256 that the source must have.
+    checksum: Option<Text>,
     /// A command that must accept the new file before it is moved into place; `%s` is its path.
     validate: Option<Text>,
     #[serde(skip)]
     #[schemars(skip)]
-    body: Arc<[u8]>,
+    source: Source,
+}
+
+/// Where the body comes from.
+#[derive(Debug)]
+enum Source {
+    Body {
+        body: Arc<[u8]>,
+        /// The name it gets in a folder.
+        name: Option<String>,
+    },
+    Tree(Vec<Item>),
+    Host(String),
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Source::Body { body: Arc::from([]), name: None }
+    }
+}
+
+/// One thing of a folder that is copied.
+#[derive(Debug)]
+struct Item {
+    path: String,
+    /// Nothing: a folder.
+    body: Option<Arc<[u8]>>,
+    mode: Option<Mode>,
 }
 
 fn yes() -> Bool {
@@ -44,56 +89,412 @@ impl Module for Copy {
     const NAME: &'static str = "copy";
 
     fn prepare(&mut self, local: &dyn Local) -> Result<(), ArgError> {
-        match (&self.src, &self.content) {
+        absolute("dest", &self.dest)?;
+        let checksum = match self.checksum.as_deref().map(str::to_ascii_lowercase) {
+            Some(c) if c.len() != 64 || !c.bytes().all(|b| b.is_ascii_hexdigit()) => {
+                return Err(ArgError::new("checksum", "expected a SHA-256: 64 hexadecimal digits"));
+            }
+            c => c,
+        };
+        self.checksum = checksum.map(Text);
+        if self.directory_mode == Some(Mode::Preserve) {
+            return Err(ArgError::new("directory_mode", "`preserve` has no meaning here"));
+        }
+        self.source = match (&self.src, &self.content) {
             (Some(_), Some(_)) => return Err(ArgError::new("content", "`src` and `content` exclude each other")),
             (None, None) => return Err(ArgError::new("", "`copy` needs `src` or `content`")),
             (None, Some(v)) => {
                 if self.dest.ends_with('/') {
                     return Err(ArgError::new("dest", "with `content`, `dest` must name a file, not a folder"));
                 }
+                if self.remote_src.0 {
+                    return Err(ArgError::new("remote_src", "`remote_src` goes with `src`"));
+                }
                 let text = match v {
                     Value::String(s) => s.clone(),
                     Value::Null => String::new(),
                     other => other.to_string(),
                 };
-                self.body = text.into_bytes().into();
+                Source::Body { body: text.into_bytes().into(), name: None }
+            }
+            (Some(src), None) if self.remote_src.0 => {
+                absolute("src", src)?;
+                if src.ends_with('/') {
+                    return Err(ArgError::new("src", "with `remote_src`, `src` must be a file")
+                        .hint("for a folder: `command: cp -a …` with `creates`"));
+                }
+                Source::Host(tidy(src))
             }
             (Some(src), None) => {
                 let path = local.find(FileKind::File, src)?;
                 if path.is_dir() {
-                    return Err(ArgError::new("src", format!("{} is a folder", path.display()))
-                        .hint("copy takes one file; loop over the files of a folder"));
+                    let mut items = vec![];
+                    let name = src.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+                    let into = match src.ends_with('/') {
+                        true => tidy(&self.dest),
+                        false => tidy(&format!("{}/{name}", &*self.dest)),
+                    };
+                    walk(&path, &into, self.mode.as_ref(), local, &mut items)?;
+                    Source::Tree(items)
+                } else {
+                    if self.mode == Some(Mode::Preserve) {
+                        self.mode = bits_of(&path);
+                    }
+                    let name = src.rsplit('/').next().map(str::to_string);
+                    Source::Body { body: local.read(&path)?.into(), name }
                 }
-                self.body = local.read(&path)?.into();
-                if self.mode == Some(Mode::Preserve) {
-                    use std::os::unix::fs::PermissionsExt;
-                    let bits = std::fs::metadata(&path).map(|m| m.permissions().mode() & 0o7777);
-                    self.mode = bits.ok().map(Mode::Bits);
+            }
+        };
+        if let (Some(sum), source) = (&self.checksum, &self.source) {
+            match source {
+                Source::Body { body, .. } if hex(&Sha256::digest(body)) != **sum => {
+                    return Err(ArgError::new("checksum", "the source has another SHA-256")
+                        .hint(format!("it has {}", hex(&Sha256::digest(body)))));
                 }
-                into_folder(&mut self.dest, src);
+                Source::Tree(_) => return Err(ArgError::new("checksum", "a folder has no checksum")),
+                _ => {}
             }
         }
-        absolute("dest", &self.dest)
+        Ok(())
     }
+
     fn probes(&self, _: &Ctx) -> Vec<Probe> {
-        self.wanted().probes()
+        match &self.source {
+            Source::Body { .. } => {
+                let mut p = self.wanted(&self.guess()).probes();
+                p.extend(self.folder().map(|f| Probe::Path(f.into())));
+                p
+            }
+            Source::Host(src) => {
+                let mut p = self.wanted(&self.guess()).probes();
+                p.extend(self.folder().map(|f| Probe::Path(f.into())));
+                p.extend([Probe::Path(src.clone()), Probe::Sha256(src.clone())]);
+                p
+            }
+            Source::Tree(items) => {
+                let mut p: Vec<Probe> =
+                    items.first().iter().flat_map(|i| folders(&i.path)).map(|f| Probe::Path(f.into())).collect();
+                for i in items {
+                    p.push(Probe::Path(i.path.clone()));
+                    if i.body.is_some() {
+                        p.push(Probe::Sha256(i.path.clone()));
+                    }
+                }
+                p
+            }
+        }
     }
+
     fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
-        decide(&self.wanted(), self.force, seen, ctx)
+        let name = match &self.source {
+            Source::Tree(items) => return self.tree(items, seen, ctx),
+            Source::Body { name, .. } => name.as_deref(),
+            Source::Host(src) => src.rsplit('/').next(),
+        };
+        let at = target(&self.guess(), name, self.follow, seen)?;
+        let decision = match &self.source {
+            Source::Host(src) => self.on_host(src, &at, seen, ctx),
+            _ => decide(&self.wanted(&at.path), self.force, seen, ctx),
+        };
+        let mut decision = finish(decision?, &at);
+        if let (Decision::Change(c), Some(folder)) = (&mut decision, self.folder())
+            && seen.path(folder)?.followed().is_none()
+        {
+            let new = self.new_folder(folder);
+            c.actions.insert(0, Action::Script(new.script()));
+            c.after.extend(new.after(seen, ctx));
+        }
+        Ok(decision)
     }
 }
 
+/// All in a folder here, folders first, by name.
+fn walk(from: &Path, to: &str, mode: Option<&Mode>, local: &dyn Local, items: &mut Vec<Item>) -> Result<(), ArgError> {
+    let failed = |e: std::io::Error| ArgError::new("src", format!("{}: {e}", from.display()));
+    if items.len() > 10_000 {
+        return Err(ArgError::new("src", format!("{} holds more than 10000 files", from.display()))
+            .hint("pack it and use `unarchive`"));
+    }
+    items.push(Item { path: to.to_string(), body: None, mode: None });
+    let mut entries = std::fs::read_dir(from).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for e in entries {
+        let path = e.path();
+        let Some(name) = e.file_name().to_str().map(str::to_string) else {
+            return Err(ArgError::new("src", format!("the name of {} is not UTF-8", path.display())));
+        };
+        let to = format!("{}/{name}", to.trim_end_matches('/'));
+        if path.is_dir() {
+            walk(&path, &to, mode, local, items)?;
+        } else {
+            let mode = match mode {
+                Some(Mode::Preserve) => bits_of(&path),
+                m => m.cloned(),
+            };
+            items.push(Item { path: to, body: Some(local.read(&path)?.into()), mode });
+        }
+    }
+    Ok(())
+}
+
+fn bits_of(path: &Path) -> Option<Mode> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).map(|m| Mode::Bits(m.permissions().mode() & 0o7777)).ok()
+}
+
+/// Where a file goes, and the link that leads there if one is followed.
+struct Target {
+    path: String,
+    link: Option<(String, PathState)>,
+}
+
+/// The file's own place: in `dest` if that is a folder, behind it if it is a link that is followed.
+fn target(dest: &str, name: Option<&str>, follow: Bool, seen: &Observed) -> Result<Target, Stop> {
+    let mut path = dest.to_string();
+    let mut state = seen.path(dest)?;
+    if state.followed().is_some_and(|e| e.kind == EntryKind::Directory)
+        && let Some(name) = name
+    {
+        path = format!("{}/{name}", dest.trim_end_matches('/'));
+        state = seen.path(&path)?;
+    }
+    if follow.0 && state.entry.as_ref().is_some_and(|e| e.kind == EntryKind::Link) {
+        let link = Some((path, state.clone()));
+        return Ok(Target { path: state.canonical.clone(), link });
+    }
+    Ok(Target { path, link: None })
+}
+
+fn finish(mut decision: Decision, at: &Target) -> Decision {
+    if let (Decision::Change(c), Some((name, state))) = (&mut decision, &at.link) {
+        through_link(&mut c.after, name, state);
+    }
+    decision
+}
+
 impl Copy {
-    fn wanted(&self) -> Wanted<'_> {
+    fn wanted<'a>(&'a self, path: &'a str) -> Wanted<'a> {
         Wanted {
-            path: &self.dest,
-            body: self.body.clone(),
+            path,
+            body: match &self.source {
+                Source::Body { body, .. } => body.clone(),
+                _ => Arc::from([]),
+            },
             mode: self.mode.as_ref(),
             owner: self.owner.as_deref(),
             group: self.group.as_deref(),
             validate: self.validate.as_deref(),
             backup: self.backup.0,
         }
+    }
+
+    fn new_folder<'a>(&'a self, path: &'a str) -> NewFolder<'a> {
+        NewFolder {
+            path,
+            mode: self.directory_mode.as_ref().map(|m| m.apply(0o755, true)),
+            owner: self.owner.as_deref(),
+            group: self.group.as_deref(),
+        }
+    }
+
+    /// The folder that `dest` names by its trailing slash.
+    fn folder(&self) -> Option<&str> {
+        self.dest.ends_with('/').then(|| self.dest.trim_end_matches('/')).filter(|f| !f.is_empty())
+    }
+
+    /// Where the file goes as far as it can be said without a look.
+    fn guess(&self) -> String {
+        let name = match &self.source {
+            Source::Body { name, .. } => name.as_deref(),
+            Source::Host(src) => src.rsplit('/').next(),
+            Source::Tree(_) => None,
+        };
+        match name.filter(|_| self.dest.ends_with('/')) {
+            Some(n) => format!("{}{n}", &*self.dest),
+            None => self.dest.0.clone(),
+        }
+    }
+
+    fn tree(&self, items: &[Item], seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
+        let (mut all, mut needs) = (Change::default(), vec![]);
+        let (mut files, mut made, mut own) = (0, 0, vec![]);
+        for i in items {
+            let one = match &i.body {
+                None => self.tree_folder(&i.path, seen, ctx, &mut made),
+                Some(body) => {
+                    let wanted = Wanted { body: body.clone(), mode: i.mode.as_ref(), ..self.wanted(&i.path) };
+                    decide(&wanted, self.force, seen, ctx)
+                }
+            };
+            match one {
+                Ok(Decision::Change(c)) => {
+                    files += usize::from(i.body.is_some());
+                    let named = |p: &Probe| matches!(p, Probe::Path(p) if *p == i.path);
+                    own.extend(c.after.iter().rfind(|(p, _)| named(p)).cloned());
+                    all.actions.extend(c.actions);
+                    all.touches = all.touches.and(c.touches);
+                    all.after.extend(c.after);
+                    all.diff.extend(c.diff);
+                }
+                Ok(_) => {}
+                Err(Stop::Need(n)) => needs.extend(n),
+                Err(e) => return Err(e),
+            }
+        }
+        if !needs.is_empty() {
+            return Err(Stop::Need(needs));
+        }
+        let mut result = serde_json::Map::new();
+        result.insert("dest".into(), self.dest.0.clone().into());
+        result.insert("src".into(), self.src.as_deref().unwrap_or_default().into());
+        if all.actions.is_empty() {
+            return Ok(Decision::satisfied(result));
+        }
+        let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        all.summary = match (files, made) {
+            (n, 0) => count(n, "file"),
+            (0, n) => count(n, "folder"),
+            (f, d) => format!("{}, {}", count(f, "file"), count(d, "folder")),
+        };
+        all.result = result;
+        // What was there before and is not touched by name stays known, but for the folders between.
+        let again: Vec<_> = items
+            .iter()
+            .filter(|i| !all.after.iter().any(|(p, _)| matches!(p, Probe::Path(p) if *p == i.path)))
+            .flat_map(|i| [Probe::Path(i.path.clone()), Probe::Sha256(i.path.clone())])
+            .filter_map(|p| seen.get(&p).map(|a| (p.clone(), a.clone())))
+            .collect();
+        all.after.extend(again);
+        // What a step says of the folders above it is older than what those folders' own steps say.
+        all.after.extend(own);
+        Ok(Decision::Change(all))
+    }
+
+    fn tree_folder(&self, path: &str, seen: &Observed, ctx: &Ctx, made: &mut usize) -> Result<Decision, Stop> {
+        let state = seen.path(path)?;
+        match state.followed() {
+            Some(e) if e.kind == EntryKind::Directory => {
+                let meta = Meta { mode: None, owner: self.owner.as_deref(), group: self.group.as_deref() };
+                let Some(fix) = meta.fix(&state.canonical, e) else {
+                    return Ok(Decision::satisfied(Default::default()));
+                };
+                *made += 1;
+                let mut after = state.clone();
+                let place = if after.target.is_some() { &mut after.target } else { &mut after.entry };
+                *place = Some(meta.onto(e));
+                // Only the folder itself changes, but what is in it is named with it: all of it is told again.
+                Ok(Decision::Change(Change {
+                    actions: vec![Action::Script(fix.script)],
+                    touches: Touches::path(&state.canonical),
+                    after: vec![(Probe::Path(path.into()), Answer::Path(after))],
+                    ..Default::default()
+                }))
+            }
+            Some(_) => Err(Stop::fail(format!("{path} is not a folder"))),
+            None => {
+                *made += 1;
+                let new = self.new_folder(path);
+                Ok(Decision::Change(Change {
+                    actions: vec![Action::Script(new.script())],
+                    touches: Touches::path(path),
+                    after: new.after(seen, ctx),
+                    ..Default::default()
+                }))
+            }
+        }
+    }
+
+    /// A file of the host copied on the host.
+    fn on_host(&self, src: &str, at: &Target, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
+        let path = &at.path;
+        let from = seen.path(src)?;
+        match from.followed().map(|e| e.kind) {
+            Some(EntryKind::File) => {}
+            Some(EntryKind::Directory) => {
+                return Err(Stop::fail_hint(
+                    format!("{src} is a folder: `remote_src` copies one file"),
+                    "for a folder: `command: cp -a …` with `creates`",
+                ));
+            }
+            Some(_) => return Err(Stop::fail(format!("{src} is not a regular file"))),
+            None => return Err(Stop::fail(format!("{src} does not exist on the host"))),
+        }
+        let Some(sum) = seen.sha256(src)?.clone() else { return Err(Stop::fail(format!("{src} cannot be read"))) };
+        if let Some(want) = self.checksum.as_deref().filter(|c| **c != sum) {
+            return Err(Stop::fail(format!("{src} has the SHA-256 {sum}, not {want}")));
+        }
+        let state = seen.path(path)?;
+        if !self.force.0 && state.entry.is_some() {
+            return Ok(Decision::satisfied(Default::default()));
+        }
+        if state.followed().is_some_and(|e| e.kind == EntryKind::Directory) {
+            return Err(Stop::fail(format!("{path} is a directory")));
+        }
+        let old = state.entry.as_ref().filter(|e| e.kind == EntryKind::File);
+        let preserved = from.followed().map_or(0o644, |e| e.mode);
+        let base = old.map_or(0o644, |e| e.mode);
+        let mode = match &self.mode {
+            Some(Mode::Preserve) => preserved,
+            Some(m) => m.apply(base, false),
+            None => base,
+        };
+        let meta = Meta { mode: Some(mode), owner: self.owner.as_deref(), group: self.group.as_deref() };
+        let own = (meta.owner, meta.group);
+        let size = from.followed().map_or(0, |e| e.size);
+        let entry = match old {
+            Some(e) => Entry { size, mtime: ctx.now, inode: String::new(), ..meta.onto(e) },
+            None => new_entry(EntryKind::File, mode, size, own, ctx),
+        };
+        let mut result = facts(path, &entry);
+        result.insert("dest".into(), path.clone().into());
+        result.insert("src".into(), src.into());
+        result.insert("checksum".into(), sum.clone().into());
+        let there = |entry: Entry| {
+            let state = PathState { entry: Some(entry), canonical: state.canonical.clone(), ..Default::default() };
+            (Probe::Path(path.clone()), Answer::Path(state))
+        };
+        let digest = (Probe::Sha256(path.clone()), Answer::Sha256(Some(sum.clone())));
+        if let Some(e) = old
+            && seen.sha256(path)?.as_deref() == Some(&sum)
+        {
+            let Some(fix) = meta.fix(path, e) else { return Ok(Decision::satisfied(result)) };
+            return Ok(Decision::Change(Change {
+                actions: vec![Action::Script(fix.script)],
+                touches: Touches::path(path),
+                after: vec![there(meta.onto(e)), digest],
+                summary: fix.summary,
+                result,
+                ..Default::default()
+            }));
+        }
+        let (q, temp) = (shell_quote(path), shell_quote(&beside(path)));
+        let mut steps = vec![format!("rm -f -- {temp}"), format!("(umask 077; cp -- {} {temp})", shell_quote(src))];
+        let owner = meta.owner.or(old.map(|e| e.owner.as_str()));
+        let group = meta.group.or(old.map(|e| e.group.as_str()));
+        if let Some(spec) = chown_spec(owner, group) {
+            steps.push(format!("chown -- {} {temp}", shell_quote(&spec)));
+        }
+        steps.push(format!("chmod -- {mode:04o} {temp}"));
+        if let Some(v) = self.validate.as_deref() {
+            steps.push(format!("{{ {}; }}", v.replace("%s", &temp)));
+        }
+        if self.backup.0 && old.is_some() {
+            let kept = format!("{path}.{}~", ctx.now);
+            steps.push(format!("cp -p -- {q} {}", shell_quote(&kept)));
+            result.insert("backup_file".into(), kept.into());
+        }
+        steps.push(format!("sync -- {temp}"));
+        steps.push(format!("mv -fT -- {temp} {q}"));
+        let mut after = vec![there(entry), digest];
+        after.extend(unchanged_folders(path, seen));
+        Ok(Decision::Change(Change {
+            actions: vec![Action::Script(steps.join(" && "))],
+            touches: Touches::path(path),
+            after,
+            summary: if old.is_some() { "content changes".into() } else { "new file".into() },
+            result,
+            ..Default::default()
+        }))
     }
 }
 
@@ -114,6 +515,11 @@ pub struct Template {
     /// `false`: only if there is no file yet.
     #[serde(default = "yes")]
     force: Bool,
+    /// If `dest` is a link: change the file it leads to. Otherwise the link gives way to a file.
+    #[serde(default)]
+    follow: Bool,
+    /// The end of a line: `\n` (the default), `\r\n` or `\r`.
+    newline_sequence: Option<Text>,
     /// A command that must accept the new file before it is moved into place; `%s` is its path.
     validate: Option<Text>,
     #[serde(skip)]
@@ -132,22 +538,42 @@ impl Module for Template {
         }
         let text = String::from_utf8(local.read(&path)?)
             .map_err(|_| ArgError::new("src", format!("{} is not UTF-8 text", path.display())))?;
-        self.body = local.render(&path, &text)?.into_bytes().into();
-        into_folder(&mut self.dest, &self.src.strip_suffix(".hbs").unwrap_or(&self.src).into());
+        let end = match self.newline_sequence.as_deref() {
+            None | Some("\n" | "\\n") => "\n",
+            Some("\r\n" | "\\r\\n") => "\r\n",
+            Some("\r" | "\\r") => "\r",
+            Some(_) => return Err(ArgError::new("newline_sequence", "expected \\n, \\r\\n or \\r")),
+        };
+        let mut body = local.render(&path, &text)?;
+        if end != "\n" {
+            body = body.replace("\r\n", "\n").replace('\n', end);
+        }
+        self.body = body.into_bytes().into();
+        if self.dest.ends_with('/') {
+            let name = self.file_name();
+            self.dest.0.push_str(&name);
+        }
         absolute("dest", &self.dest)
     }
     fn probes(&self, _: &Ctx) -> Vec<Probe> {
-        self.wanted().probes()
+        self.wanted(&self.dest).probes()
     }
     fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
-        decide(&self.wanted(), self.force, seen, ctx)
+        let at = target(&self.dest, Some(&self.file_name()), self.follow, seen)?;
+        Ok(finish(decide(&self.wanted(&at.path), self.force, seen, ctx)?, &at))
     }
 }
 
 impl Template {
-    fn wanted(&self) -> Wanted<'_> {
+    /// The file's name in a folder: the template's, without what marks it as one.
+    fn file_name(&self) -> String {
+        let name = self.src.rsplit('/').next().unwrap_or_default();
+        name.strip_suffix(".hbs").unwrap_or(name).to_string()
+    }
+
+    fn wanted<'a>(&'a self, path: &'a str) -> Wanted<'a> {
         Wanted {
-            path: &self.dest,
+            path,
             body: self.body.clone(),
             mode: self.mode.as_ref(),
             owner: self.owner.as_deref(),
@@ -165,14 +591,6 @@ fn decide(wanted: &Wanted<'_>, force: Bool, seen: &Observed, ctx: &Ctx) -> Resul
     wanted.decide(seen, ctx)
 }
 
-/// A `dest` that ends in a slash is a folder: the file keeps its name in it.
-fn into_folder(dest: &mut Text, src: &Text) {
-    if dest.ends_with('/') {
-        let name = src.rsplit('/').next().unwrap_or_default().to_string();
-        dest.0.push_str(&name);
-    }
-}
-
 /// Refuses a path on the host that depends on where we happen to be.
 pub fn absolute(param: &str, path: &str) -> Result<(), ArgError> {
     if path.starts_with('/') { Ok(()) } else { Err(ArgError::new(param, format!("`{path}` is not an absolute path"))) }
@@ -182,10 +600,8 @@ pub fn absolute(param: &str, path: &str) -> Result<(), ArgError> {
 mod tests {
     use super::super::kit::*;
     use super::*;
-    use crate::action::Action;
-    use crate::modules::hex;
-    use crate::probe::{Answer, Content, EntryKind};
-    use sha2::{Digest, Sha256};
+    use crate::probe::Content;
+    use serde_json::json;
 
     const P: &str = "/etc/x.conf";
 
@@ -246,6 +662,109 @@ mod tests {
     fn a_dest_folder_takes_the_file_under_its_name() {
         let m: Template = bind("{src: sub/motd.hbs, dest: /etc/}");
         assert_eq!(&*m.dest, "/etc/motd");
+    }
+
+    #[test]
+    fn a_folder_that_is_there_takes_the_file_under_its_name() {
+        let m: Copy = bind("{src: sub/motd, dest: /etc}");
+        let o = seen([at("/etc", Some(entry(EntryKind::Directory, 0o755)))]);
+        assert_eq!(m.decide(&o, &ctx()).unwrap_err(), Stop::Need(vec![Probe::Path("/etc/motd".into())]));
+        let o = seen([at("/etc", Some(entry(EntryKind::Directory, 0o755))), at("/etc/motd", None)]);
+        let c = change(m.decide(&o, &ctx()));
+        assert!(matches!(&c.actions[..], [Action::Put(p)] if p.path == "/etc/motd"));
+        satisfied(m.decide(&then(o, &c), &ctx()));
+    }
+
+    #[test]
+    fn a_folder_named_by_a_slash_is_made() {
+        let m: Copy = bind("{src: sub/motd, dest: /srv/new/, directory_mode: '0700', owner: www}");
+        let o = || seen([at("/srv/new", None), at("/srv/new/motd", None)]);
+        let c = change(m.decide(&o(), &ctx()));
+        let [Action::Script(s), Action::Put(p)] = &c.actions[..] else { panic!("{c:?}") };
+        assert!(s.contains("p=/srv/new") && s.contains("00700") && p.path == "/srv/new/motd");
+        satisfied(m.decide(&then(o(), &c), &ctx()));
+    }
+
+    #[test]
+    fn a_link_gives_way_or_is_followed() {
+        let t = tempfile::tempdir().unwrap();
+        let (f, l) = (t.path().join("f"), t.path().join("l"));
+        std::fs::write(&f, "old\n").unwrap();
+        std::os::unix::fs::symlink("f", &l).unwrap();
+        let m: Copy = bind(&json!({"content": "new\n", "dest": l, "follow": true}).to_string());
+        let Err(Stop::Need(more)) = m.decide(&look(m.probes(&ctx())), &ctx()) else { panic!() };
+        let more: Vec<Probe> = more.into_iter().chain([Probe::Sha256(f.display().to_string())]).collect();
+        let o = look(m.probes(&ctx()).into_iter().chain(more));
+        let mut c = ctx();
+        c.diff = false;
+        let c = change(m.decide(&o, &c));
+        satisfied(m.decide(&then(o, &c), &ctx()));
+        run(&c);
+        assert!(l.is_symlink() && std::fs::read_to_string(&f).unwrap() == "new\n");
+        let m: Copy = bind(&json!({"content": "x\n", "dest": l}).to_string());
+        let c = change(m.decide(&look(m.probes(&ctx())), &ctx()));
+        assert!(matches!(&c.actions[..], [Action::Put(p)] if p.path == l.display().to_string()));
+    }
+
+    #[test]
+    fn a_whole_folder() {
+        use std::os::unix::fs::PermissionsExt;
+        let t = tempfile::tempdir().unwrap();
+        let (from, to) = (t.path().join("from"), t.path().join("to"));
+        std::fs::create_dir_all(from.join("a b/empty")).unwrap();
+        std::fs::write(from.join("x"), "").unwrap();
+        std::fs::write(from.join("a b/-y"), "").unwrap();
+        std::fs::set_permissions(from.join("x"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let yaml =
+            |src: String| json!({"src": src, "dest": to, "mode": "preserve", "directory_mode": "0750"}).to_string();
+        let m: Copy = bind(&yaml(format!("{}/", from.display())));
+        let o = look(m.probes(&ctx()));
+        let c = change(m.decide(&o, &ctx()));
+        assert_eq!(c.summary, "2 files, 3 folders");
+        satisfied(m.decide(&then(o, &c), &ctx()));
+        run(&c);
+        assert_eq!(
+            std::fs::read_to_string(to.join("x")).unwrap(),
+            format!("content of {}\n", from.join("x").display())
+        );
+        assert!(to.join("a b/empty").is_dir() && to.join("a b/-y").is_file());
+        assert!(c.actions.iter().any(|a| matches!(a, Action::Put(p) if p.mode == 0o755 && p.path.ends_with("/x"))));
+        std::fs::set_permissions(to.join("x"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        satisfied(m.decide(&look(m.probes(&ctx())), &ctx()));
+        let m: Copy = bind(&yaml(from.display().to_string()));
+        let o = look(m.probes(&ctx()));
+        let c = change(m.decide(&o, &ctx()));
+        run(&c);
+        assert!(to.join("from/a b/empty").is_dir());
+    }
+
+    #[test]
+    fn a_file_of_the_host() {
+        let t = tempfile::tempdir().unwrap();
+        let (a, b) = (t.path().join("-a 'x"), t.path().join("b"));
+        std::fs::write(&a, "A\n").unwrap();
+        let yaml = json!({"src": a, "dest": b, "remote_src": true, "mode": "0600", "validate": "grep -q A %s"});
+        let m: Copy = bind(&yaml.to_string());
+        let o = look(m.probes(&ctx()));
+        let c = change(m.decide(&o, &ctx()));
+        satisfied(m.decide(&then(o, &c), &ctx()));
+        run(&c);
+        assert_eq!(std::fs::read_to_string(&b).unwrap(), "A\n");
+        satisfied(m.decide(&look(m.probes(&ctx())), &ctx()));
+        std::fs::write(&b, "B\n").unwrap();
+        run(&change(m.decide(&look(m.probes(&ctx())), &ctx())));
+        assert_eq!(std::fs::read_dir(t.path()).unwrap().count(), 2);
+        std::fs::remove_file(&a).unwrap();
+        assert!(matches!(m.decide(&look(m.probes(&ctx())), &ctx()), Err(Stop::Fail(_))));
+    }
+
+    #[test]
+    fn checksums_are_checked() {
+        let sum = hex(&Sha256::digest("a"));
+        bind::<Copy>(&format!("{{content: a, dest: /x, checksum: {sum}}}"));
+        let e = try_bind::<Copy>(&format!("{{content: b, dest: /x, checksum: {sum}}}")).unwrap_err();
+        assert!(e.message.contains("another SHA-256"));
+        assert!(try_bind::<Copy>("{content: b, dest: /x, checksum: da39a3}").unwrap_err().message.contains("64"));
     }
 
     #[test]

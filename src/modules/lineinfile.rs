@@ -227,26 +227,11 @@ impl Module for LineInFile {
                     result.insert("backup".into(), b.clone());
                 }
                 c.result = result;
-                if is_link {
-                    // What is seen through the link changes with the file.
-                    for (p, a) in c.after.clone() {
-                        match (p, a) {
-                            (Probe::Path(p), Answer::Path(s)) if &p == path => {
-                                let state = PathState { target: s.entry, ..named.clone() };
-                                c.after.push((Probe::Path(self.path.0.clone()), Answer::Path(state)));
-                            }
-                            (Probe::Content(p), a) if &p == path => {
-                                c.after.push((Probe::Content(self.path.0.clone()), a));
-                            }
-                            _ => {}
-                        }
-                    }
-                    if !put {
-                        let same = Answer::Content(Content::Bytes(old.to_vec()));
-                        c.after.push((Probe::Content(self.path.0.clone()), same));
-                    }
-                } else if !put {
+                if !put {
                     c.after.push((Probe::Content(path.clone()), Answer::Content(Content::Bytes(old.to_vec()))));
+                }
+                if is_link {
+                    place::through_link(&mut c.after, &self.path, named);
                 }
             }
             Decision::Satisfied(r) => r.result = result,

@@ -54,7 +54,7 @@ impl Wanted<'_> {
             return Ok(Decision::Change(Change {
                 actions: vec![Action::Script(fix.script)],
                 touches: Touches::path(self.path),
-                after: meta.after(self.path, old, state),
+                after: [unchanged_folders(self.path, seen), meta.after(self.path, old, state)].concat(),
                 diff: vec![],
                 summary: fix.summary,
                 result,
@@ -93,6 +93,11 @@ impl Wanted<'_> {
             inode: String::new(),
         };
         let entry = Meta { mode: None, owner: self.owner, group: self.group }.onto(&entry);
+        let new = PathState { entry: Some(entry), canonical: state.canonical.clone(), ..Default::default() };
+        let mut after = unchanged_folders(self.path, seen);
+        after.push((Probe::Path(self.path.into()), Answer::Path(new)));
+        after.push((Probe::Sha256(self.path.into()), Answer::Sha256(Some(digest))));
+        after.push((Probe::Content(self.path.into()), Answer::Content(Content::Bytes(self.body.to_vec()))));
         Ok(Decision::Change(Change {
             summary: if is_file { "content changes".into() } else { "new file".into() },
             diff: if ctx.diff {
@@ -101,18 +106,7 @@ impl Wanted<'_> {
                 vec![]
             },
             touches: Touches::path(self.path),
-            after: vec![
-                (
-                    Probe::Path(self.path.into()),
-                    Answer::Path(PathState {
-                        entry: Some(entry),
-                        canonical: state.canonical.clone(),
-                        ..Default::default()
-                    }),
-                ),
-                (Probe::Sha256(self.path.into()), Answer::Sha256(Some(digest))),
-                (Probe::Content(self.path.into()), Answer::Content(Content::Bytes(self.body.to_vec()))),
-            ],
+            after,
             actions: vec![Action::Put(put)],
             result,
             verdict: None,
@@ -258,6 +252,21 @@ pub fn nothing_at(path: &str, canonical: &str) -> Vec<(Probe, Answer)> {
         (Probe::Sha256(path.into()), Answer::Sha256(None)),
         (Probe::Content(path.into()), Answer::Content(Content::Absent)),
     ]
+}
+
+/// What is seen through a link changes with the file it leads to.
+pub fn through_link(after: &mut Vec<(Probe, Answer)>, name: &str, link: &PathState) {
+    let at = |p: &Probe, n: &str| matches!(p, Probe::Path(x) | Probe::Sha256(x) | Probe::Content(x) if x == n);
+    let seen: Vec<_> = after.iter().filter(|(p, _)| at(p, &link.canonical)).cloned().collect();
+    for (p, a) in seen {
+        after.push(match (p, a) {
+            (Probe::Path(_), Answer::Path(s)) => {
+                (Probe::Path(name.into()), Answer::Path(PathState { target: s.entry, ..link.clone() }))
+            }
+            (Probe::Sha256(_), a) => (Probe::Sha256(name.into()), a),
+            (_, a) => (Probe::Content(name.into()), a),
+        });
+    }
 }
 
 /// A name beside `path` for something unfinished; always the same, so that a second attempt clears up after the first.
