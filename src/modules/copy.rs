@@ -396,7 +396,7 @@ impl Copy {
                 let new = self.new_folder(path);
                 Ok(Decision::Change(Change {
                     actions: vec![Action::Script(new.script())],
-                    touches: Touches::path(path),
+                    touches: Touches::entry(path),
                     after: new.after(seen, ctx),
                     ..Default::default()
                 }))

@@ -23,6 +23,7 @@ pub struct Debug {
 
 impl Module for Debug {
     const NAME: &'static str = "debug";
+    const HARMLESS: bool = true;
     const FREE_FORM: Option<&'static str> = Some("msg");
     const EXPRESSIONS: &'static [&'static str] = &["var"];
 
@@ -61,6 +62,7 @@ pub struct Assert {
 
 impl Module for Assert {
     const NAME: &'static str = "assert";
+    const HARMLESS: bool = true;
     const EXPRESSIONS: &'static [&'static str] = &["that"];
 
     fn decide(&self, _: &Observed, _: &Ctx) -> Result<Decision, Stop> {
@@ -103,6 +105,7 @@ pub struct SetFact(#[schemars(with = "std::collections::BTreeMap<String, Value>"
 
 impl Module for SetFact {
     const NAME: &'static str = "set_fact";
+    const HARMLESS: bool = true;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         self.0.remove("cacheable");

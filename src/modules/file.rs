@@ -262,7 +262,7 @@ impl File {
                 validate: None,
                 backup: false,
             })],
-            touches: Touches::path(&self.path),
+            touches: Touches::entry(&self.path),
             after,
             summary: "new empty file".into(),
             result,
@@ -359,7 +359,7 @@ impl File {
                 }
                 Ok(Decision::Change(Change {
                     actions: vec![Action::Script(new.script())],
-                    touches: Touches::path(path),
+                    touches: Touches::entry(path),
                     after,
                     summary: "creates the folder".into(),
                     result: made.map(|e| facts(&self.path, &e)).unwrap_or_else(|| self.named("directory")),

@@ -39,6 +39,8 @@ pub trait Module: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     /// The parameter that `module: some text` stands for.
     const FREE_FORM: Option<&'static str> = None;
 
+    /// It looks and speaks but never changes a host: a plan that cannot know its parameters need not worry.
+    const HARMLESS: bool = false;
     /// Parameters that are bare expressions, as `that` of `assert`.
     const EXPRESSIONS: &'static [&'static str] = &[];
 
@@ -234,6 +236,8 @@ pub struct ModuleDef {
     pub free_form: Option<&'static str>,
     /// The parameters' schema, from the module's own type.
     pub schema: fn() -> Value,
+    /// It never changes a host.
+    pub harmless: bool,
     /// Parameters that are bare expressions; they arrive as `{expression: text, value: what it came to}`.
     pub expressions: &'static [&'static str],
     /// Whether the module has no parameter of a name.
@@ -269,6 +273,7 @@ const fn def<M: Module>() -> ModuleDef {
         aliases: M::ALIASES,
         free_form: M::FREE_FORM,
         schema: || schemars::schema_for!(M).to_value(),
+        harmless: M::HARMLESS,
         expressions: M::EXPRESSIONS,
         unknown: |param| {
             let probe = Value::Object(Map::from_iter([(param.to_string(), Value::Null)]));

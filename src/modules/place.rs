@@ -53,7 +53,7 @@ impl Wanted<'_> {
             };
             return Ok(Decision::Change(Change {
                 actions: vec![Action::Script(fix.script)],
-                touches: Touches::path(self.path),
+                touches: Touches::entry(self.path),
                 after: [unchanged_folders(self.path, seen), meta.after(self.path, old, state)].concat(),
                 diff: vec![],
                 summary: fix.summary,
@@ -105,7 +105,8 @@ impl Wanted<'_> {
             } else {
                 vec![]
             },
-            touches: Touches::path(self.path),
+            // In the place of a link to a folder, all that was below it goes out of sight.
+            touches: if old.is_some() && !is_file { Touches::path(self.path) } else { Touches::entry(self.path) },
             after,
             actions: vec![Action::Put(put)],
             result,

@@ -62,6 +62,7 @@ impl Algorithm {
 
 impl Module for Stat {
     const NAME: &'static str = "stat";
+    const HARMLESS: bool = true;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         absolute("path", &self.path)?;

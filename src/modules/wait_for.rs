@@ -119,6 +119,7 @@ impl State {
 
 impl Module for WaitFor {
     const NAME: &'static str = "wait_for";
+    const HARMLESS: bool = true;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         if let Some(n) = self.host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {

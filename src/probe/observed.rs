@@ -16,6 +16,8 @@ pub struct Touches {
     pub everything: bool,
     /// Paths, each with all below it.
     pub paths: Vec<String>,
+    /// Paths of which nothing below is touched: a file, or a folder that was not there.
+    pub entries: Vec<String>,
     pub packages: bool,
     pub users: bool,
     pub units: bool,
@@ -38,6 +40,12 @@ impl Touches {
             ..Default::default()
         }
     }
+    /// A change to the entry at a path alone: nothing is below it, before or after.
+    pub fn entry(path: &str) -> Self {
+        let mut t = Touches::path(path);
+        t.entries = std::mem::take(&mut t.paths);
+        t
+    }
     pub fn and(mut self, other: Touches) -> Self {
         self.everything |= other.everything;
         self.packages |= other.packages;
@@ -45,17 +53,19 @@ impl Touches {
         self.units |= other.units;
         self.sysctls |= other.sysctls;
         self.paths.extend(other.paths);
+        self.entries.extend(other.entries);
         self
     }
 
     fn touches_path(&self, path: &str, canonical: &str) -> bool {
-        let overlap = |a: &str, b: &str| {
+        let below = |a: &str, b: &str| {
             let (a, b) = (a.trim_end_matches('/'), b.trim_end_matches('/'));
-            a == b
-                || a.strip_prefix(b).is_some_and(|r| r.starts_with('/'))
-                || b.strip_prefix(a).is_some_and(|r| r.starts_with('/'))
+            a == b || a.strip_prefix(b).is_some_and(|r| r.starts_with('/'))
         };
-        self.paths.iter().any(|p| overlap(p, path) || overlap(p, canonical))
+        // A folder above may have been made on the way, or looks different by its time.
+        let around = |t: &str| [path, canonical].iter().any(|p| below(t, p));
+        let within = |t: &str| [path, canonical].iter().any(|p| below(p, t));
+        self.paths.iter().any(|t| around(t) || within(t)) || self.entries.iter().any(|t| around(t))
     }
 }
 
@@ -153,7 +163,7 @@ impl Observed {
                     _ => None,
                 };
                 // Without its canonical form a path may lead anywhere; a file with several names may be reached by another.
-                !t.paths.is_empty()
+                !(t.paths.is_empty() && t.entries.is_empty())
                     && match seen {
                         None => true,
                         Some(s) => {

@@ -272,11 +272,13 @@ impl Worker {
             Ok(Prepared::Parts { parts, looped }) => {
                 shared.emit.send(Event::StepStarted { host: ended.host.clone(), phase, task: title });
                 let mut results = vec![];
+                let mut known = true;
                 for part in &parts {
                     let (end, value, part_facts) = self.part(step.task, part, ahead).await?;
                     facts.extend(part_facts);
-                    if let Some(v) = value {
-                        results.push(v);
+                    match value {
+                        Some(v) => results.push(v),
+                        None => known = false,
                     }
                     ended.parts.push(end);
                 }
@@ -284,11 +286,24 @@ impl Worker {
                 if ended.outcome == Outcome::Skipped {
                     ended.why = Some(if parts.is_empty() { "the loop is empty".into() } else { "when".into() });
                 }
-                registered = if looped { Some(result::of_loop(results)) } else { results.pop() };
+                registered = match (known, looped) {
+                    (false, _) => None,
+                    (true, true) => Some(result::of_loop(results)),
+                    (true, false) => results.pop(),
+                };
+                if !known {
+                    self.later.extend(graph::sets(&used.task));
+                }
             }
             Err(Refusal::Unknown { why, .. }) if self.check() => {
                 ended.outcome = Outcome::KnownAfterApply;
                 ended.why = Some(why);
+                if used.task.module.harmless {
+                    ended.outcome = Outcome::Skipped;
+                } else {
+                    self.add_fog(Touches::everything());
+                }
+                self.later.extend(graph::sets(&used.task));
             }
             Err(Refusal::Unknown { why, .. }) => {
                 ended.outcome = Outcome::Failed;
@@ -322,14 +337,9 @@ impl Worker {
         }
         let mut sets = facts;
         if let Some(name) = &used.task.register {
-            if ended.outcome == Outcome::KnownAfterApply {
-                self.later.insert(name.clone());
-            } else if let Some(v) = registered {
+            if let Some(v) = registered {
                 sets.insert(name.clone(), v);
             }
-        }
-        if ended.outcome == Outcome::KnownAfterApply {
-            self.later.extend(graph::sets(&used.task));
         }
         for (k, v) in &sets {
             if !self.later.contains(k) {
@@ -615,8 +625,9 @@ impl Worker {
                     }
                 }
                 Ok(Decision::Wait(w)) if plan_only => {
-                    let mut d = Did::new(Outcome::KnownAfterApply);
-                    d.summary = format!("waits: {}", w.message);
+                    let mut d = Did::new(Outcome::Skipped);
+                    d.known = false;
+                    d.summary = format!("only an apply waits: {}", w.message);
                     return Ok(Some(d));
                 }
                 Ok(Decision::Wait(w)) => {
@@ -635,9 +646,13 @@ impl Worker {
                     let unknowable =
                         probes.iter().find(|p| self.fog.unknowable.contains(&(user.clone(), (*p).clone())));
                     if unknowable.is_some() {
-                        let mut d = Did::new(Outcome::KnownAfterApply);
+                        let harmless = t.module.harmless;
+                        let mut d = Did::new(if harmless { Outcome::Skipped } else { Outcome::KnownAfterApply });
                         d.summary = "it depends on what an earlier change brings".into();
-                        self.add_fog(Touches::everything());
+                        d.known = false;
+                        if !harmless {
+                            self.add_fog(Touches::everything());
+                        }
                         return Ok(Some(d));
                     }
                     if probes.iter().all(|p| asked.contains(p)) {

@@ -27,6 +27,8 @@ pub struct Compiled {
 
 enum What {
     Literal(String),
+    /// A literal expression: `true`, `3`.
+    Constant(Value),
     /// One expression and nothing else: its value keeps its type.
     Value(Parameter),
     Text(Template),
@@ -68,6 +70,9 @@ impl Templates {
         if bare.starts_with("{{") {
             return Err(TemplateError::new("an expression stands without braces here")
                 .hint(format!("write it as: {}", bare.trim_start_matches('{').trim_end_matches('}').trim())));
+        }
+        if let Ok(v @ (Value::Bool(_) | Value::Number(_) | Value::Null)) = serde_json::from_str(bare) {
+            return Ok(Arc::new(Compiled { what: What::Constant(v), roots: vec![], words: vec![] }));
         }
         let compiled = self.compile(&format!("{{{{{bare}}}}}")).map_err(|mut e| {
             if let Some(h) = infix_hint(bare) {
@@ -116,6 +121,9 @@ impl Templates {
         if let What::Literal(s) = &compiled.what {
             return Ok(Value::String(s.clone()));
         }
+        if let What::Constant(v) = &compiled.what {
+            return Ok(v.clone());
+        }
         let mut data = Map::new();
         for name in &compiled.roots {
             match lookup.get(name, &compiled.words) {
@@ -138,7 +146,7 @@ impl Templates {
                 }
             }),
             What::Text(t) => t.renders(&self.engine, &context, &mut rc).map(Value::String),
-            What::Literal(_) => return Ok(Value::Null),
+            What::Literal(_) | What::Constant(_) => return Ok(Value::Null),
         };
         result.map_err(|e| Trouble::Error(self.explain(&e, lookup)))
     }
@@ -394,6 +402,7 @@ mod tests {
         assert_eq!(expr("defined nope", v.clone()).unwrap(), json!(false));
         assert_eq!(expr("defined m.x", json!({"m": {}})).unwrap(), json!(false));
         assert_eq!(expr("default nope 5", v).unwrap(), json!(5));
+        assert_eq!((expr("false", json!({})).unwrap(), expr("3", json!({})).unwrap()), (json!(false), json!(3)));
     }
 
     #[test]
