@@ -608,7 +608,13 @@ impl Worker {
                         ..Did::new(Outcome::Satisfied)
                     }));
                 }
-                Ok(Decision::Change(c)) if plan_only => return Ok(Some(self.imagine(&user, c))),
+                Ok(Decision::Change(mut c)) if plan_only => {
+                    // By its own word it changes nothing; all that was seen before it holds after it.
+                    if t.changed_when.iter().any(|c| c.text == "false") {
+                        c.touches = Touches::default();
+                    }
+                    return Ok(Some(self.imagine(&user, c)));
+                }
                 Ok(Decision::Change(c)) => {
                     let commands = c.actions.iter().any(|a| matches!(a, Action::Command(_)));
                     match self.act(task, part, &user, item, c, ahead, &ctx).await? {
