@@ -109,7 +109,7 @@ fn command(s: &mut String, c: &Command, nonce: &str, id: &str) {
     if let Some(text) = &c.stdin {
         let _ = write!(s, " <<'{nonce}0'");
         let end = if text.ends_with('\n') || text.is_empty() { "" } else { "\n" };
-        let _ = write!(heredocs, "{text}{end}{nonce}0\n");
+        let _ = writeln!(heredocs, "{text}{end}{nonce}0");
     } else {
         s.push_str(" </dev/null");
     }

@@ -211,7 +211,7 @@ impl Worker {
                 pending: &pending,
             };
             let prepared = graph::prepare(place);
-            if !matches!(prepared, Ok(_)) && !ready.is_empty() {
+            if prepared.is_err() && !ready.is_empty() {
                 break;
             }
             coming.pop_front();
@@ -336,10 +336,8 @@ impl Worker {
             conceal(&mut ended);
         }
         let mut sets = facts;
-        if let Some(name) = &used.task.register {
-            if let Some(v) = registered {
-                sets.insert(name.clone(), v);
-            }
+        if let (Some(name), Some(v)) = (&used.task.register, registered) {
+            sets.insert(name.clone(), v);
         }
         for (k, v) in &sets {
             if !self.later.contains(k) {
