@@ -125,6 +125,7 @@ impl Apply {
                 s.emit.send(Event::Ended(recap.clone()));
                 recap
             });
+            let mut stops = Stops::listen();
             let mut interrupts = 0;
             let mut ended = false;
             while !ended {
@@ -136,7 +137,7 @@ impl Apply {
                         }
                         None => ended = true,
                     },
-                    _ = tokio::signal::ctrl_c() => {
+                    () = stops.asked() => {
                         interrupts += 1;
                         if interrupts > 1 {
                             return None;
@@ -165,6 +166,23 @@ impl Apply {
             None => Err(Error::internal("the run ended without a result")
                 .hint("this is a defect of Windlass; the log has what was done")),
         }
+    }
+}
+
+/// What asks a run to stop: Ctrl-C, or the system.
+struct Stops(Vec<tokio::signal::unix::Signal>);
+
+impl Stops {
+    fn listen() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        Stops([SignalKind::interrupt(), SignalKind::terminate()].into_iter().filter_map(|k| signal(k).ok()).collect())
+    }
+    async fn asked(&mut self) {
+        std::future::poll_fn(|cx| match self.0.iter_mut().any(|s| s.poll_recv(cx).is_ready()) {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        })
+        .await;
     }
 }
 

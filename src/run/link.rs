@@ -18,6 +18,7 @@ pub struct LinkOptions {
     pub user: Option<String>,
     pub private_keys: Vec<PathBuf>,
     pub accept_new_host_keys: bool,
+    pub password: Option<SecretString>,
     pub become_password: Option<SecretString>,
     pub connect_timeout: Option<Duration>,
     /// Hold the host's lock as long as the connection lasts (an apply does, a plan does not).
@@ -355,7 +356,7 @@ fn target(s: &Settings, o: &LinkOptions, config: &SshConfig) -> Result<Target, E
         user: o.user.clone().or_else(|| s.user.clone()),
         port: s.port,
         keys,
-        password: s.password.clone(),
+        password: o.password.clone().or_else(|| s.password.clone()),
         known_hosts: (!known.is_empty()).then_some(known),
         host_key_policy: policy,
         connect_timeout: o.connect_timeout,
