@@ -963,7 +963,8 @@ impl Worker {
     ) -> Result<Reply, LinkError> {
         let link = self.link().await.map_err(LinkError::Refused)?;
         tracing::debug!(actions = actions.len(), probes = probes.len(), "request");
-        link.request(user, &Request { actions, probes }, limit).await
+        let staged = link.stage(user, actions).await?;
+        link.request(user, &Request { actions, probes, staged }, limit).await
     }
 
     async fn drop_link(&mut self) {
