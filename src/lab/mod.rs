@@ -33,6 +33,7 @@ use crate::error::{Error, Result};
 use lock::Locked;
 use state::{Node, State};
 
+pub use handout::{DEMO_VAULT, directory as inventory_directory};
 pub use require::{can_run, provide};
 pub use state::Subnet;
 
