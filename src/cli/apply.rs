@@ -4,7 +4,7 @@ use super::{Common, Exit, HostArgs, project};
 use crate::error::{Error, Result};
 use crate::graph;
 use crate::quote::shell_join;
-use crate::report::{LogFile, Reader, Terminal, View};
+use crate::report::{Json, LogFile, Reader, Terminal, View};
 use crate::run::due::{self, Due};
 use crate::run::event::Started;
 use crate::run::{self, Emit, Event, Recap, Shared};
@@ -35,9 +35,20 @@ pub struct Apply {
     /// Show what changes in files.
     #[arg(short = 'D', long)]
     pub diff: bool,
+    /// What standard output gets: text for people, or the run's events, a JSON object a line.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: Format,
     /// Stop everything at the first failure.
     #[arg(long)]
     pub fail_fast: bool,
+}
+
+/// Who standard output is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    #[default]
+    Text,
+    Json,
 }
 
 impl Apply {
@@ -78,7 +89,11 @@ impl Apply {
         let live = console::user_attended_stderr() && console::user_attended() && common.verbose < 3;
         let diff = self.diff || (plan && common.verbose > 0);
         let view = View { verbose: common.verbose, diff, live, again: again.clone() };
-        let mut readers: Vec<Box<dyn Reader>> = vec![Box::new(Terminal::new(view, Box::new(std::io::stdout())))];
+        let out = Box::new(std::io::stdout());
+        let mut readers: Vec<Box<dyn Reader>> = vec![match self.format {
+            Format::Text => Box::new(Terminal::new(view, out)),
+            Format::Json => Box::new(Json::new(out)),
+        }];
         let mut log_note = None;
         match LogFile::create(&p.root.join("logs"), &run_id, &again) {
             Ok(l) => readers.push(Box::new(l)),

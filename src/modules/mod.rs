@@ -157,7 +157,7 @@ pub struct Change {
 }
 
 /// Text before and after.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Diff {
     /// What it is about, mostly a path.
     pub what: String,
