@@ -7,7 +7,7 @@ use crate::quote::shell_join;
 use crate::report::{Json, LogFile, Reader, Terminal, View};
 use crate::run::due::{self, Due};
 use crate::run::event::Started;
-use crate::run::{self, Emit, Event, Recap, Shared};
+use crate::run::{self, Again, Emit, Event, Recap, Shared};
 use crate::ssh::{Connector, SshConfig};
 use clap::Args;
 use std::path::PathBuf;
@@ -61,6 +61,24 @@ impl Apply {
 
     /// Runs the playbook and gives back the recap, or how it ended before a host was contacted.
     pub fn execute(&self, common: &Common, plan: bool) -> Result<std::result::Result<Recap, Exit>> {
+        let live = console::user_attended_stderr() && console::user_attended() && common.verbose < 3;
+        let view = View { verbose: common.verbose, diff: self.diff || (plan && common.verbose > 0), live };
+        let out = Box::new(std::io::stdout());
+        let screen: Box<dyn Reader> = match self.format {
+            Format::Text => Box::new(Terminal::new(view, out)),
+            Format::Json => Box::new(Json::new(out)),
+        };
+        self.execute_for(common, plan, screen, true)
+    }
+
+    /// The same for another reader than the usual ones; `log`: with a log file.
+    pub fn execute_for(
+        &self,
+        common: &Common,
+        plan: bool,
+        screen: Box<dyn Reader>,
+        log: bool,
+    ) -> Result<std::result::Result<Recap, Exit>> {
         let check_mode = plan || self.check;
         let options = graph::Options {
             tags: self.tags.clone(),
@@ -86,18 +104,13 @@ impl Apply {
             .enable_all()
             .build()
             .map_err(|e| Error::environment("cannot start the runtime").because(e))?;
-        let live = console::user_attended_stderr() && console::user_attended() && common.verbose < 3;
-        let diff = self.diff || (plan && common.verbose > 0);
-        let view = View { verbose: common.verbose, diff, live, again: again.clone() };
-        let out = Box::new(std::io::stdout());
-        let mut readers: Vec<Box<dyn Reader>> = vec![match self.format {
-            Format::Text => Box::new(Terminal::new(view, out)),
-            Format::Json => Box::new(Json::new(out)),
-        }];
+        let mut readers = vec![screen];
         let mut log_note = None;
-        match LogFile::create(&p.root.join("logs"), &run_id, &again) {
-            Ok(l) => readers.push(Box::new(l)),
-            Err(e) => log_note = Some(format!("no log file for this run: {e}")),
+        if log {
+            match LogFile::create(&p.root.join("logs"), &run_id) {
+                Ok(l) => readers.push(Box::new(l)),
+                Err(e) => log_note = Some(format!("no log file for this run: {e}")),
+            }
         }
 
         let (to, mut events) = tokio::sync::mpsc::unbounded_channel();
@@ -114,6 +127,7 @@ impl Apply {
             hosts: p.program.hosts.iter().map(|h| h.name.clone()).collect(),
             steps,
             check_mode,
+            command: again.clone(),
         }));
         log_note.into_iter().for_each(|m| emit.send(Event::Note { host: None, message: m }));
         for (host, handler) in due.all() {
@@ -127,7 +141,7 @@ impl Apply {
             connector: Connector::new(Arc::new(project::Asks)),
             emit,
             due,
-            diff: diff || self.diff,
+            diff: self.diff || (plan && common.verbose > 0),
             wants_facts: p.checked.wants_facts,
             stop: AtomicBool::new(false),
             again,
@@ -201,20 +215,21 @@ impl Stops {
     }
 }
 
-/// The command as it was given, without what narrows it to hosts.
-fn again() -> String {
-    let mut words = vec!["windlass".to_string()];
-    let mut args = std::env::args().skip(1);
-    while let Some(a) = args.next() {
-        match a.as_str() {
+/// The command as it was given, and without what narrows it to hosts.
+fn again() -> Again {
+    let given: Vec<String> = std::iter::once("windlass".to_string()).chain(std::env::args().skip(1)).collect();
+    let mut bare = vec![];
+    let mut words = given.iter();
+    while let Some(w) = words.next() {
+        match w.as_str() {
             "--limit" | "-l" => {
-                args.next();
+                words.next();
             }
-            _ if a.starts_with("--limit=") => {}
-            _ => words.push(a),
+            _ if w.starts_with("--limit=") => {}
+            _ => bare.push(w),
         }
     }
-    shell_join(words)
+    Again { bare: shell_join(bare), given: shell_join(given) }
 }
 
 /// A name for a run that sorts by time.

@@ -35,6 +35,11 @@ pub fn colour(o: Outcome) -> Style {
     }
 }
 
+/// `1 host`, `3 hosts`.
+pub fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 /// `1.2 s`, `340 ms`, `3 min 5 s`.
 pub fn time(d: Duration) -> String {
     match d.as_millis() {
@@ -212,7 +217,7 @@ pub fn recap(r: &Recap) -> String {
         }
         t.push('\n');
     }
-    let hosts = if r.hosts.len() == 1 { "1 host".to_string() } else { format!("{} hosts", r.hosts.len()) };
+    let hosts = count(r.hosts.len(), "host");
     let trips = r.hosts.iter().map(|(_, c)| c.round_trips).max().unwrap_or(0);
     let _ = writeln!(
         t,

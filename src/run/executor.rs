@@ -42,7 +42,7 @@ pub struct Shared {
     /// Set when no new step is to be started.
     pub stop: AtomicBool,
     /// The command that starts this run, for "rerun from here".
-    pub again: String,
+    pub again: super::event::Again,
 }
 
 /// What a host's worker tells the scheduler.

@@ -59,7 +59,7 @@ fn execute(program: Program, forks: usize, fail_fast: bool) -> (Vec<(String, Str
         diff: false,
         wants_facts: false,
         stop: AtomicBool::new(false),
-        again: "windlass".into(),
+        again: super::Again { given: "windlass".into(), bare: "windlass".into() },
     });
     let rt = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let recap = rt.block_on(async {
