@@ -66,7 +66,8 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
 
     let start: Vec<StepIndex> = g.node_indices().filter(|n| s.open[n.index()] == 0).collect();
     start.into_iter().for_each(|n| s.freed(n));
-    while s.remaining > 0 {
+    // A worker's last word, with its count of round trips, is waited for too.
+    while s.remaining > 0 || s.busy.contains(&true) {
         if shared.stop.load(Ordering::Relaxed) && !s.busy.contains(&true) {
             s.block_rest("the run was stopped");
             break;

@@ -41,11 +41,11 @@ fn user_groups() {
     c.converges(3);
     c.on_node(&sorted("alice")).prints("alice g1 g2 ");
     c.on_node("id -ng bob; id -nG bob").prints("g1\ng1 g2");
-    c.ignores("gpasswd -q -a bob g3");
-    c.repairs("gpasswd -q -a alice g3; gpasswd -q -d bob g2", 2);
+    c.ignores("gpasswd -a bob g3");
+    c.repairs("gpasswd -a alice g3; gpasswd -d bob g2", 2);
     c.on_node(&sorted("alice")).prints("alice g1 g2 ");
     c.on_node(&sorted("bob")).prints("g1 g2 g3 ");
-    c.repairs("gpasswd -q -d alice g1", 1);
+    c.repairs("gpasswd -d alice g1", 1);
     let c = c.tasks("- user: {name: alice, groups: ''}");
     c.converges(1);
     c.on_node("id -nG alice").prints("alice");

@@ -8,7 +8,6 @@ tests!(
     copy_validates_and_backs_up,
     copy_contents_of_all_kinds,
     template,
-    template_in_jinja,
     file_folders_and_modes,
     file_links,
     file_touch_and_absent,
@@ -148,7 +147,7 @@ fn template() {
         .tasks(
             "
             - name: render
-              template: {src: app.conf.hbs, dest: /etc/app.conf, mode: u=rw,g=r,o=, group: adm}
+              template: {src: app.conf.hbs, dest: /etc/app.conf, mode: 'u=rw,g=r,o=', group: adm}
             ",
         );
     let text = "# on node1\nport=8080\nname=a & <more>\nname=b & <more>";
@@ -159,25 +158,13 @@ fn template() {
     c.repairs("chmod o+r /etc/app.conf", 1);
     c.repairs("chgrp root /etc/app.conf", 1);
     c.plan_with(&["-e", "port=9090"]).changes(1).is_one_line_of("render", "+port=9090");
-    c.plan_with(&["-e", "names=x"]).changes(1);
+    c.plan_with(&["-e", "{\"names\": [x]}"]).changes(1);
+    c.plan_with(&["-e", "names=x"]).exits(3).says("names");
     let c = c.file("templates/app.conf.hbs", "{{port\n");
     c.apply().exits(3).says("app.conf.hbs");
     let c = c.file("templates/app.conf.hbs", "{{prot}}\n");
     c.apply().exits(3).says("prot").says("port");
     c.on_node("cat /etc/app.conf").prints(text);
-}
-
-fn template_in_jinja() {
-    let c = Case::anywhere("jinja")
-        .inventory("names: [a, b]\nempty: ''")
-        .file(
-            "templates/x.j2",
-            "{% for n in names %}\n- {{ n|upper }}\n{% endfor %}\n{{ empty|default('none', true) }} {{ names|join('+') }}\n",
-        )
-        .tasks("- template: {src: x.j2, dest: /srv/jinja.txt}");
-    c.on_node("rm -f /srv/jinja.txt").succeeds();
-    c.converges(1);
-    c.on_node("cat /srv/jinja.txt").prints("- A\n- B\nnone a+b");
 }
 
 fn file_folders_and_modes() {
@@ -186,13 +173,14 @@ fn file_folders_and_modes() {
         - name: folders
           file: {path: /srv/a/b/c, state: directory, mode: '0750', owner: deploy}
         - name: tree
-          file: {path: /srv/tree, state: directory, recurse: true, owner: deploy, group: adm, mode: u=rwX,g=rX,o=}
+          file: {path: /srv/tree, state: directory, recurse: true, owner: deploy, group: adm, mode: 'u=rwX,g=rX,o='}
         - name: mode
           file: {path: /srv/tree/one, mode: '0400'}
         ",
     );
     c.on_node("mkdir -p /srv/tree/x; touch /srv/tree/one /srv/tree/x/two; ln -s /etc/passwd /srv/tree/link").succeeds();
-    c.plan().changes(3);
+    // Whether a tree is as it should be is a question to all of it, and a folder made before it clouds the answer.
+    c.plan().exits(2).has(1, "changed").has(2, "unknown");
     c.apply().changed(3);
     c.on_node("stat -c '%n %a %U %G' /srv/a /srv/a/b/c /srv/tree/x /srv/tree/x/two /srv/tree/one /etc/passwd").prints(
         "/srv/a 750 deploy root\n/srv/a/b/c 750 deploy root\n/srv/tree/x 750 deploy adm\n/srv/tree/x/two 640 deploy adm\n\
@@ -206,14 +194,15 @@ fn file_folders_and_modes() {
         - name: tree
           file: {path: /srv/tree, state: directory, recurse: true, owner: deploy, group: adm}
         - name: mode
-          file: {path: /srv/tree/one, mode: u+x,g-rwx}
+          file: {path: /srv/tree/one, mode: 'u+x,g-rwx'}
         ",
     );
     c.converges(1);
     c.on_node("stat -c %a /srv/tree/one").prints("500");
     c.repairs("chown root /srv/tree/x/two", 1);
-    c.repairs("rm -r /srv/a/b", 1);
-    c.repairs("chmod 777 /srv/a/b/c; chmod g+r /srv/tree/one", 2);
+    c.mends("rm -r /srv/a/b", 1);
+    c.mends("chmod 777 /srv/a/b/c; chmod g+r /srv/tree/one", 2);
+    c.repairs("chmod g+r /srv/tree/one", 1);
     c.on_node("rm -r /srv/a/b/c; touch /srv/a/b/c").succeeds();
     c.plan().exits(1).has(1, "failed").says("/srv/a/b/c");
     c.apply().exits(1).has(1, "failed").has(2, "blocked");
@@ -229,7 +218,7 @@ fn file_links() {
         - name: nowhere
           file: {src: /no/such, dest: /srv/nowhere, state: link, force: true}
         - name: hard
-          file: {src: /srv/one, dest: /srv/two, state: hard}
+          file: {src: /srv/one, dest: /srv/two, state: hard, force: true}
         ",
     );
     c.on_node("mkdir -p /srv; echo 1 > /srv/one").succeeds();

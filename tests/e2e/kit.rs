@@ -349,6 +349,16 @@ impl Case {
         self.plan().changes(0);
         applied
     }
+    /// The same where plan cannot say everything: what it says, apply does, and apply changes `n` things in all.
+    #[track_caller]
+    pub fn mends(&self, disturbance: &str, n: usize) -> Ran {
+        self.on_node(disturbance).succeeds();
+        let planned = self.plan().exits(2);
+        let applied = self.apply().changed(n);
+        planned.is_part_of(&applied);
+        self.plan().changes(0);
+        applied
+    }
     /// Something is changed on the node by hand that is none of the playbook's business.
     #[track_caller]
     pub fn ignores(&self, disturbance: &str) {
@@ -383,6 +393,13 @@ impl Case {
             assert!(began.elapsed() < Duration::from_secs(30), "on the node, in vain: {command}");
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+    /// Cuts the first node's power and switches it on again.
+    pub fn power_cycle(&self) {
+        let lab = the_lab();
+        let node = &lab.nodes[self.hosts[0].0].0;
+        lab::kill_node(&lab.name, node).expect("a node without power");
+        lab::start_node(&lab.name, node).expect("a node that is on again");
     }
     /// Everything Windlass left in the project's folder: log files, what is due.
     pub fn traces(&self) -> String {
@@ -585,6 +602,14 @@ impl Ran {
             }
         }
         all
+    }
+    /// What this plan has said, that apply has done, and perhaps more that was only known after it.
+    #[track_caller]
+    pub fn is_part_of(&self, applied: &Ran) {
+        let done = applied.deeds();
+        for (item, said) in self.deeds() {
+            assert_eq!(Some(&said), done.get(&item), "{item}\n{}", applied.text());
+        }
     }
     /// This plan has said exactly what that apply has done, to the last line of the diffs.
     #[track_caller]
