@@ -4,7 +4,7 @@ use super::{Common, Exit, HostArgs, project};
 use crate::error::{Error, Result};
 use crate::graph;
 use crate::quote::shell_join;
-use crate::report::{LogFile, Reader, Terminal, View};
+use crate::report::{Json, LogFile, Reader, Terminal, View};
 use crate::run::due::{self, Due};
 use crate::run::event::Started;
 use crate::run::{self, Emit, Event, Recap, Shared};
@@ -35,12 +35,23 @@ pub struct Apply {
     /// Show what changes in files.
     #[arg(short = 'D', long)]
     pub diff: bool,
+    /// What standard output gets: text for people, or the run's events, a JSON object a line.
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub format: Format,
     /// Stop everything at the first failure.
     #[arg(long)]
     pub fail_fast: bool,
     /// The command that starts this run, where it is not this process's own.
     #[arg(skip)]
     pub again: Option<String>,
+}
+
+/// Who standard output is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    #[default]
+    Text,
+    Json,
 }
 
 impl Apply {
@@ -81,7 +92,11 @@ impl Apply {
         let live = console::user_attended_stderr() && console::user_attended() && common.verbose < 3;
         let diff = self.diff || (plan && common.verbose > 0);
         let view = View { verbose: common.verbose, diff, live, again: again.clone() };
-        let mut readers: Vec<Box<dyn Reader>> = vec![Box::new(Terminal::new(view, Box::new(std::io::stdout())))];
+        let out = Box::new(std::io::stdout());
+        let mut readers: Vec<Box<dyn Reader>> = vec![match self.format {
+            Format::Text => Box::new(Terminal::new(view, out)),
+            Format::Json => Box::new(Json::new(out)),
+        }];
         let mut log_note = None;
         match LogFile::create(&p.root.join("logs"), &run_id, &again) {
             Ok(l) => readers.push(Box::new(l)),
@@ -128,6 +143,7 @@ impl Apply {
                 s.emit.send(Event::Ended(recap.clone()));
                 recap
             });
+            let mut stops = Stops::listen();
             let mut interrupts = 0;
             let mut ended = false;
             while !ended {
@@ -139,7 +155,7 @@ impl Apply {
                         }
                         None => ended = true,
                     },
-                    _ = tokio::signal::ctrl_c() => {
+                    () = stops.asked() => {
                         interrupts += 1;
                         if interrupts > 1 {
                             return None;
@@ -168,6 +184,23 @@ impl Apply {
             None => Err(Error::internal("the run ended without a result")
                 .hint("this is a defect of Windlass; the log has what was done")),
         }
+    }
+}
+
+/// What asks a run to stop: Ctrl-C, or the system.
+struct Stops(Vec<tokio::signal::unix::Signal>);
+
+impl Stops {
+    fn listen() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        Stops([SignalKind::interrupt(), SignalKind::terminate()].into_iter().filter_map(|k| signal(k).ok()).collect())
+    }
+    async fn asked(&mut self) {
+        std::future::poll_fn(|cx| match self.0.iter_mut().any(|s| s.poll_recv(cx).is_ready()) {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        })
+        .await;
     }
 }
 

@@ -84,6 +84,9 @@ pub struct HostArgs {
     /// The user to become.
     #[arg(long, value_name = "USER")]
     become_user: Option<String>,
+    /// Ask for the login's password.
+    #[arg(short = 'k', long)]
+    ask_pass: bool,
     /// Ask for sudo's password.
     #[arg(short = 'K', long)]
     ask_become_pass: bool,

@@ -9,9 +9,10 @@ use crate::ssh::Prompts;
 use crate::template::Templates;
 use crate::vars::{self, SecretOpener, Var, Vars};
 use crate::vault::{self, Identities, Prompt, Redactor, Secrets};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::cell::{OnceCell, RefCell};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -206,7 +207,10 @@ pub fn load(
     };
     let program = graph::compile(book, inventory, templates, &options, &mut found);
     let checked = if program.graph.node_count() > 0 { graph::check(&program, &mut found) } else { Checked::default() };
-    let settings = (0..program.hosts.len()).map(|h| settings(&program, h, &mut found)).collect();
+    let settings: Vec<Connection> = (0..program.hosts.len()).map(|h| settings(&program, h, &mut found)).collect();
+    for password in settings.iter().flat_map(|s| s.password.iter().chain(&s.becomes.password)) {
+        opener.learn(&Value::String(password.expose_secret().to_string()));
+    }
     for n in opener.notes.borrow().iter() {
         found.push(Diagnostic::warning(n.clone()));
     }
@@ -250,14 +254,14 @@ pub fn print(found: &Diagnostics, redactor: Option<&Redactor>) {
     }
 }
 
-/// Asks for sudo's password where `-K` says so.
-pub fn become_password(args: &HostArgs) -> error::Result<Option<SecretString>> {
-    if !args.ask_become_pass {
+/// Asks for a password where an option says so: at the terminal, or as a line of standard input.
+fn password(wanted: bool, option: &str, question: &str) -> error::Result<Option<SecretString>> {
+    if !wanted {
         return Ok(None);
     }
     let ask = || -> Option<String> {
-        if console::user_attended_stderr() && console::user_attended() {
-            rpassword::prompt_password("sudo password: ").ok()
+        if console::user_attended_stderr() && std::io::stdin().is_terminal() {
+            rpassword::prompt_password(question).ok()
         } else {
             let mut line = String::new();
             std::io::stdin().read_line(&mut line).ok()?;
@@ -266,7 +270,7 @@ pub fn become_password(args: &HostArgs) -> error::Result<Option<SecretString>> {
     };
     match ask() {
         Some(p) if !p.is_empty() => Ok(Some(p.into())),
-        _ => Err(Error::input("-K: no password was given")),
+        _ => Err(Error::input(format!("{option}: no password was given"))),
     }
 }
 
@@ -276,7 +280,8 @@ pub fn link_options(args: &HostArgs, lock: bool) -> error::Result<crate::run::Li
         user: args.user.clone(),
         private_keys: args.private_key.clone(),
         accept_new_host_keys: args.accept_new_host_keys,
-        become_password: become_password(args)?,
+        password: password(args.ask_pass, "-k", "login password: ")?,
+        become_password: password(args.ask_become_pass, "-K", "sudo password: ")?,
         connect_timeout: args.timeout.map(std::time::Duration::from_secs),
         lock,
     })

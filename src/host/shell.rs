@@ -209,7 +209,7 @@ mod tests {
     }
 
     async fn ask(s: &mut Shell, actions: &[Action], probes: &[Probe]) -> Reply {
-        s.request(&Request { actions, probes }, Some(Duration::from_secs(20))).await.unwrap()
+        s.request(&Request { actions, probes, ..Default::default() }, Some(Duration::from_secs(20))).await.unwrap()
     }
 
     #[tokio::test]
@@ -349,7 +349,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mark = dir.path().join("mark");
         let script = format!("touch {}", mark.display());
-        let (text, _) = Request { actions: &[Action::Script(script)], probes: &[] }.script("abc", 1);
+        let (text, _) = Request { actions: &[Action::Script(script)], ..Default::default() }.script("abc", 1);
         let whole = format!("N=abc\n{}\n{text}", include_str!("prelude.sh"));
         for cut in [whole.len() - 13, whole.len() - 20, whole.len() - 60] {
             let mut child = std::process::Command::new("sh")
@@ -368,7 +368,7 @@ mod tests {
     async fn a_shell_that_ends_says_its_last_words() {
         let (mut s, _c) = shell("sh");
         let bad = Action::Script("kill -9 $$".into());
-        let e = s.request(&Request { actions: &[bad], probes: &[] }, None).await.unwrap_err();
+        let e = s.request(&Request { actions: &[bad], ..Default::default() }, None).await.unwrap_err();
         assert!(matches!(e, ShellError::Ended { .. }), "{e:?}");
     }
 }

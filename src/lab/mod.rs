@@ -34,7 +34,7 @@ use lock::Locked;
 use state::{Node, State};
 
 pub use handout::{DEMO_VAULT, directory as inventory_directory};
-pub use require::can_run;
+pub use require::{can_run, provide};
 pub use state::Subnet;
 
 /// The lab's name when none is given; its inventory is `inventories/lab`.

@@ -157,7 +157,7 @@ pub struct Change {
 }
 
 /// Text before and after.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Diff {
     /// What it is about, mostly a path.
     pub what: String,
@@ -229,6 +229,9 @@ impl<M: Module> Bound for M {
     }
 }
 
+/// Makes a module of its rendered parameters.
+pub type Bind = fn(Value, &dyn Local) -> Result<Box<dyn Bound>, ArgError>;
+
 /// An entry of the list of modules.
 pub struct ModuleDef {
     pub name: &'static str,
@@ -243,7 +246,7 @@ pub struct ModuleDef {
     /// Whether the module has no parameter of a name.
     unknown: fn(&str) -> bool,
     /// Makes a module of rendered parameters.
-    pub bind: fn(Value, &dyn Local) -> Result<Box<dyn Bound>, ArgError>,
+    pub bind: Bind,
 }
 
 impl std::fmt::Debug for ModuleDef {

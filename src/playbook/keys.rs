@@ -160,11 +160,10 @@ pub fn template_diagnostic(e: &TemplateError, node: &Node) -> Diagnostic {
         let skip = value.char_indices().nth(column.saturating_sub(1)).map_or(0, |(i, _)| i);
         span.range.start += at + skip;
     }
-    let d = Diagnostic::error(&e.message).at(e.span.as_ref().unwrap_or(&span));
-    let d = match (&e.span, &e.span == &Some(span.clone())) {
-        (Some(_), false) => d.also(&span, "used here"),
-        _ => d,
-    };
+    let mut d = Diagnostic::error(&e.message).at(e.span.as_ref().unwrap_or(&span));
+    if e.span.as_ref().is_some_and(|s| *s != span) {
+        d = d.also(&span, "used here");
+    }
     match &e.hint {
         Some(h) => d.hint(h),
         None => d,

@@ -178,7 +178,8 @@ pub fn diff(d: &Diff) -> String {
 /// The table at the end.
 pub fn recap(r: &Recap) -> String {
     let name = r.hosts.iter().map(|(h, _)| h.chars().count()).max().unwrap_or(4).max(4);
-    let columns: [(&str, fn(&Counts) -> usize, Outcome); 5] = [
+    type Column = (&'static str, fn(&Counts) -> usize, Outcome);
+    let columns: [Column; 5] = [
         ("satisfied", |c| c.satisfied, Outcome::Satisfied),
         ("changed", |c| c.changed, Outcome::Changed),
         ("failed", |c| c.failed, Outcome::Failed),

@@ -96,6 +96,13 @@ struct Ready {
     sets: Vec<String>,
 }
 
+/// What comes after the item at hand: the rest of its loop, and the steps made ready behind it.
+#[derive(Clone, Copy)]
+struct Ahead<'a> {
+    rest: &'a [Part],
+    ready: &'a VecDeque<Ready>,
+}
+
 /// Why a host is given up.
 struct GivenUp(Error);
 
@@ -211,7 +218,7 @@ impl Worker {
                 pending: &pending,
             };
             let prepared = graph::prepare(place);
-            if !matches!(prepared, Ok(_)) && !ready.is_empty() {
+            if prepared.is_err() && !ready.is_empty() {
                 break;
             }
             coming.pop_front();
@@ -273,7 +280,8 @@ impl Worker {
                 shared.emit.send(Event::StepStarted { host: ended.host.clone(), phase, task: title });
                 let mut results = vec![];
                 let mut known = true;
-                for part in &parts {
+                for (i, part) in parts.iter().enumerate() {
+                    let ahead = Ahead { rest: &parts[i + 1..], ready: ahead };
                     let (end, value, part_facts) = self.part(step.task, part, ahead).await?;
                     facts.extend(part_facts);
                     match value {
@@ -336,10 +344,8 @@ impl Worker {
             conceal(&mut ended);
         }
         let mut sets = facts;
-        if let Some(name) = &used.task.register {
-            if let Some(v) = registered {
-                sets.insert(name.clone(), v);
-            }
+        if let (Some(name), Some(v)) = (&used.task.register, registered) {
+            sets.insert(name.clone(), v);
         }
         for (k, v) in &sets {
             if !self.later.contains(k) {
@@ -398,6 +404,9 @@ impl Worker {
     /// Before a change: its handlers are due from now on, whatever becomes of this process.
     fn announce(&self, task: usize) -> Result<(), GivenUp> {
         let p = &self.shared.program;
+        if self.check() {
+            return Ok(());
+        }
         for h in self.handlers_of(task) {
             self.shared.due.set(self.name(), &p.handler_key(&p.tasks[h]), true).map_err(|e| {
                 GivenUp(
@@ -423,7 +432,7 @@ impl Worker {
         &mut self,
         task: usize,
         part: &Part,
-        ahead: &VecDeque<Ready>,
+        ahead: Ahead<'_>,
     ) -> Result<(PartEnded, Option<Value>, Map<String, Value>), GivenUp> {
         let shared = self.shared.clone();
         let used = &shared.program.tasks[task];
@@ -509,7 +518,7 @@ impl Worker {
             }
             return Ok(());
         }
-        if !t.failed_when.is_empty() && !did.refused {
+        if !t.failed_when.is_empty() {
             let failed = self.holds(task, part, did, &t.failed_when)?;
             if failed && did.outcome != Outcome::Failed {
                 did.outcome = Outcome::Failed;
@@ -572,7 +581,7 @@ impl Worker {
         task: usize,
         part: &Part,
         item: &graph::Item,
-        ahead: &VecDeque<Ready>,
+        ahead: Ahead<'_>,
         reconnects: &mut u32,
     ) -> Result<Option<Did>, GivenUp> {
         let shared = self.shared.clone();
@@ -713,7 +722,7 @@ impl Worker {
         user: &Option<String>,
         item: &graph::Item,
         mut c: Change,
-        ahead: &VecDeque<Ready>,
+        ahead: Ahead<'_>,
         ctx: &Ctx,
     ) -> Result<Acted, GivenUp> {
         let t = self.shared.program.tasks[task].task.clone();
@@ -819,7 +828,6 @@ impl Worker {
             })
             .collect();
         let mut d = Did::new(Outcome::Failed);
-        d.refused = true;
         d.result = json!({"elapsed": w.limit.as_secs()});
         d.failure = Some(FailureReport { message: w.message, evidence, ..Default::default() });
         Ok(d)
@@ -830,7 +838,7 @@ impl Worker {
         &mut self,
         user: &Option<String>,
         mut probes: Vec<Probe>,
-        ahead: &VecDeque<Ready>,
+        ahead: Ahead<'_>,
         ctx: &Ctx,
     ) -> Result<(), GivenUp> {
         if self.missing(user, probes.clone()).is_empty() {
@@ -840,11 +848,14 @@ impl Worker {
         self.ask(user, probes).await
     }
 
-    /// What the steps made ready will ask as this user.
-    fn probes_ahead(&self, user: &Option<String>, ahead: &VecDeque<Ready>, ctx: &Ctx) -> Vec<Probe> {
+    /// What comes next will ask as this user.
+    fn probes_ahead(&self, user: &Option<String>, ahead: Ahead<'_>, ctx: &Ctx) -> Vec<Probe> {
         let mut probes = vec![];
-        for r in ahead {
-            let Ok(Prepared::Parts { parts, .. }) = &r.prepared else { continue };
+        let ready = ahead.ready.iter().filter_map(|r| match &r.prepared {
+            Ok(Prepared::Parts { parts, .. }) => Some(parts.as_slice()),
+            _ => None,
+        });
+        for parts in std::iter::once(ahead.rest).chain(ready) {
             for item in parts.iter().filter_map(|p| p.item.as_ref()) {
                 let login = self.link.as_ref().map(|l| l.user_key(item.become_user.as_deref()));
                 if login.is_none_or(|k| k == *user) {
@@ -952,7 +963,8 @@ impl Worker {
     ) -> Result<Reply, LinkError> {
         let link = self.link().await.map_err(LinkError::Refused)?;
         tracing::debug!(actions = actions.len(), probes = probes.len(), "request");
-        link.request(user, &Request { actions, probes }, limit).await
+        let staged = link.stage(user, actions).await?;
+        link.request(user, &Request { actions, probes, staged }, limit).await
     }
 
     async fn drop_link(&mut self) {
@@ -983,8 +995,6 @@ struct Did {
     known: bool,
     /// Something was (or would be) done.
     acted: bool,
-    /// The module itself said no; `failed_when` does not overrule that.
-    refused: bool,
 }
 
 impl Did {
@@ -1000,12 +1010,11 @@ impl Did {
             failure: None,
             known: true,
             acted: false,
-            refused: false,
         }
     }
     fn refused(f: Failure) -> Self {
         let report = FailureReport { message: f.message, hint: f.hint, ..Default::default() };
-        Did { result: Value::Object(f.result), failure: Some(report), refused: true, ..Did::new(Outcome::Failed) }
+        Did { result: Value::Object(f.result), failure: Some(report), ..Did::new(Outcome::Failed) }
     }
 }
 

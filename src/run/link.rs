@@ -1,5 +1,6 @@
 //! The way to one host: one connection, and on it one shell for each user tasks act as.
 
+use crate::action::Action;
 use crate::error::Error;
 use crate::host::{Reply, Request, Shell, ShellError, Streams};
 use crate::inventory::connection::{Connection as Settings, HostKeys, Via};
@@ -18,6 +19,7 @@ pub struct LinkOptions {
     pub user: Option<String>,
     pub private_keys: Vec<PathBuf>,
     pub accept_new_host_keys: bool,
+    pub password: Option<SecretString>,
     pub become_password: Option<SecretString>,
     pub connect_timeout: Option<Duration>,
     /// Hold the host's lock as long as the connection lasts (an apply does, a plan does not).
@@ -40,7 +42,10 @@ enum Way {
     Local(Vec<tokio::process::Child>),
 }
 
-/// Seconds a sudo may take to ask for its password or to let us in.
+/// From this size on (bytes) a file's body does not go through the shell.
+const STAGE_FROM: usize = 1 << 20;
+
+/// How long a sudo may take to ask for its password or to let us in.
 const SUDO_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Link {
@@ -94,6 +99,37 @@ impl Link {
                 Err(explain(e, user.as_deref(), first, connection, self.become_password.is_some()).await)
             }
         }
+    }
+
+    /// Brings large bodies over on a channel of their own, into files only the login can read. A user who is neither
+    /// the login nor root could not read them: theirs go with the request.
+    pub async fn stage(
+        &mut self,
+        user: &Option<String>,
+        actions: &[Action],
+    ) -> Result<HashMap<usize, String>, LinkError> {
+        let mut staged = HashMap::new();
+        let Way::Ssh(c) = &self.way else { return Ok(staged) };
+        if user.as_deref().is_some_and(|u| u != "root") {
+            return Ok(staged);
+        }
+        for (i, a) in actions.iter().enumerate() {
+            let Action::Put(p) = a else { continue };
+            if p.body.len() < STAGE_FROM {
+                continue;
+            }
+            let command = "exec sh -c 'umask 077; t=${TMPDIR:-/var/tmp}; [ -w \"$t\" ] || t=/tmp; \
+                           f=$(mktemp \"$t/.windlass.XXXXXXXX\") && cat >\"$f\" && echo \"$f\"'";
+            let out = c.upload(command, &p.body[..]).await.map_err(|e| LinkError::Lost(e.to_string()))?;
+            let path = String::from_utf8_lossy(&out.stdout).trim().to_string();
+            if !out.status.success() || path.is_empty() {
+                let said = String::from_utf8_lossy(&out.stderr).trim().to_string();
+                return Err(LinkError::Refused(Error::unreachable(format!("cannot bring {} over: {said}", p.path))));
+            }
+            // A login shell that greets on standard output: the path is the last line.
+            staged.insert(i, path.lines().last().unwrap_or_default().to_string());
+        }
+        Ok(staged)
     }
 
     async fn shell(&mut self, user: Option<&str>) -> Result<Shell, LinkError> {
@@ -355,7 +391,7 @@ fn target(s: &Settings, o: &LinkOptions, config: &SshConfig) -> Result<Target, E
         user: o.user.clone().or_else(|| s.user.clone()),
         port: s.port,
         keys,
-        password: s.password.clone(),
+        password: o.password.clone().or_else(|| s.password.clone()),
         known_hosts: (!known.is_empty()).then_some(known),
         host_key_policy: policy,
         connect_timeout: o.connect_timeout,

@@ -6,6 +6,8 @@ mod executor;
 pub mod link;
 mod result;
 mod schedule;
+#[cfg(test)]
+mod tests;
 
 pub use event::{Counts, Emit, Event, Outcome, Recap};
 pub use executor::Shared;

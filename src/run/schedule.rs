@@ -124,6 +124,11 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
     }
     drop(windows);
     while workers.join_next().await.is_some() {}
+    while let Ok(t) = told.try_recv() {
+        if let Told::Window { host, round_trips, .. } = t {
+            s.counts[host].round_trips = round_trips;
+        }
+    }
 
     let names = shared.program.hosts.iter().map(|h| h.name.clone());
     let recap = Recap {

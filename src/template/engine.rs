@@ -101,7 +101,7 @@ impl Templates {
             t
         })?;
         let mut names = Names { roots: vec![], words: vec![], error: None };
-        names.template(&template, 0);
+        names.template(&template);
         if let Some(e) = names.error {
             return Err(e);
         }
@@ -260,15 +260,15 @@ struct Names {
 }
 
 impl Names {
-    fn template(&mut self, t: &Template, depth: usize) {
+    fn template(&mut self, t: &Template) {
         for (i, e) in t.elements.iter().enumerate() {
             let before = self.error.is_none();
             match e {
-                TemplateElement::Expression(h) | TemplateElement::HtmlExpression(h) => self.call(h, depth),
+                TemplateElement::Expression(h) | TemplateElement::HtmlExpression(h) => self.call(h),
                 TemplateElement::HelperBlock(h) => {
-                    self.call(h, depth);
+                    self.call(h);
                     for inner in [&h.template, &h.inverse].into_iter().flatten() {
-                        self.template(inner, depth + 1);
+                        self.template(inner);
                     }
                 }
                 TemplateElement::PartialExpression(_) | TemplateElement::PartialBlock(_) => {
@@ -285,12 +285,12 @@ impl Names {
         }
     }
 
-    fn call(&mut self, h: &HelperTemplate, depth: usize) {
+    fn call(&mut self, h: &HelperTemplate) {
         if h.params.is_empty() && h.hash.is_empty() && !h.block {
-            return self.parameter(&h.name, depth);
+            return self.parameter(&h.name);
         }
         self.helper_name(&h.name);
-        h.params.iter().chain(h.hash.values()).for_each(|p| self.parameter(p, depth));
+        h.params.iter().chain(h.hash.values()).for_each(|p| self.parameter(p));
     }
 
     fn helper_name(&mut self, name: &Parameter) {
@@ -310,7 +310,7 @@ impl Names {
         }
     }
 
-    fn parameter(&mut self, p: &Parameter, depth: usize) {
+    fn parameter(&mut self, p: &Parameter) {
         match p {
             Parameter::Name(raw) | Parameter::Path(Path::Relative((_, raw))) => self.path(raw),
             Parameter::Literal(Value::String(s)) => self.words.push(s.clone()),
@@ -318,9 +318,9 @@ impl Names {
                 if let TemplateElement::Expression(h) | TemplateElement::HtmlExpression(h) = s.as_element() {
                     if s.is_helper() {
                         self.helper_name(&h.name);
-                        h.params.iter().chain(h.hash.values()).for_each(|p| self.parameter(p, depth));
+                        h.params.iter().chain(h.hash.values()).for_each(|p| self.parameter(p));
                     } else {
-                        self.parameter(&h.name, depth);
+                        self.parameter(&h.name);
                     }
                 }
             }
