@@ -12,7 +12,7 @@ use crate::ssh::{Connector, SshConfig};
 use clap::Args;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 #[derive(Args, Clone, Default)]
 pub struct Apply {
@@ -41,6 +41,9 @@ pub struct Apply {
     /// Stop everything at the first failure.
     #[arg(long)]
     pub fail_fast: bool,
+    /// The command that starts this run, where it is not this process's own.
+    #[arg(skip)]
+    pub again: Option<String>,
 }
 
 /// Who standard output is for.
@@ -93,7 +96,7 @@ impl Apply {
         super::trace(common.verbose, &p.redactor);
         let link_options = project::link_options(&self.hosts, !check_mode)?;
         let ssh_config = SshConfig::load_default()?;
-        let again = again();
+        let again = self.again.clone().unwrap_or_else(again);
         let run_id = run_id();
         let due_path = due::path_for(&p.root, &self.playbook, &p.inventories);
         let due =
@@ -232,8 +235,13 @@ fn again() -> Again {
     Again { bare: shell_join(bare), given: shell_join(given) }
 }
 
-/// A name for a run that sorts by time.
+/// A name for a run that sorts by time; the runs of one process differ too.
 fn run_id() -> String {
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
     let now = chrono::Utc::now().format("%Y%m%d-%H%M%S");
-    format!("{now}-{:04x}", std::process::id() & 0xffff)
+    let process = std::process::id() & 0xffff;
+    match RUNS.fetch_add(1, Ordering::Relaxed) {
+        0 => format!("{now}-{process:04x}"),
+        n => format!("{now}-{process:04x}-{n}"),
+    }
 }
