@@ -15,6 +15,12 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 NODES = 3
+# What is measured: how it is called in the code, and in the report.
+STAGES = {
+    "bare": "first run, packages to install",
+    "first": "first run, packages there",
+    "again": "rerun",
+}
 # What the other tools need on a node, and Windlass and the limit do not.
 PYTHON = ["python3", "python3-apt"]
 sys.path.insert(0, str(HERE))
@@ -49,6 +55,7 @@ class Lab:
     def ssh(self, address):
         i = self.inventory
         return ["ssh", "-q", "-F", "none", "-i", str(i / "id_ed25519"), "-o", "BatchMode=yes",
+                "-o", "KexAlgorithms=curve25519-sha256", "-o", "GSSAPIAuthentication=no", "-o", "IdentitiesOnly=yes",
                 "-o", f"UserKnownHostsFile={i / 'known_hosts'}", f"root@{address}"]
 
     def everywhere(self, command):
@@ -61,15 +68,16 @@ class Lab:
         with ThreadPoolExecutor(NODES) as pool:
             return list(pool.map(one, self.nodes()))
 
-    def fresh(self, python):
-        """New nodes, booted to the end, with every package the measurement needs already downloaded."""
+    def fresh(self, python, installed):
+        """New nodes, booted to the end, with the workload's packages installed, or downloaded and not installed."""
         for name, _ in self.nodes():
             self.run("reset", name)
         self.everywhere("systemctl is-system-running --wait >/dev/null; "
                         "export DEBIAN_FRONTEND=noninteractive; apt-get update -q >/dev/null && "
                         + (f"apt-get install -y -q --no-install-recommends {' '.join(PYTHON)} >/dev/null && "
                            if python else "")
-                        + f"apt-get install -y -q --download-only {' '.join(workload.PACKAGES)} >/dev/null; sync")
+                        + f"apt-get install -y -q {'' if installed else '--download-only'} {' '.join(workload.PACKAGES)} "
+                        ">/dev/null; sync")
 
 
 def timed(command, cwd, env=None, scripts=None):
@@ -93,7 +101,8 @@ class Tool:
 
     def __init__(self, name, settings, python=False):
         self.name, self.settings, self.python = name, settings, python
-        self.first, self.again, self.trips = [], [], set()
+        self.times = {stage: [] for stage in STAGES}
+        self.trips = set()
 
 
 class Bench:
@@ -106,7 +115,7 @@ class Bench:
         mitogen = next(iter(venv.glob("lib/python*/site-packages/ansible_mitogen/plugins/strategy")), None)
         self.mitogen = {"ANSIBLE_STRATEGY": "mitogen_linear", "ANSIBLE_STRATEGY_PLUGINS": str(mitogen)}
         self.tools = [
-            Tool("limit", "a script by hand, one `ssh HOST sh` a host, all hosts at once"),
+            Tool("limit", "a script by hand, one `ssh HOST sh` a host, all hosts at once, the fastest key exchange"),
             Tool("windlass", "as it comes"),
             Tool("pyinfra", "`-y`, all hosts at once"),
             Tool("ansible", "pipelining, ControlPersist 60 s, forks 20, gather_facts", True),
@@ -120,8 +129,8 @@ class Bench:
         if tool.name == "limit":
             scripts = []
             for name, address in self.lab.nodes():
-                if stage == "first":
-                    scripts.append(([*self.lab.ssh(address), f"NODE={name} sh"], out / "limit/first.sh"))
+                if stage != "again":
+                    scripts.append(([*self.lab.ssh(address), f"NODE={name} sh"], out / f"limit/{stage}.sh"))
                 else:
                     scripts.append(([*self.lab.ssh(address), "sh"], out / f"limit/again-{name}.sh"))
             took, text, well = timed(None, out, scripts=scripts)
@@ -131,7 +140,7 @@ class Bench:
                                      out / "windlass")
             trips = re.search(r"at most (\d+) round trip", text)
             tool.trips.add((stage, int(trips[1]) if trips else -1))
-            unchanged = "changed" not in re.sub(r"\b0 changed", "", text)
+            unchanged = len(re.findall(r"^node\d+ +52 +0 +0 +0 +0$", text, re.M)) == NODES
         elif tool.name == "pyinfra":
             took, text, well = timed([str(self.bin / "pyinfra"), "-y", "inventory.py", "deploy.py"], out / "pyinfra")
             grand = re.search(r"Grand total.*?(\d+|-)\s+(\d+|-)\s+(\d+|-)", text)
@@ -155,18 +164,19 @@ class Bench:
 
     def measure(self):
         a = self.args
-        for i in range(a.first):
-            for tool in self.tools:
-                say(f"first run {i + 1}/{a.first}: {tool.name}: new nodes")
-                self.lab.fresh(tool.python)
-                time.sleep(1)
-                took = self.once(tool, "first")
-                tool.first.append(took)
-                say(f"  {took:.2f} s (load {load()})")
-                self.converged()
+        for stage, count in (("bare", a.bare), ("first", a.first)):
+            for i in range(count):
+                for tool in self.tools:
+                    say(f"{STAGES[stage]}, {i + 1}/{count}: {tool.name}: new nodes")
+                    self.lab.fresh(tool.python, stage == "first")
+                    time.sleep(1)
+                    took = self.once(tool, stage)
+                    tool.times[stage].append(took)
+                    say(f"  {took:.2f} s (load {load()})")
+                    self.converged()
         # The same nodes for all now, with Python for those who need it.
-        if not a.first:
-            self.lab.fresh(True)
+        if not a.first + a.bare:
+            self.lab.fresh(True, True)
             self.once(self.tools[0], "first")
         elif any(t.python for t in self.tools):
             self.lab.everywhere(f"DEBIAN_FRONTEND=noninteractive apt-get install -y -q {' '.join(PYTHON)} >/dev/null")
@@ -176,9 +186,9 @@ class Bench:
             for tool in self.tools:
                 # The two that are compared most closely take turns more often.
                 for _ in range(3 if tool.name in ("limit", "windlass") else 1):
-                    tool.again.append(self.once(tool, "again"))
+                    tool.times["again"].append(self.once(tool, "again"))
             say(f"rerun {i + 1}/{a.repeat}: "
-                + ", ".join(f"{t.name} {t.again[-1]:.3f} s" for t in self.tools) + f" (load {load()})")
+                + ", ".join(f"{t.name} {t.times['again'][-1]:.3f} s" for t in self.tools) + f" (load {load()})")
 
     def memory(self):
         """Peak resident memory and time of whole commands, converged: apply on the lab, plan on many names of it."""
@@ -244,24 +254,21 @@ class Bench:
                     "lib/python*/site-packages/mitogen-*.dist-info")), "").replace(".dist", "")
                 if "ansible+mitogen" in by else "",
                 subprocess.run(["ssh", "-V"], capture_output=True, text=True).stderr.strip()])) + ".",
-            f"- {NODES} nodes, 52 tasks a node. Medians of {self.args.first} first runs and of {self.args.repeat} reruns "
-            f"({3 * self.args.repeat} for limit and windlass, which take turns).", "",
-            "| | first run | to the limit | to windlass | rerun | to the limit | to windlass | settings |",
-            "|---|--:|--:|--:|--:|--:|--:|---|",
-        ]
-        for t in self.tools:
-            f, g = med(t.first), med(t.again)
-            cells = [t.name, show(f)]
-            cells += [ratio(f, med(by[o].first)) if o in by else "" for o in ("limit", "windlass")]
-            cells += [show(g)]
-            cells += [ratio(g, med(by[o].again)) if o in by else "" for o in ("limit", "windlass")]
-            lines.append("| " + " | ".join([*cells, t.settings]) + " |")
-        lines.append("")
-        if "windlass" in by:
-            for stage, text in (("first", "first run"), ("again", "rerun")):
-                trips = [n for s, n in by["windlass"].trips if s == stage]
-                if trips:
-                    lines.append(f"Windlass, {text}: at most {max(trips)} round trip{'s' if max(trips) != 1 else ''} a host.")
+            f"- {NODES} nodes, 52 tasks a node. Each figure is a median, of as many as are listed at the end.", ""]
+        for stage, title in STAGES.items():
+            if not any(t.times[stage] for t in self.tools):
+                continue
+            lines += [f"| {title} | median | to the limit | to windlass | settings |", "|---|--:|--:|--:|---|"]
+            for t in self.tools:
+                m = med(t.times[stage])
+                cells = [t.name, show(m)]
+                cells += [ratio(m, med(by[o].times[stage])) if o in by else "" for o in ("limit", "windlass")]
+                lines.append("| " + " | ".join([*cells, t.settings]) + " |")
+            lines.append("")
+        for stage, title in STAGES.items():
+            trips = [n for s, n in by["windlass"].trips if s == stage] if "windlass" in by else []
+            if trips:
+                lines.append(f"- Windlass, {title}: at most {max(trips)} round trip{'s' if max(trips) != 1 else ''} a host.")
         if memory:
             lines += ["", "| converged | peak memory (VmHWM) | time |", "|---|--:|--:|"]
             lines += [f"| windlass {what} | {mb:.0f} MB | {s:.2f} s |" for what, mb, s in memory]
@@ -269,8 +276,7 @@ class Bench:
                       "only one apply works on a machine at a time."]
         lines += ["", "All times, in seconds:", "", "```"]
         for t in self.tools:
-            lines += [f"{t.name:<16} {stage}  {' '.join(f'{x:.3f}' for x in v)}"
-                      for stage, v in (("first", t.first), ("again", t.again)) if v]
+            lines += [f"{t.name:<16} {stage:<6} {' '.join(f'{x:.3f}' for x in v)}" for stage, v in t.times.items() if v]
         return "\n".join(lines + ["```", ""])
 
 
@@ -281,7 +287,8 @@ def main():
     p.add_argument("--venv", type=Path, help="where pyinfra and Ansible are, if not in WORK/venv")
     p.add_argument("--lab", default="bench", help="the lab's name")
     p.add_argument("--repeat", type=int, default=7, help="reruns (3 times as many for limit and windlass)")
-    p.add_argument("--first", type=int, default=3, help="first runs, each on new nodes")
+    p.add_argument("--first", type=int, default=3, help="first runs, each on new nodes that have the packages")
+    p.add_argument("--bare", type=int, default=1, help="first runs, each on new nodes that lack the packages")
     p.add_argument("--many", type=int, default=200, help="hosts for the second measurement of memory; 0: none")
     p.add_argument("--tools", help="only these, with commas: limit,windlass,pyinfra,ansible,ansible+mitogen")
     p.add_argument("--out", type=Path, help="where the report goes besides standard output")

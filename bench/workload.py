@@ -7,8 +7,9 @@ usage: workload.py FOLDER INVENTORY_OF_THE_LAB
   FOLDER/windlass/site.yml    windlass apply site.yml -i ../hosts.ini
   FOLDER/ansible/site.yml     ansible-playbook site.yml, with the ansible.cfg beside it
   FOLDER/pyinfra/deploy.py    pyinfra HOSTS deploy.py
-  FOLDER/limit/first.sh       by hand, sent to `sh` on a node: makes all of it
-  FOLDER/limit/again.sh       by hand, sent to `sh` on a node: finds out that all of it is there
+  FOLDER/limit/bare.sh        by hand, sent to `sh` on a node: makes all of it
+  FOLDER/limit/first.sh       the same, on a node that has the packages
+  FOLDER/limit/again-NODE.sh  by hand, sent to `sh` on a node: finds out that all of it is there
 """
 
 import hashlib
@@ -90,12 +91,12 @@ def play(head, items, template, prefix):
 MODULES = {"apt", "file", "template", "copy", "lineinfile", "user", "command", "systemd_service"}
 
 
-def limit_first():
+def limit_first(packages):
     """What somebody writes who knows the node is new: no check at all, one process where one will do."""
     folders = " ".join(f"/opt/bench/d{i}" for i in range(FOLDERS))
-    s = ["set -e", "export DEBIAN_FRONTEND=noninteractive",
-         f"apt-get install -y -q --no-install-recommends {' '.join(PACKAGES)} >/dev/null",
-         f"mkdir -p {folders}", "umask 022"]
+    s = ["set -e", "umask 022", f"mkdir -p {folders}"]
+    if packages:
+        s[1:1] = [f"DEBIAN_FRONTEND=noninteractive apt-get install -y -q {' '.join(PACKAGES)} >/dev/null"]
     for i in range(FOLDERS):
         s.append(f"cat >/opt/bench/d{i}/conf.yaml <<E\n{config('$NODE', i)}E")
     s.append("umask 077")
@@ -176,7 +177,8 @@ def main():
             for n, a in nodes]
     (out / "pyinfra/inventory.py").write_text(f"nodes = {rows!r}\n")
 
-    (out / "limit/first.sh").write_text(limit_first())
+    (out / "limit/bare.sh").write_text(limit_first(True))
+    (out / "limit/first.sh").write_text(limit_first(False))
     for name, _ in nodes:
         (out / f"limit/again-{name}.sh").write_text(limit_again(name))
     print(len(t.yaml), "tasks a host")

@@ -165,6 +165,12 @@ impl Node {
             .output()
             .expect("nsenter")
     }
+    /// The node's file system, as this machine sees it while the node is on.
+    pub fn root(&self) -> String {
+        let status = lab::status(&name()).expect("the lab's status").expect("the lab");
+        let pid = status.nodes.iter().find(|n| n.name == self.name()).and_then(|n| n.pid).expect("a node that is on");
+        format!("/proc/{pid}/root")
+    }
     /// Waits until a command succeeds in the node.
     #[track_caller]
     pub fn until(&self, command: &str) {
@@ -251,10 +257,10 @@ impl Running {
             text: format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr)),
         }
     }
-    /// `kill -9`, if it still runs.
-    pub fn kill(mut self) {
+    /// `kill -9`; whether it was still running.
+    pub fn kill(mut self) -> bool {
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.child.wait().is_ok_and(|s| s.code().is_none())
     }
 }
 
