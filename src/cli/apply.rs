@@ -96,7 +96,7 @@ impl Apply {
         super::trace(common.verbose, &p.redactor);
         let link_options = project::link_options(&self.hosts, !check_mode)?;
         let ssh_config = SshConfig::load_default()?;
-        let again = self.again.clone().unwrap_or_else(again);
+        let again = self.again.clone().map_or_else(again, |a| Again { given: a.clone(), bare: a });
         let run_id = run_id();
         let due_path = due::path_for(&p.root, &self.playbook, &p.inventories);
         let due =

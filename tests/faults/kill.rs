@@ -199,6 +199,9 @@ fn at_random_moments() {
         let left = left_behind(&node);
         assert!(left.is_empty(), "left behind, seed {seed}: {left:?}");
     }
-    eprintln!("kill: {kills} kills in {} applies of {whole:?}, {looks} looks at files, {unfinished} unfinished", version - 1);
+    eprintln!(
+        "kill: {kills} kills in {} applies of {whole:?}, {looks} looks at files, {unfinished} unfinished",
+        version - 1
+    );
     run(&p, version).exits(DONE).counts(node.name(), [FILES + 6, 0, 0, 0, 0]);
 }
