@@ -134,6 +134,12 @@ impl Apply {
         }));
         log_note.into_iter().for_each(|m| emit.send(Event::Note { host: None, message: m }));
         for (host, handler) in due.all() {
+            if !p.program.tasks.iter().any(|t| t.handler && p.program.handler_key(t) == handler) {
+                let _ = due.set(&host, &handler, false);
+                let message = format!("was due from a run before and is no longer in the playbook: handler {handler}");
+                emit.send(Event::Note { host: Some(host), message });
+                continue;
+            }
             emit.send(Event::Note { host: Some(host), message: format!("due from a run before: handler {handler}") });
         }
         let shared = Arc::new(Shared {

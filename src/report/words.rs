@@ -60,7 +60,7 @@ pub fn step(e: &StepEnded, check_mode: bool) -> String {
     let shown: Vec<&PartEnded> = e.parts.iter().filter(|p| p.outcome == Some(o) || e.parts.len() == 1).collect();
     if let Some(w) = &e.why {
         let _ = write!(line, " {}", style(format!("({w})")).dim());
-    } else if let ([one], true) = (shown.as_slice(), e.parts.len() == 1) {
+    } else if let ([one], [PartEnded { label: None, .. }]) = (shown.as_slice(), e.parts.as_slice()) {
         if !one.summary.is_empty() && o != Outcome::Failed {
             let _ = write!(line, " {}", style(format!("- {}", one_line(&one.summary))).dim());
         }
