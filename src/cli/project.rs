@@ -231,7 +231,7 @@ fn settings(program: &Program, host: usize, found: &mut Diagnostics) -> Connecti
     let nothing = Default::default();
     let scope = graph::Scope::new(program, host, None, &dynamic, &nothing);
     let plan = &program.hosts[host];
-    let (c, d) = Connection::read(&plan.name, plan.implicit, &|name| scope.value(name), &|name| {
+    let (c, d) = Connection::read(&plan.name, plan.local, &|name| scope.value(name), &|name| {
         scope.raw(name).map(|v| v.span.clone())
     });
     found.extend(d);

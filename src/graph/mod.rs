@@ -45,8 +45,8 @@ pub struct Program {
 #[derive(Debug)]
 pub struct HostPlan {
     pub name: String,
-    /// Named by nobody but the playbook: this machine.
-    pub implicit: bool,
+    /// This machine, unless the inventory says otherwise.
+    pub local: bool,
     pub group_names: Vec<String>,
 }
 

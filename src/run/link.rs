@@ -253,12 +253,13 @@ pub enum LinkError {
     TimedOut(Duration),
 }
 
+/// A run that was killed may still be finishing its last request: it is given ten seconds.
 /// Held on a descriptor of the session's shell: it goes away with the session, however that ends.
 const LOCK: &str = r#"
 w_lock=/run/lock/windlass.lock
 if [ -d /run/lock ] && command -v flock >/dev/null 2>&1; then
   [ -e "$w_lock" ] || (umask 022; : >"$w_lock") 2>/dev/null
-  if exec 9<"$w_lock" && ! flock -n 9; then
+  if exec 9<"$w_lock" && ! flock -w 10 9; then
     w_m "broken another apply is at work on this host"
     w_m "end 1"
     exit 1
