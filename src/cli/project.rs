@@ -38,10 +38,19 @@ impl Opener {
             notes: RefCell::default(),
         }
     }
+    /// The project's folder, or the one we are in where only that has a key.
+    fn key_folder(&self) -> PathBuf {
+        let has_key = |dir: &Path| dir.join(".windlass/identity.txt").is_file();
+        match std::env::current_dir() {
+            Ok(here) if has_key(&here) && !has_key(&self.project) => here,
+            _ => self.project.clone(),
+        }
+    }
     fn identities(&self) -> error::Result<&Identities> {
         let found = self.identities.get_or_init(|| {
             let load = || {
-                let ids = vault::Sources::from_env(self.files.clone(), Some(&self.project))?.load(Arc::new(Asks))?;
+                let ids =
+                    vault::Sources::from_env(self.files.clone(), Some(&self.key_folder()))?.load(Arc::new(Asks))?;
                 self.notes.borrow_mut().extend(ids.warnings().iter().map(|w| format!("{} ({})", w.message, w.hint)));
                 Ok(ids)
             };
@@ -275,7 +284,7 @@ fn password(wanted: bool, option: &str, question: &str) -> error::Result<Option<
 }
 
 /// The link options of a command line.
-pub fn link_options(args: &HostArgs, lock: bool) -> error::Result<crate::run::LinkOptions> {
+pub fn link_options(args: &HostArgs, lock: Option<String>) -> error::Result<crate::run::LinkOptions> {
     Ok(crate::run::LinkOptions {
         user: args.user.clone(),
         private_keys: args.private_key.clone(),

@@ -145,12 +145,15 @@ impl Shell {
     }
 
     /// Ends the shell in order: it removes its scratch folder on the way out.
-    pub async fn close(mut self) {
-        let _ = self.streams_in.shutdown().await;
+    pub async fn close(self) {
+        let Shell { mut streams_in, mut streams_out, stderr_reader, .. } = self;
+        let _ = streams_in.shutdown().await;
+        // A pipe ends only when it is let go of.
+        drop(streams_in);
         let mut rest = [0; 256];
-        let drain = async { while matches!(self.streams_out.read(&mut rest).await, Ok(n) if n > 0) {} };
+        let drain = async { while matches!(streams_out.read(&mut rest).await, Ok(n) if n > 0) {} };
         let _ = tokio::time::timeout(Duration::from_secs(2), drain).await;
-        self.stderr_reader.abort();
+        stderr_reader.abort();
     }
 }
 

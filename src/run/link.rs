@@ -22,8 +22,8 @@ pub struct LinkOptions {
     pub password: Option<SecretString>,
     pub become_password: Option<SecretString>,
     pub connect_timeout: Option<Duration>,
-    /// Hold the host's lock as long as the connection lasts (an apply does, a plan does not).
-    pub lock: bool,
+    /// Hold the host's lock as long as the connection lasts, in the name of this run (an apply does, a plan does not).
+    pub lock: Option<String>,
 }
 
 /// An open way to a host.
@@ -33,7 +33,7 @@ pub struct Link {
     pub login: String,
     become_password: Option<SecretString>,
     shells: HashMap<Option<String>, Shell>,
-    lock: bool,
+    lock: Option<String>,
     closed_round_trips: u64,
 }
 
@@ -65,7 +65,14 @@ impl Link {
                 (Way::Ssh(connector.connect(&target).await?), login)
             }
         };
-        Ok(Link { way, login, become_password, shells: HashMap::new(), lock: options.lock, closed_round_trips: 0 })
+        Ok(Link {
+            way,
+            login,
+            become_password,
+            shells: HashMap::new(),
+            lock: options.lock.clone(),
+            closed_round_trips: 0,
+        })
     }
 
     /// The shell key of a task's user: nobody becomes who they already are.
@@ -133,8 +140,17 @@ impl Link {
     }
 
     async fn shell(&mut self, user: Option<&str>) -> Result<Shell, LinkError> {
-        // Only one apply works on a host at a time; the first shell holds the lock.
-        let first = if self.lock && self.shells.is_empty() { LOCK } else { "" };
+        let first = self
+            .lock
+            .as_ref()
+            .map(|run| {
+                format!(
+                    "w_mine={}
+{LOCK}",
+                    shell_quote(run)
+                )
+            })
+            .unwrap_or_default();
         let mark = format!("windlass-{:x}-", std::process::id());
         let asks = user.is_some() && self.become_password.is_some();
         let command = match user {
@@ -151,7 +167,7 @@ impl Link {
         if asks && let (Some(u), Some(p)) = (user, self.become_password.clone()) {
             give_password(&mut streams, &mark, u, &p).await?;
         }
-        Ok(Shell::new(streams, first))
+        Ok(Shell::new(streams, &first))
     }
 
     async fn start(&mut self, command: &str) -> Result<Streams, LinkError> {
@@ -253,16 +269,26 @@ pub enum LinkError {
     TimedOut(Duration),
 }
 
-/// A run that was killed may still be finishing its last request: it is given ten seconds.
-/// Held on a descriptor of the session's shell: it goes away with the session, however that ends.
+/// Only one apply works on a host at a time. The lock is held on a descriptor of the session's shell and goes away with
+/// it, however that ends; sessions of one run (several names for one machine) share it. A run that was killed may still
+/// be finishing its last request: it is given ten seconds.
 const LOCK: &str = r#"
-w_lock=/run/lock/windlass.lock
+w_lock=/run/lock/windlass-$(id -u).lock
 if [ -d /run/lock ] && command -v flock >/dev/null 2>&1; then
-  [ -e "$w_lock" ] || (umask 022; : >"$w_lock") 2>/dev/null
-  if exec 9<"$w_lock" && ! flock -w 10 9; then
-    w_m "broken another apply is at work on this host"
-    w_m "end 1"
-    exit 1
+  [ -e "$w_lock" ] || : >"$w_lock"
+  if exec 9<"$w_lock"; then
+    w_try=0
+    until flock -n 9; do
+      read -r w_run <"$w_lock" && [ "$w_run" = "$w_mine" ] && break
+      w_try=$((w_try + 1))
+      if [ "$w_try" -gt 20 ]; then
+        w_m "broken another apply is at work on this host"
+        w_m "end 1"
+        exit 1
+      fi
+      sleep 0.5
+    done
+    echo "$w_mine" >"$w_lock"
   fi
 fi 2>/dev/null
 "#;
