@@ -111,7 +111,14 @@ fn command(s: &mut String, c: &Command, nonce: &str, id: &str) {
     for (k, v) in &c.environment {
         let _ = writeln!(s, "{k}={}; export {k}", shell_quote(v));
     }
-    s.push_str("exec ");
+    // A here-document always ends in a newline; one that must not is cut.
+    let cut = c.stdin.as_ref().filter(|t| !t.is_empty() && !t.ends_with('\n'));
+    match cut {
+        Some(text) => {
+            let _ = write!(s, "head -c {} <<'{nonce}0' | ", text.len());
+        }
+        None => s.push_str("exec "),
+    }
     if let Some(t) = c.timeout {
         let _ = write!(s, "timeout -k 5 {t} ");
     }
@@ -127,12 +134,13 @@ fn command(s: &mut String, c: &Command, nonce: &str, id: &str) {
             let _ = write!(heredocs, "{script}\n{nonce}3\n");
         }
     }
-    if let Some(text) = &c.stdin {
-        let _ = write!(s, " <<'{nonce}0'");
-        let end = if text.ends_with('\n') || text.is_empty() { "" } else { "\n" };
-        let _ = writeln!(heredocs, "{text}{end}{nonce}0");
-    } else {
-        s.push_str(" </dev/null");
+    match (&c.stdin, cut) {
+        (Some(text), Some(_)) => heredocs.insert_str(0, &format!("{text}\n{nonce}0\n")),
+        (Some(text), None) => {
+            let _ = write!(s, " <<'{nonce}0'");
+            let _ = writeln!(heredocs, "{text}{nonce}0");
+        }
+        (None, _) => s.push_str(" </dev/null"),
     }
     let _ = writeln!(s, "\n{heredocs}) >\"$W/o{id}\" 2>\"$W/e{id}\"");
 }
@@ -178,6 +186,15 @@ fn expanding(word: &str) -> String {
     literal.push_str(rest);
     flush(&mut out, &mut literal);
     if out.is_empty() { "''".into() } else { out }
+}
+
+/// The names of variables that the shell will put into words.
+pub fn expanded_names(words: &[String]) -> impl Iterator<Item = &str> {
+    words.iter().flat_map(|w| w.split('$').skip(1)).filter_map(|after| {
+        let name = after.strip_prefix('{').unwrap_or(after);
+        let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
+        crate::vars::is_name(&name[..end]).then_some(&name[..end])
+    })
 }
 
 fn expand_home(dir: &str) -> String {

@@ -219,7 +219,11 @@ fn missing_field<'a>(path: &str, value: &Value, parts: impl Iterator<Item = &'a 
             }
         }
     }
-    TemplateError::new(format!("`{path}` has no value"))
+    match at {
+        Value::Null => TemplateError::new(format!("`{path}` has no value")),
+        // What the engine calls a missing variable is one of the wrong kind.
+        _ => TemplateError::new(format!("`{path}` is neither a list nor a mapping")),
+    }
 }
 
 fn infix_hint(text: &str) -> Option<String> {

@@ -48,11 +48,17 @@ fn shell() {
         - name: input
           shell: {cmd: 'cat; read x || echo end', stdin: "from\nhere"}
           register: input
+        - name: exact input
+          shell: {cmd: 'cat | od -An -c; exit 3', stdin: no end, stdin_add_newline: false}
+          register: exact
+          failed_when: ne exact.rc 3
         - name: no input
           shell: cat | wc -c
           register: none
         - name: tell
           debug: {msg: '{{join pipe.stdout_lines ","}} {{pipe.stderr}} {{regex_search bash.stdout "^y \\d"}} {{input.stdout}} {{none.stdout}}'}
+        - name: tell exact
+          debug: {msg: '{{replace exact.stdout " " ""}}'}
         - name: code
           shell: exit 7
           register: code
@@ -61,7 +67,7 @@ fn shell() {
           assert: {that: [eq code.rc 7, code.failed]}
         "#,
     );
-    let ran = c.apply().ended("code", "ignored").ended("see", "satisfied");
+    let ran = c.apply().said("tell exact", "noend").ended("code", "ignored").ended("see", "satisfied");
     ran.exits(0).said("tell", "line 3,line 2,line 1 its \"quoted\" \\back y 5 from\nhere\nend 0");
     let c = c.tasks("- name: talks\n  shell: echo to-out; echo to-err >&2; exit 3");
     c.apply().exits(1).says("to-out").says("to-err").says("exit code 3");

@@ -178,7 +178,6 @@ pub struct Case {
     args: Vec<String>,
     env: Vec<(String, String)>,
     stdin: Option<String>,
-    show: bool,
 }
 
 impl Case {
@@ -197,7 +196,7 @@ impl Case {
 
     fn with(title: &str, hosts: Vec<Taken>) -> Self {
         let dir = tempfile::Builder::new().prefix(&format!("{title}-")).tempdir().expect("a project folder");
-        let c = Case { dir, hosts, args: vec![], env: vec![], stdin: None, show: true };
+        let c = Case { dir, hosts, args: vec![], env: vec![], stdin: None };
         c.inventory("")
     }
 
@@ -250,11 +249,6 @@ impl Case {
         self.stdin = Some(text.into());
         self
     }
-    /// Without `--diff`.
-    pub fn no_diff(mut self) -> Self {
-        self.show = false;
-        self
-    }
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -299,9 +293,7 @@ impl Case {
     pub fn spawn(&self, verb: &str, more: &[&str]) -> Child {
         let mut cmd = self.command();
         cmd.args([verb, "site.yml", "-i", "hosts.yml", "--format", "json"]).args(&self.args).args(more);
-        if self.show {
-            cmd.arg("--diff");
-        }
+        cmd.arg("--diff");
         cmd.spawn().expect("windlass")
     }
     fn command(&self) -> Command {

@@ -95,7 +95,12 @@ fn never_in_a_process_list() {
             validate: sh -c 'cat /proc/[0-9]*/cmdline > /srv/s/ps2' %s
         - name: environment
           command: sh -c 'cat /proc/[0-9]*/cmdline > /srv/s/ps3; test -n \"$PW\"'
+          args: {expand_argument_vars: false}
           environment: {PW: '{{db_password}}'}
+        - name: by variable
+          command: echo ${PW}
+          environment: {PW: '{{db_password}}'}
+          ignore_errors: true
         - name: stdin
           command: sh -c 'cat /proc/[0-9]*/cmdline > /srv/s/ps4; cat'
           args: {stdin: '{{db_password}}'}
@@ -105,6 +110,7 @@ fn never_in_a_process_list() {
     );
     c.on_node("rm -rf /srv/s; mkdir -p /srv/s").succeeds();
     let ran = c.apply().exits(1).ended("argument", "failed").says("environment:");
+    let ran = ran.ended("by variable", "ignored").says("expand_argument_vars");
     assert_eq!(ran.order("changed"), ["shell", "file", "environment", "stdin"], "{}", ran.text());
     is_clean(&c, &ran);
     c.on_node("ls /srv/s; cat /srv/s/value; grep -c -a -F correct-horse /srv/s/ps?").prints(&format!(
