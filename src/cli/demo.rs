@@ -55,7 +55,7 @@ impl Demo {
             Some(s) => s,
             None => Secrets::create(&project, &inventory)?,
         };
-        let show = ShownRun { inventory: &inventory, common };
+        let show = ShownRun { lab: &self.lab, inventory: &inventory, common };
         let cluster = Cluster::of(&self.lab, secrets)?;
 
         part("2. Apply the playbook");
@@ -176,6 +176,7 @@ impl std::fmt::Display for Times {
 
 /// Runs of the demo's playbook, with what they must come to.
 struct ShownRun<'a> {
+    lab: &'a str,
     inventory: &'a Path,
     common: &'a Common,
 }
@@ -201,20 +202,27 @@ impl ShownRun<'_> {
     }
 
     fn apply(&self) -> Result<()> {
-        done(&self.run(false)?)
+        done(&self.run(false)?).map_err(|e| self.advise(e))
     }
 
     fn unchanged(&self) -> Result<()> {
         let recap = self.run(false)?;
-        done(&recap)?;
-        nothing_changed(&recap)
+        done(&recap).and_then(|()| nothing_changed(&recap)).map_err(|e| self.advise(e))
+    }
+
+    fn advise(&self, e: Error) -> Error {
+        let name = if self.lab == lab::DEFAULT_NAME { String::new() } else { format!(" --name {}", self.lab) };
+        e.hint(format!(
+            "the lab is up for a look: windlass lab{name} ssh node1; to begin anew: windlass lab{name} down, then the demo again"
+        ))
     }
 
     fn planned_nothing(&self) -> Result<()> {
         let recap = self.run(true)?;
         let exit = Exit::of_run(&recap) as u8;
-        nothing_changed(&recap)?;
-        expect("the plan's exit code", "0", &exit.to_string())?;
+        nothing_changed(&recap)
+            .and_then(|()| expect("the plan's exit code", "0", &exit.to_string()))
+            .map_err(|e| self.advise(e))?;
         println!("   exit code 0: the nodes are as the playbook says");
         Ok(())
     }
