@@ -185,7 +185,10 @@ async fn explain(
 ) -> LinkError {
     match e {
         ShellError::TimedOut(d) => LinkError::TimedOut(d),
-        ShellError::Garbled(m) => LinkError::Refused(Error::unreachable(m)),
+        ShellError::Garbled(m) => {
+            let e = Error::unreachable(&m);
+            LinkError::Refused(if m.starts_with(LOCKED) { e.hint(LOCKED_HELP) } else { e })
+        }
         ShellError::Ended { stderr } => {
             if let (true, Some(u)) = (first, user) {
                 return LinkError::Refused(sudo_error(&stderr, u, password));
@@ -217,15 +220,22 @@ pub enum LinkError {
     TimedOut(Duration),
 }
 
-/// Held on a descriptor of the session's shell: it goes away with the session, however that ends.
+const LOCKED: &str = "another apply is at work on this host";
+const LOCKED_HELP: &str = "wait until it has ended; there, `fuser -v /run/lock/windlass.lock` shows whose it is";
+
+/// Held on a descriptor of the session's shell: it goes away with the session, however that ends. One that was cut off
+/// goes on to the end of what it was told last, so a little patience lets the next apply follow a killed one at once.
 const LOCK: &str = r#"
 w_lock=/run/lock/windlass.lock
 if [ -d /run/lock ] && command -v flock >/dev/null 2>&1; then
   [ -e "$w_lock" ] || (umask 022; : >"$w_lock") 2>/dev/null
-  if exec 9<"$w_lock" && ! flock -n 9; then
-    w_m "broken another apply is at work on this host"
-    w_m "end 1"
-    exit 1
+  if exec 9<"$w_lock"; then
+    w_i=0
+    until flock -n 9; do
+      w_i=$((w_i + 1))
+      [ "$w_i" -lt 50 ] || { w_m "broken another apply is at work on this host"; w_m "end 1"; exit 1; }
+      sleep 0.1
+    done
   fi
 fi 2>/dev/null
 "#;
