@@ -176,7 +176,7 @@ fn at_random_moments() {
         // Every other time the next apply does not wait for the node to notice.
         if version % 2 == 0 {
             let began = Instant::now();
-            while node.attempt("pgrep -f 'sshd: root@notty'").status.success() {
+            while node.attempt("pgrep -f 'sshd: root@[n]otty'").status.success() {
                 assert!(began.elapsed() < Duration::from_secs(15), "the session outlives its connection");
                 std::thread::sleep(Duration::from_millis(20));
             }
@@ -199,6 +199,9 @@ fn at_random_moments() {
         let left = left_behind(&node);
         assert!(left.is_empty(), "left behind, seed {seed}: {left:?}");
     }
-    eprintln!("kill: {kills} kills in {} applies of {whole:?}, {looks} looks at files, {unfinished} unfinished", version - 1);
+    eprintln!(
+        "kill: {kills} kills in {} applies of {whole:?}, {looks} looks at files, {unfinished} unfinished",
+        version - 1
+    );
     run(&p, version).exits(DONE).counts(node.name(), [FILES + 6, 0, 0, 0, 0]);
 }

@@ -8,7 +8,10 @@ const TASKS: &str = "become: true\ntasks:\n- name: first\n  copy: {content: x, d
 
 /// How often sudo was given a password that was wrong.
 fn refusals(n: &Node) -> usize {
-    n.run("journalctl -q --no-pager -o cat -t sudo | grep -c 'authentication failure;' || :").trim().parse().expect("a count")
+    n.run("journalctl -q --no-pager -o cat -t sudo | grep -c 'authentication failure;' || :")
+        .trim()
+        .parse()
+        .expect("a count")
 }
 
 fn a_wrong_password() {
@@ -22,7 +25,9 @@ fn a_wrong_password() {
         .counts(n.name(), [0, 0, 0, 2, 0])
         .counts(m.name(), [0, 2, 0, 0, 0])
         .within(30);
-    n.until(&format!("[ $(journalctl -q --no-pager -o cat -t sudo | grep -c 'authentication failure;') -gt {before} ]"));
+    n.until(&format!(
+        "[ $(journalctl -q --no-pager -o cat -t sudo | grep -c 'authentication failure;') -gt {before} ]"
+    ));
     assert_eq!(refusals(&n) - before, 1, "tries");
     m.run("rm -f /opt/by-sudo");
 }
