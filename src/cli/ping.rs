@@ -62,7 +62,7 @@ impl Reader for Lines {
                 let why = e.parts.iter().find_map(|p| p.failure.as_ref()).map_or("failed", |f| f.message.as_str());
                 println!("{}  {} {why}", style(&e.host).bold(), style("no:").red());
             }
-            Event::Unreachable { host, message, hint } => {
+            Event::Unreachable { host, message, hint, .. } => {
                 println!("{}  {} {message}", style(host).bold(), style("no:").red());
                 hint.iter().for_each(|h| println!("  {} {h}", style("help").dim()));
             }

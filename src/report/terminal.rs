@@ -132,9 +132,10 @@ impl Reader for Terminal {
                     ));
                 }
             }
-            Event::Unreachable { host, message, hint } => {
+            Event::Unreachable { host, task, place, message, hint } => {
                 let o = Outcome::Failed;
                 self.line(&format!("{} {}  {message}", words::colour(o).apply_to("UNREACHED"), style(host).bold()));
+                self.line(&format!("  {} {task} ({place})", style("task     ").dim()));
                 if let Some(h) = hint {
                     self.line(&format!("  {} {h}", style("help     ").dim()));
                 }

@@ -119,6 +119,8 @@ fn events(check_mode: bool) -> Vec<Event> {
         ),
         step("node2", "redis_ha : Later", Outcome::Blocked, vec![]),
         Event::Unreachable {
+            task: "base : Packages".into(),
+            place: "roles/base/tasks/main.yml:1".into(),
             host: "node2".into(),
             message: "10.0.0.2:22: connection refused".into(),
             hint: Some("is sshd up?".into()),

@@ -20,6 +20,9 @@ pub enum Event {
     /// A host could not be reached, or was lost.
     Unreachable {
         host: String,
+        /// The task it was lost at, `role : name`, and where that is written, `path:line`.
+        task: String,
+        place: String,
         message: String,
         hint: Option<String>,
     },

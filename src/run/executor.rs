@@ -160,7 +160,7 @@ impl Worker {
                 ready.push_front(step);
                 break;
             }
-            let node = step.node;
+            let (node, task) = (step.node, step.task);
             match self.step(step, &ready).await {
                 Ok((outcome, sets)) => {
                     let _ = tell.send(Told::Step { node, outcome, sets });
@@ -171,6 +171,8 @@ impl Worker {
                 Err(GivenUp(e)) => {
                     self.shared.emit.send(Event::Unreachable {
                         host: self.name().to_string(),
+                        task: self.title(task),
+                        place: self.shared.program.tasks[task].span().line(),
                         message: e.to_string(),
                         hint: e.hint,
                     });
@@ -808,12 +810,20 @@ impl Worker {
             // Something may have been done before it failed: what was known is no longer.
             self.forget(&Touches::everything());
             let timed_out = is_command && t.timeout.is_some() && matches!(last.rc, 124 | 137);
+            let put = match actions.get(outputs.len().saturating_sub(1)) {
+                Some(Action::Put(p)) => Some(p.path.as_str()),
+                _ => None,
+            };
             did.failure = Some(FailureReport {
+                hint: put.and_then(|p| no_room(p, &last.stderr)),
                 message: match (timed_out, is_command) {
                     (true, _) => format!("did not end within {} s and was stopped", t.timeout.unwrap_or_default()),
                     (_, true) => format!("the command ended with exit code {}", last.rc),
-                    _ => last_line(&last.stderr)
-                        .map_or_else(|| format!("failed with exit code {}", last.rc), str::to_string),
+                    _ => {
+                        let said = last_line(&last.stderr)
+                            .map_or_else(|| format!("failed with exit code {}", last.rc), str::to_string);
+                        put.map_or(said.clone(), |p| format!("cannot put {p} in place: {said}"))
+                    }
                 },
                 command: is_command.then(|| did.summary.strip_prefix("runs ").unwrap_or(&did.summary).to_string()),
                 rc: Some(last.rc),
@@ -1068,6 +1078,19 @@ fn conceal(e: &mut StepEnded) {
                 ..Default::default()
             };
         }
+    }
+}
+
+/// What to do where a file system takes no file.
+fn no_room(path: &str, stderr: &str) -> Option<String> {
+    let dir = path.rsplit_once('/').map_or("/", |(d, _)| if d.is_empty() { "/" } else { d });
+    let dir = crate::quote::shell_quote(dir);
+    if stderr.contains("No space left on device") || stderr.contains("Disk quota exceeded") {
+        Some(format!("make room there: `df -h {dir}; df -i {dir}` shows what is used"))
+    } else if stderr.contains("Read-only file system") {
+        Some(format!("`findmnt -T {dir}` shows how it is mounted; after a disk error `dmesg` says why"))
+    } else {
+        None
     }
 }
 

@@ -237,7 +237,10 @@ async fn explain(
 ) -> LinkError {
     match e {
         ShellError::TimedOut(d) => LinkError::TimedOut(d),
-        ShellError::Garbled(m) => LinkError::Refused(Error::unreachable(m)),
+        ShellError::Garbled(m) => {
+            let e = Error::unreachable(&m);
+            LinkError::Refused(if m.starts_with(LOCKED) { e.hint(LOCKED_HELP) } else { e })
+        }
         ShellError::Ended { stderr } => {
             if let (true, Some(u)) = (first, user) {
                 return LinkError::Refused(sudo_error(&stderr, u, password));
@@ -269,6 +272,9 @@ pub enum LinkError {
     TimedOut(Duration),
 }
 
+const LOCKED: &str = "another apply is at work on this host";
+const LOCKED_HELP: &str = "wait until it has ended; there, `fuser -v /run/lock/windlass-*.lock` shows whose it is";
+
 /// Only one apply works on a host at a time. The lock is held on a descriptor of the session's shell and goes away with
 /// it, however that ends; sessions of one run (several names for one machine) share it. A run that was killed may still
 /// be finishing its last request: it is given ten seconds.
@@ -281,12 +287,12 @@ if [ -d /run/lock ] && command -v flock >/dev/null 2>&1; then
     until flock -n 9; do
       read -r w_run <"$w_lock" && [ "$w_run" = "$w_mine" ] && break
       w_try=$((w_try + 1))
-      if [ "$w_try" -gt 20 ]; then
+      if [ "$w_try" -gt 100 ]; then
         w_m "broken another apply is at work on this host"
         w_m "end 1"
         exit 1
       fi
-      sleep 0.5
+      sleep 0.1
     done
     echo "$w_mine" >"$w_lock"
   fi

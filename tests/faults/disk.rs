@@ -16,7 +16,15 @@ fn a_full_disk() {
     n.run("mkdir -p /opt/full && mount -t tmpfs -o size=64k none /opt/full");
     let r = p.apply(&[]);
     r.exits(FAILED)
-        .says(&[n.name(), "big (copy, site.yml:5)", "No space left on device", "again", "--limit"])
+        .says(&[
+            n.name(),
+            "big (copy, site.yml:6)",
+            "cannot put /opt/full/file in place",
+            "df -h /opt/full",
+            "No space left on device",
+            "again",
+            "--limit",
+        ])
         .counts(n.name(), [0, 1, 1, 1, 0])
         .counts(m.name(), [1, 2, 0, 0, 0])
         .within(20);
@@ -37,7 +45,14 @@ fn a_read_only_file_system() {
     n.run("mkdir -p /opt/fixed && mount -t tmpfs none /opt/fixed && echo old >/opt/fixed/file && mount -o remount,ro /opt/fixed");
     p.apply(&[])
         .exits(FAILED)
-        .says(&[n.name(), "unwritable (copy, site.yml:4)", "Read-only file system", "again"])
+        .says(&[
+            n.name(),
+            "unwritable (copy, site.yml:4)",
+            "cannot put /opt/fixed/file in place",
+            "Read-only file system",
+            "findmnt",
+            "again",
+        ])
         .counts(n.name(), [0, 0, 1, 1, 0])
         .counts(m.name(), [1, 1, 0, 0, 0])
         .within(20);

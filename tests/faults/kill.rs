@@ -176,7 +176,7 @@ fn at_random_moments() {
         // Every other time the next apply does not wait for the node to notice.
         if version % 2 == 0 {
             let began = Instant::now();
-            while node.attempt("pgrep -f 'sshd: root@notty'").status.success() {
+            while node.attempt("pgrep -f 'sshd: root@[n]otty'").status.success() {
                 assert!(began.elapsed() < Duration::from_secs(15), "the session outlives its connection");
                 std::thread::sleep(Duration::from_millis(20));
             }

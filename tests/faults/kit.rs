@@ -226,7 +226,9 @@ impl Project {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut c = Command::new(env!("CARGO_BIN_EXE_windlass"));
         c.current_dir(self.path()).args(["apply", "site.yml", "-i", "hosts.ini"]).args(args);
-        ["WINDLASS_INVENTORY", "WINDLASS_LOG", "SSH_AUTH_SOCK"].iter().for_each(|v| drop(c.env_remove(v)));
+        for unwanted in ["WINDLASS_INVENTORY", "WINDLASS_LOG", "SSH_AUTH_SOCK"] {
+            c.env_remove(unwanted);
+        }
         // Nothing of whoever runs the tests: no ssh_config, no known_hosts.
         c.env("HOME", self.path());
         c.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

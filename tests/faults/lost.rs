@@ -11,8 +11,10 @@ const LONG: &str = "tasks:\n- name: before\n  copy: {content: '1', dest: /run/be
 fn a_host_that_dies() {
     let [n, m] = take();
     let p = Project::new(&(n.host("long=true") + &m.host("")), LONG);
+    // Without this it takes a minute.
+    p.write(".ssh/config", "ServerAliveInterval 2\nServerAliveCountMax 3\n");
     let running = p.spawn(&[]);
-    n.until("pgrep -x sleep -f 'sleep 300'");
+    n.until("pgrep -f '[s]leep 300'");
     n.die();
     running
         .wait()
@@ -20,7 +22,7 @@ fn a_host_that_dies() {
         .says(&[n.name(), "long", "site.yml:6", "lost", "help", "again", "--limit"])
         .counts(n.name(), [0, 1, 0, 2, 0])
         .counts(m.name(), [1, 1, 0, 0, 1])
-        .within(90);
+        .within(20);
     n.start();
     n.run("rm -f /run/begun");
     m.run("rm -f /run/begun");
@@ -30,8 +32,8 @@ fn a_session_that_is_cut() {
     let [n, m] = take();
     let p = Project::new(&(n.host("long=true") + &m.host("")), LONG);
     let running = p.spawn(&[]);
-    n.until("pgrep -f 'sleep 300'");
-    n.run("pkill -KILL -f 'sshd: root@notty'");
+    n.until("pgrep -f '[s]leep 300'");
+    n.run("pkill -KILL -f 'sshd: root@[n]otty'");
     running
         .wait()
         .exits(UNREACHABLE)
@@ -39,7 +41,7 @@ fn a_session_that_is_cut() {
         .counts(n.name(), [0, 1, 0, 2, 0])
         .counts(m.name(), [1, 1, 0, 0, 1])
         .within(15);
-    n.run("pkill -f 'sleep 300'; rm -f /run/begun");
+    n.run("pkill -f '[s]leep 300'; rm -f /run/begun");
     m.run("rm -f /run/begun");
 }
 
@@ -51,7 +53,7 @@ fn a_cut_that_is_survived() {
     let running = p.spawn(&[]);
     n.until("[ -e /run/begun ]");
     std::thread::sleep(Duration::from_millis(500));
-    n.run("pkill -KILL -f 'sshd: root@notty'");
+    n.run("pkill -KILL -f 'sshd: root@[n]otty'");
     std::thread::sleep(Duration::from_millis(500));
     n.run("touch /run/go");
     running.wait().exits(DONE).counts(n.name(), [1, 2, 0, 0, 0]).within(20);
@@ -68,5 +70,5 @@ fn a_command_that_hangs() {
         .counts(n.name(), [0, 0, 1, 1, 0])
         .counts(m.name(), [1, 0, 0, 0, 1])
         .within(10);
-    assert!(!n.attempt("pgrep -f 'sleep 301'").status.success(), "what was started still runs");
+    assert!(!n.attempt("pgrep -f '[s]leep 301'").status.success(), "what was started still runs");
 }
