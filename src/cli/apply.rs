@@ -90,8 +90,8 @@ impl Apply {
             check_mode,
             ..Default::default()
         };
-        let (loaded, found) = project::load(&self.playbook, &self.hosts, options)?;
-        project::print(&found, loaded.as_ref().map(|p| &p.redactor));
+        let (loaded, found, redactor) = project::load(&self.playbook, &self.hosts, options)?;
+        project::print(&found, &redactor);
         let Some(p) = loaded else { return Ok(Err(Exit::Input)) };
         super::trace(common.verbose, &p.redactor);
         let ssh_config = SshConfig::load_default()?;

@@ -31,7 +31,7 @@ impl Inventory {
         let opener = project::Opener::new(&self.hosts.identity, &root);
         let (inv, mut found) = inventory::Inventory::load(&paths, &opener, None::<&Path>);
         found.sort();
-        project::print(&found, Some(&opener.redactor));
+        project::print(&found, &opener.redactor);
         if found.has_errors() {
             return Ok(Exit::Input);
         }

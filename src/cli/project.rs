@@ -164,6 +164,7 @@ pub fn extra_vars(given: &[String], opener: &dyn SecretOpener, found: &mut Diagn
             continue;
         }
         let source = Source::new("-e", text.clone());
+        let whole = crate::source::Span::new(&source, 0..text.len());
         if text.trim_start().starts_with('{') {
             match yaml::parse(&source) {
                 Ok(n) => all.extend(vars::from_node(&n, "-e", opener, found)),
@@ -173,11 +174,17 @@ pub fn extra_vars(given: &[String], opener: &dyn SecretOpener, found: &mut Diagn
         }
         match text.split_once('=') {
             Some((name, value)) if vars::is_name(name.trim()) => {
-                let span = crate::source::Span::new(&source, 0..text.len());
+                let span = crate::source::Span::new(&source, name.len() + 1..text.len());
                 all.insert(name.trim().to_string(), Var { value: Value::String(value.to_string()), span });
             }
-            _ => found.push(
-                Diagnostic::error(format!("-e {text}: not a variable"))
+            Some((name, _)) => found.push(
+                Diagnostic::error(format!("`{}` cannot be a variable's name", name.trim()))
+                    .at(&crate::source::Span::new(&source, 0..name.len()))
+                    .hint("a name has letters, digits and underscores, and does not start with a digit"),
+            ),
+            None => found.push(
+                Diagnostic::error("this is no variable")
+                    .at(&whole)
                     .hint("write name=value, {\"name\": value} or @FILE"),
             ),
         }
@@ -185,23 +192,41 @@ pub fn extra_vars(given: &[String], opener: &dyn SecretOpener, found: &mut Diagn
     all
 }
 
-/// Loads and checks. Every finding is printed on standard error; errors end in `None`.
+/// Loads and checks. Errors end in `None`; the findings are to be shown through the redactor.
 pub fn load(
     playbook: &Path,
     args: &HostArgs,
     mut options: graph::Options,
-) -> error::Result<(Option<Project>, Diagnostics)> {
+) -> error::Result<(Option<Project>, Diagnostics, Redactor)> {
     let root = root_of(playbook);
     let opener = Opener::new(&args.identity, &root);
     let templates = Templates::new();
     let mut found = Diagnostics::default();
+    let mut no_inventory = false;
     let (book, d) = crate::playbook::load(playbook, &templates, &opener);
     found.extend(d);
-    let inventories = inventories(&args.inventory, &root)?;
+    let inventories = inventories(&args.inventory, &root).unwrap_or_else(|e| {
+        let d = Diagnostic::error(e.to_string());
+        found.push(match e.hint {
+            Some(h) => d.hint(h),
+            None => d,
+        });
+        no_inventory = true;
+        vec![]
+    });
     let book_dir = book.as_ref().map(|b| b.dir.clone());
-    let (inventory, d) = Inventory::load(&inventories, &opener, book_dir.as_deref());
+    let (mut inventory, d) = Inventory::load(&inventories, &opener, book_dir.as_deref());
     found.extend(d);
-    options.extra = extra_vars(&args.extra_vars, &opener, &mut found);
+    inventory.partial_hosts |= no_inventory;
+    inventory.partial_vars |= no_inventory;
+    let mut of_extra = Diagnostics::default();
+    options.extra = extra_vars(&args.extra_vars, &opener, &mut of_extra);
+    options.partial = of_extra.has_errors();
+    found.extend(of_extra);
+    let of_groups = inventory.groups.values().map(|g| &g.vars);
+    for vars in of_groups.chain(inventory.hosts.values().map(|h| &h.vars)).chain([&options.extra]) {
+        crate::playbook::templates_in_vars(vars, &templates, &mut found);
+    }
     options.limit = args.limit.clone();
     options.become_ = args.become_;
     options.become_user = args.become_user.clone();
@@ -210,9 +235,10 @@ pub fn load(
         let dir = if p.is_dir() { p.as_path() } else { p.parent().unwrap_or(&p) };
         dir.display().to_string()
     });
+    let redactor = opener.redactor.clone();
     let Some(book) = book else {
         found.sort();
-        return Ok((None, found));
+        return Ok((None, found, redactor));
     };
     let program = graph::compile(book, inventory, templates, &options, &mut found);
     let checked = if program.graph.node_count() > 0 { graph::check(&program, &mut found) } else { Checked::default() };
@@ -228,10 +254,10 @@ pub fn load(
     }
     found.sort();
     if found.has_errors() {
-        return Ok((None, found));
+        return Ok((None, found, redactor));
     }
-    let redactor = opener.redactor.clone();
-    Ok((Some(Project { program, settings, checked, redactor, inventories, root }), found))
+    let project = Project { program, settings, checked, redactor: redactor.clone(), inventories, root };
+    Ok((Some(project), found, redactor))
 }
 
 /// How a host of the program is reached.
@@ -248,15 +274,12 @@ fn settings(program: &Program, host: usize, found: &mut Diagnostics) -> Connecti
 }
 
 /// Prints findings on standard error, with a count of errors at the end.
-pub fn print(found: &Diagnostics, redactor: Option<&Redactor>) {
+pub fn print(found: &Diagnostics, redactor: &Redactor) {
     if found.is_empty() {
         return;
     }
     let text = found.render(console::colors_enabled_stderr());
-    match redactor {
-        Some(r) => eprint!("{}", r.redact(&text)),
-        None => eprint!("{text}"),
-    }
+    eprint!("{}", redactor.redact(&text));
     let (errors, _) = found.counts();
     if errors > 0 {
         eprintln!("{errors} error{}; no host was contacted", if errors == 1 { "" } else { "s" });

@@ -23,6 +23,8 @@ pub struct Options {
     pub become_user: Option<String>,
     pub check_mode: bool,
     pub inventory_dir: Option<String>,
+    /// Variables of the command line could not be read.
+    pub partial: bool,
 }
 
 /// Builds the program. Findings are added; a program is returned even then, so that all checks can go on.
@@ -35,6 +37,7 @@ pub fn compile(
 ) -> Program {
     let limit = options.limit.as_ref().and_then(|l| match inventory::select_limit(&inventory, l) {
         Ok(hosts) => Some(hosts.into_iter().map(str::to_string).collect::<HashSet<_>>()),
+        Err(_) if inventory.partial_hosts => None,
         Err(e) => {
             let d = Diagnostic::error(format!("--limit {l}: {e}"));
             found.push(match e.hint {
@@ -66,7 +69,9 @@ pub fn compile(
         let names: Vec<String> = match inventory::select(&inventory, &phase.hosts.text) {
             Ok(h) => h.into_iter().map(str::to_string).collect(),
             Err(e) => {
-                found.push(e.diagnostic(&phase.hosts.span));
+                if !inventory.partial_hosts {
+                    found.push(e.diagnostic(&phase.hosts.span));
+                }
                 vec![]
             }
         };
@@ -119,7 +124,9 @@ pub fn compile(
         .collect();
     let groups = serde_json::to_value(inventory.groups_map()).unwrap_or_default();
     let promised = promised(&tasks);
+    let partial = options.partial || playbook.partial || inventory.partial_vars;
     let mut program = Program {
+        partial,
         playbook,
         inventory,
         templates,
@@ -253,7 +260,7 @@ fn check_notifies(program: &Program, found: &mut Diagnostics) {
     for t in &program.tasks {
         for n in t.task.notify.iter().filter(|n| !n.text.contains("{{")) {
             let heard = |h: &TaskUse| h.handler && h.phase == t.phase && hears(h, &n.text);
-            if !program.tasks.iter().any(heard) {
+            if !program.tasks.iter().any(heard) && !program.playbook.partial {
                 let names: Vec<&str> = program
                     .tasks
                     .iter()
@@ -263,7 +270,7 @@ fn check_notifies(program: &Program, found: &mut Diagnostics) {
                 let d = Diagnostic::error(format!("no handler `{}` in this phase", n.text)).at(&n.span);
                 found.push(match nearest(&n.text, names.iter().copied()) {
                     Some(near) => d.hint(format!("did you mean `{near}`?")),
-                    None if names.is_empty() => d.hint("the phase and its roles have no handlers"),
+                    None if names.is_empty() => d.hint("the phase and its roles have no `handlers:`"),
                     None => d.hint(format!("there is: {}", names.join(", "))),
                 });
             }

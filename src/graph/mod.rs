@@ -9,6 +9,7 @@ mod scope;
 pub use check::{Checked, check};
 pub use compile::{Options, compile, hears, sets};
 pub use prepare::{Item, Part, Place, Prepared, Refusal, evaluate, prepare, render_text};
+
 pub use scope::{Dynamic, Scope};
 
 use crate::inventory::Inventory;
@@ -35,6 +36,8 @@ pub struct Program {
     pub graph: StepGraph,
     /// What tasks register or set, on whichever host: known as names before they have values.
     pub promised: HashSet<String>,
+    /// Something could not be read, and that has been said: what is undefined may be in there.
+    pub partial: bool,
     /// `plan` or `--check`: nothing is to be changed.
     pub check_mode: bool,
     /// What `groups` holds, made once.

@@ -57,7 +57,7 @@ const LATER: &[&str] = &[
 
 /// Reads a playbook and all it names. What is wrong goes into the findings; what could be read is returned.
 pub fn load(path: &Path, templates: &Templates, opener: &dyn SecretOpener) -> (Option<Playbook>, Diagnostics) {
-    let mut reader = Reader { templates, opener, found: Diagnostics::default() };
+    let mut reader = Reader { templates, opener, found: Diagnostics::default(), partial: false };
     let playbook = reader.playbook(path);
     (playbook, reader.found)
 }
@@ -83,16 +83,16 @@ impl Reader<'_> {
             return None;
         };
         if items.is_empty() {
-            self.error(&node.span, "the playbook has no phases");
+            self.error_hint(&node.span, "the playbook has no phases", "start it with `- phase: NAME`");
         }
         let phases: Vec<Phase> = items.iter().filter_map(|n| self.phase(n, &dir, &mut roles)).collect();
         for (i, p) in phases.iter().enumerate() {
             if let Some(twin) = phases[..i].iter().find(|q| q.name == p.name) {
                 let d = Diagnostic::error(format!("two phases are called `{}`", p.name)).at(&p.span);
-                self.found.push(d.also(&twin.span, "the first"));
+                self.found.push(d.also(&twin.span, "the first").hint("give one of them another name"));
             }
         }
-        Some(Playbook { path: path.to_path_buf(), dir, phases })
+        Some(Playbook { path: path.to_path_buf(), dir, phases, partial: self.partial })
     }
 
     fn phase(&mut self, node: &Node, dir: &Path, roles: &mut Roles) -> Option<Phase> {
@@ -100,12 +100,19 @@ impl Reader<'_> {
         self.unknown_keys(entries, KEYS, LATER, "a phase");
         let get = |k: &str| node.get(k);
         let Some(hosts_node) = get("hosts") else {
+            self.partial = true;
             self.error_hint(&node.span, "this phase does not say on which `hosts`", "hosts: all");
             return None;
         };
         let pattern = match hosts_node.as_seq() {
             Some(s) => s.iter().filter_map(|n| self.string(n, "`hosts`")).collect::<Vec<_>>().join(","),
-            None => self.string(hosts_node, "`hosts`")?,
+            None => match self.string(hosts_node, "`hosts`") {
+                Some(h) => h,
+                None => {
+                    self.partial = true;
+                    return None;
+                }
+            },
         };
         let named = get("phase").or_else(|| get("name"));
         let name = named.and_then(|n| self.string(n, "a phase's name")).unwrap_or_else(|| pattern.clone());
@@ -126,7 +133,7 @@ impl Reader<'_> {
             needs: get("needs").map(|n| self.phase_needs(n)),
             become_: self.become_(get("become"), get("become_user")),
             local: get("connection").and_then(|n| self.connection(n)),
-            vars: get("vars").map(|n| vars::from_node(n, "`vars`", self.opener, &mut self.found)).unwrap_or_default(),
+            vars: get("vars").map(|n| self.vars(n)).unwrap_or_default(),
             vars_files: get("vars_files").map(|n| self.vars_files(n, dir)).unwrap_or_default(),
             tags: get("tags").map(|n| self.words(n, "`tags`")).unwrap_or_default(),
             environment: get("environment").cloned(),
@@ -158,17 +165,29 @@ impl Reader<'_> {
                 needs.push(PhaseNeed { phase: phase.to_string(), same_host: false, span: n.span.clone() });
                 continue;
             }
-            let Some(entries) = self.mapping(n, "an entry of `needs`") else { continue };
+            let Some(entries) = n.as_map() else {
+                let message = format!("an entry of `needs` is a phase's name, not {}", n.what());
+                self.error_hint(&n.span, message, "needs: [NAME], or needs: [{phase: NAME, scope: host}]");
+                continue;
+            };
             self.unknown_keys(entries, &["phase", "scope"], &[], "`needs`");
             let Some(phase) = n.get("phase").and_then(|p| self.string(p, "`phase`")) else {
-                self.error(&n.span, "an entry of `needs` says which `phase`");
+                self.error_hint(
+                    &n.span,
+                    "an entry of `needs` says which `phase`",
+                    "needs: [{phase: NAME, scope: host}]",
+                );
                 continue;
             };
             let same_host = match n.get("scope").map(|s| (s, s.as_str())) {
                 None | Some((_, Some("all"))) => false,
                 Some((_, Some("host"))) => true,
                 Some((s, _)) => {
-                    self.error(&s.span, "`scope` is `host` or `all`");
+                    self.error_hint(
+                        &s.span,
+                        "`scope` is `host` or `all`",
+                        "`host` waits for the phase on the same host only, `all` for its end on all hosts",
+                    );
                     false
                 }
             };
@@ -183,24 +202,50 @@ impl Reader<'_> {
             let Some(name) = self.string(n, "a file of variables") else { continue };
             let path = dir.join(&name);
             if !path.is_file() {
-                self.error(&n.span, format!("there is no file {}", crate::source::display_path(&path).display()));
+                self.partial = true;
+                let io = std::io::Error::from(std::io::ErrorKind::NotFound);
+                let d = crate::source::unreadable(&crate::source::display_path(&path), &io).at(&n.span);
+                let lone = d.hint.as_deref().is_some_and(|h| h.starts_with("check"));
+                self.found.push(if lone { d.hint("the path is taken from the playbook's folder") } else { d });
                 continue;
             }
-            let vars = vars::load_file(&path, self.opener, &mut self.found);
-            self.templates_in_vars(&vars);
+            let vars = self.vars_file(&path);
             files.push((path, vars));
         }
         files
     }
 
-    /// Checks the syntax of templates in variables.
-    pub fn templates_in_vars(&mut self, vars: &Vars) {
-        for v in vars.values() {
-            for text in strings(&v.value) {
-                if let Err(e) = self.templates.compile(text) {
-                    let node = Node { span: v.span.clone(), tag: None, kind: Kind::Str(text.to_string()) };
-                    self.found.push(template_diagnostic(&e, &node));
-                }
+    /// Variables of a mapping, their templates checked.
+    pub fn vars(&mut self, node: &Node) -> Vars {
+        let mut found = Diagnostics::default();
+        let vars = vars::from_node(node, "`vars`", self.opener, &mut found);
+        self.take(found);
+        vars
+    }
+
+    /// Variables of a file, their templates checked.
+    pub fn vars_file(&mut self, path: &Path) -> Vars {
+        let mut found = Diagnostics::default();
+        let vars = vars::load_file(path, self.opener, &mut found);
+        self.take(found);
+        templates_in_vars(&vars, self.templates, &mut self.found);
+        vars
+    }
+
+    /// Findings about variables: where they are errors, some variables are missing.
+    fn take(&mut self, found: Diagnostics) {
+        self.partial |= found.has_errors();
+        self.found.extend(found);
+    }
+}
+
+/// Checks the syntax of templates in variables.
+pub fn templates_in_vars(vars: &Vars, templates: &Templates, found: &mut Diagnostics) {
+    for v in vars.values() {
+        for text in strings(&v.value) {
+            if let Err(e) = templates.compile(text) {
+                let node = Node { span: v.span.clone(), tag: None, kind: Kind::Str(text.to_string()) };
+                found.push(template_diagnostic(&e, &node));
             }
         }
     }

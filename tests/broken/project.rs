@@ -3,6 +3,7 @@
 //! ```text
 //! === name                          a case begins
 //! args: -e x=1                      more arguments; `@DIR` is the project's folder
+//! playbook: site                    instead of `site.yml`
 //! only: apply                       only this verb
 //! without: place hint               its messages have no place, or no hint
 //! --- roles/web/tasks/main.yml      a file begins
@@ -27,6 +28,7 @@ pub struct Case {
     /// One mistake is one message.
     pub one: bool,
     args: Vec<String>,
+    playbook: String,
     only: Option<String>,
     without: Vec<String>,
     files: Vec<(String, String)>,
@@ -63,7 +65,15 @@ pub fn read(area: &str) -> Vec<Case> {
 fn parse(text: &str, area: &str) -> Case {
     let (name, rest) = text.split_once('\n').unwrap();
     let one = area != "several";
-    let mut case = Case { name: name.into(), one, args: vec![], only: None, without: vec![], files: vec![] };
+    let mut case = Case {
+        name: name.into(),
+        one,
+        args: vec![],
+        playbook: "site.yml".into(),
+        only: None,
+        without: vec![],
+        files: vec![],
+    };
     for line in rest.split_inclusive('\n') {
         let words = |t: &str| t.split_whitespace().map(str::to_string).collect::<Vec<_>>();
         if let Some(file) = line.strip_prefix("--- ") {
@@ -72,6 +82,8 @@ fn parse(text: &str, area: &str) -> Case {
             body.push_str(line);
         } else if let Some(a) = line.strip_prefix("args: ") {
             case.args = words(a);
+        } else if let Some(p) = line.strip_prefix("playbook: ") {
+            case.playbook = p.trim().into();
         } else if let Some(v) = line.strip_prefix("only: ") {
             case.only = Some(v.trim().into());
         } else if let Some(w) = line.strip_prefix("without: ") {
@@ -130,10 +142,11 @@ impl Case {
         }
         self.files.iter().for_each(|(f, body)| write(&root, f, body, &port));
         let mut c = Command::new(env!("CARGO_BIN_EXE_windlass"));
-        c.current_dir(&root).env_clear().env("HOME", root.join("home")).env("NO_COLOR", "1").arg(verb);
-        if !self.args.iter().any(|a| a.ends_with(".yml") && !a.starts_with('@') || a == "playbook/") {
-            c.arg("site.yml");
-        }
+        c.current_dir(&root)
+            .env_clear()
+            .env("HOME", root.join("home"))
+            .env("NO_COLOR", "1")
+            .args([verb, &self.playbook]);
         if !self.args.iter().any(|a| a == "-i" || a == "--without-inventory") {
             c.args(["-i", if has("hosts.ini") { "hosts.ini" } else { "hosts.yml" }]);
         }
