@@ -227,6 +227,7 @@ pub fn load(
     for vars in of_groups.chain(inventory.hosts.values().map(|h| &h.vars)).chain([&options.extra]) {
         crate::playbook::templates_in_vars(vars, &templates, &mut found);
     }
+    options.redactor = opener.redactor.clone();
     options.limit = args.limit.clone();
     options.become_ = args.become_;
     options.become_user = args.become_user.clone();

@@ -6,6 +6,7 @@ use crate::playbook::{Condition, Playbook, RoleUse, Task};
 use crate::source::{Diagnostic, Diagnostics, nearest};
 use crate::template::Templates;
 use crate::vars::Vars;
+use crate::vault::Redactor;
 use indexmap::IndexSet;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub struct Options {
     pub inventory_dir: Option<String>,
     /// Variables of the command line could not be read.
     pub partial: bool,
+    /// Knows the secrets: none may stand in a process's arguments.
+    pub redactor: Redactor,
 }
 
 /// Builds the program. Findings are added; a program is returned even then, so that all checks can go on.
@@ -138,6 +141,7 @@ pub fn compile(
         graph: StepGraph::default(),
         promised,
         check_mode: options.check_mode,
+        redactor: options.redactor.clone(),
         groups,
     };
     check_notifies(&program, found);

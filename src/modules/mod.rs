@@ -48,6 +48,11 @@ pub trait Module: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     fn prepare(&mut self, _local: &dyn Local) -> Result<(), ArgError> {
         Ok(())
     }
+    /// What will stand in a process's arguments on the host, where every user can read it, and whether `$NAME` in it is
+    /// expanded there. No secret may.
+    fn arguments(&self) -> (&[String], bool) {
+        (&[], false)
+    }
     /// What must be known of the host, as far as it can be said beforehand.
     fn probes(&self, _ctx: &Ctx) -> Vec<Probe> {
         vec![]
@@ -216,11 +221,15 @@ impl Decision {
 
 /// A module with its parameters, ready to be asked.
 pub trait Bound: Send + Sync {
+    fn arguments(&self) -> (&[String], bool);
     fn probes(&self, ctx: &Ctx) -> Vec<Probe>;
     fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop>;
 }
 
 impl<M: Module> Bound for M {
+    fn arguments(&self) -> (&[String], bool) {
+        Module::arguments(self)
+    }
     fn probes(&self, ctx: &Ctx) -> Vec<Probe> {
         Module::probes(self, ctx)
     }

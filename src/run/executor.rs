@@ -732,28 +732,6 @@ impl Worker {
             if let Action::Command(cmd) = a {
                 cmd.environment = item.environment.clone();
                 cmd.timeout = t.timeout.or(cmd.timeout);
-                if let crate::action::CommandLine::Words { words, expand } = &cmd.what {
-                    let secret = |text: &str| self.shared.emit.redactor().contains_secret(text);
-                    let brought = |name: &str| cmd.environment.iter().any(|(k, v)| k == name && secret(v));
-                    let hint = if words.iter().any(|w| secret(w)) {
-                        Some(
-                            "hand it over by `environment:` or `stdin:`, or use `shell`, whose script is in no argument",
-                        )
-                    } else if *expand && crate::host::expanded_names(words).any(brought) {
-                        Some("`expand_argument_vars: false` leaves the variable to the command itself")
-                    } else {
-                        None
-                    };
-                    if let Some(hint) = hint {
-                        return Ok(Acted::Did(Box::new(Did::refused(Failure {
-                            message:
-                                "a secret stands in the command's arguments, where every user of the host can read it"
-                                    .into(),
-                            hint: Some(hint.into()),
-                            ..Default::default()
-                        }))));
-                    }
-                }
             }
         }
         if !t.notify.is_empty() {
