@@ -10,7 +10,7 @@
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Seek, Write};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -370,11 +370,38 @@ impl Case {
         let node = &lab.nodes[self.hosts[number - 1].0].0;
         let status = lab::status(&lab.name).expect("the lab's status").expect("the lab");
         let pid = status.nodes.iter().find(|n| n.name == *node).and_then(|n| n.pid).expect("a node that is on");
-        let out = Command::new("nsenter")
-            .args(["-t", &pid.to_string(), "-m", "-u", "-i", "-n", "-p", "-r", "-w", "--", "env", "-i"])
+        // Into files, not pipes: what a command leaves in the background may keep its output open.
+        let file = || tempfile::tempfile().expect("a file for output");
+        let (mut stdout, mut stderr) = (file(), file());
+        let status = Command::new("timeout")
+            .args([
+                "120",
+                "nsenter",
+                "-t",
+                &pid.to_string(),
+                "-m",
+                "-u",
+                "-i",
+                "-n",
+                "-p",
+                "-r",
+                "-w",
+                "--",
+                "env",
+                "-i",
+            ])
             .args(["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8", "sh", "-c", command])
-            .output()
+            .stdin(Stdio::null())
+            .stdout(stdout.try_clone().expect("a file"))
+            .stderr(stderr.try_clone().expect("a file"))
+            .status()
             .expect("nsenter");
+        let read = |f: &mut fs::File| {
+            let mut all = vec![];
+            f.rewind().and_then(|()| f.read_to_end(&mut all)).expect("output");
+            all
+        };
+        let out = Output { status, stdout: read(&mut stdout), stderr: read(&mut stderr) };
         Said { command: command.into(), out }
     }
     /// Waits until a command succeeds on the first node.

@@ -23,6 +23,7 @@ mod hosts;
 mod kit;
 mod logins;
 mod odd;
+mod rough;
 mod secrets;
 mod system;
 
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         flow::all(),
         logins::all(),
         odd::all(),
+        rough::all(),
         secrets::all(),
     ];
     let cannot = kit::cannot_run();
