@@ -4,7 +4,7 @@ use crate::kit::{DONE, Node, Project, Ran, UNREACHABLE, take};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 tests!(at_random_moments, of_the_node);
 
@@ -232,13 +232,10 @@ fn at_random_moments() {
         kills += usize::from(running.kill());
         due += usize::from(pair.is_due());
         let what = format!("after a kill at {moment:?} of {:?}, version {version}, seed {seed}", pair.whole);
-        // Every other time the next apply does not wait for the node to notice.
+        // Every other time the next apply does not wait for the node to be through.
         if version % 2 == 0 {
-            let began = Instant::now();
-            while node.attempt("pgrep -f 'sshd: root@[n]otty'").status.success() {
-                assert!(began.elapsed() < Duration::from_secs(15), "the session outlives its connection");
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            // The session's shell holds the lock to its end, which is after sshd's.
+            node.until("flock -n /run/lock/windlass.lock true");
             only_unfinished(&node, &what);
         }
         pair.recovers(&node, &other, version, &what);
