@@ -1,12 +1,12 @@
-//! `kill -9` of an apply at random moments.
+//! An apply, or the node it works on, killed at random moments.
 
-use crate::kit::{DONE, Node, Project, take};
+use crate::kit::{DONE, Node, Project, Ran, UNREACHABLE, take};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-tests!(at_random_moments);
+tests!(at_random_moments, of_the_node);
 
 const KILLS: usize = 20;
 /// Rounds that end by themselves before they are killed are not counted; this many in all are enough.
@@ -14,16 +14,16 @@ const ROUNDS: u32 = 40;
 const FILES: usize = 6;
 
 /// Every run has a version of its own, and nearly everything depends on it.
-fn project(node: &Node) -> Project {
+fn project(node: &Node, user: bool) -> Project {
     let mut t = String::from("tasks:\n- file: {path: /opt/kill, state: directory, mode: '0750'}\n");
     for i in 0..FILES {
         t += &format!("- template: {{src: big.hbs, dest: /opt/kill/big{i}, mode: '0640', owner: daemon}}\n");
         t += &format!("  vars: {{number: {i}}}\n");
         t += if i == 2 { "  notify: publish\n" } else { "" };
     }
+    t += "- lineinfile: {path: /opt/kill/env, regexp: '^V=', line: 'V={{version}}', create: true, mode: '0644'}\n";
+    t += if user { "- user: {name: 'k{{version}}', shell: /bin/bash}\n" } else { "" };
     t += "\
-- lineinfile: {path: /opt/kill/env, regexp: '^V=', line: 'V={{version}}', create: true, mode: '0644'}
-- user: {name: 'k{{version}}', shell: /bin/bash}
 - copy:
     dest: /etc/systemd/system/kill.service
     content: |
@@ -144,64 +144,135 @@ impl Random {
     }
 }
 
-fn at_random_moments() {
-    let [node, other] = take();
-    let (p, undisturbed) = (project(&node), project(&other));
+/// A seed, told so that a run can be repeated.
+fn random() -> (Random, u64) {
     let seed = std::env::var("WINDLASS_TEST_SEED").ok().and_then(|s| s.parse().ok());
     let seed: u64 = seed.unwrap_or_else(|| {
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64 | 1)
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64)
     });
     eprintln!("kill: WINDLASS_TEST_SEED={seed}");
-    let mut random = Random(seed.max(1));
-    let run = |p: &Project, version: u32| p.apply(&["-e", &format!("version={version}")]);
+    (Random(seed.max(1)), seed)
+}
 
-    run(&undisturbed, 0).exits(DONE);
-    run(&p, 0).exits(DONE);
-    let whole = run(&p, 1).exits(DONE).took;
-    run(&undisturbed, 1).exits(DONE);
-    assert_eq!(state(&node), state(&other));
+/// A node to be disturbed and one that is not, both at version 1, and how long an apply takes.
+struct Pair {
+    project: Project,
+    undisturbed: Project,
+    whole: Duration,
+}
 
-    let (mut kills, mut version, mut looks, mut unfinished) = (0, 1, 0, 0);
-    while kills < KILLS {
-        version += 1;
-        assert!(version < ROUNDS, "{kills} of {version} applies could be killed before they ended");
-        let root = node.root();
-        let watch = Watch::start(root, files(version));
-        let running = p.spawn(&["-e", &format!("version={version}")]);
-        let moment = whole.mul_f64(0.1 + random.next() * 0.9);
-        std::thread::sleep(moment);
-        let killed = running.kill();
-        kills += usize::from(killed);
+fn run(p: &Project, version: u32) -> Ran {
+    p.apply(&["-e", &format!("version={version}")])
+}
 
-        // Every other time the next apply does not wait for the node to notice.
-        if version % 2 == 0 {
-            let began = Instant::now();
-            while node.attempt("pgrep -f 'sshd: root@[n]otty'").status.success() {
-                assert!(began.elapsed() < Duration::from_secs(15), "the session outlives its connection");
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            for f in left_behind(&node) {
-                let name = f.rsplit('/').next().unwrap_or_default();
-                assert!(name.starts_with('.') && name.ends_with(".windlass~"), "left behind, seed {seed}: {f}");
-                unfinished += 1;
-            }
-        }
+impl Pair {
+    fn new(node: &Node, other: &Node, user: bool) -> Self {
+        node.run(CLEAN);
+        other.run(CLEAN);
+        let (project, undisturbed) = (project(node, user), project(other, user));
+        run(&undisturbed, 0).exits(DONE);
+        run(&project, 0).exits(DONE);
+        let whole = run(&project, 1).exits(DONE).took;
+        run(&undisturbed, 1).exits(DONE);
+        assert_eq!(state(node), state(other));
+        Pair { project, undisturbed, whole }
+    }
+
+    /// The next apply comes where an undisturbed one comes to, and leaves nothing else.
+    #[track_caller]
+    fn recovers(&self, node: &Node, other: &Node, version: u32, what: &str) {
         let (again, straight) = std::thread::scope(|s| {
-            let a = s.spawn(|| run(&p, version));
-            (a.join().expect("an apply"), run(&undisturbed, version))
+            let a = s.spawn(|| run(&self.project, version));
+            let straight = run(&self.undisturbed, version);
+            (a.join().expect("an apply"), straight)
         });
         again.exits(DONE);
         straight.exits(DONE);
-        looks += watch.end();
-        let (is, should) = (state(&node), state(&other));
-        assert_eq!(is, should, "after a kill at {moment:?} of {whole:?}, version {version}, seed {seed}");
+        let (is, should) = (state(node), state(other));
+        assert_eq!(is, should, "{what}");
         assert!(is.ends_with("published\n"), "{is}");
-        let left = left_behind(&node);
-        assert!(left.is_empty(), "left behind, seed {seed}: {left:?}");
+        let left = left_behind(node);
+        assert!(left.is_empty(), "left behind, {what}: {left:?}");
+    }
+
+    /// Whether the apply that was killed has left a handler to be run.
+    fn is_due(&self) -> bool {
+        std::fs::read_dir(self.project.path().join(".windlass/due")).is_ok_and(|d| d.count() > 0)
+    }
+}
+
+/// What tests before this one have made.
+const CLEAN: &str = "systemctl disable -q --now kill 2>/dev/null
+for u in $(getent passwd | grep '^k[0-9]' | cut -d: -f1); do userdel -r $u 2>/dev/null; done
+rm -rf /opt/kill /etc/systemd/system/kill.service; systemctl daemon-reload";
+
+/// Of files of ours only unfinished ones are there, which the next apply replaces. How many.
+#[track_caller]
+fn only_unfinished(node: &Node, what: &str) -> usize {
+    let left = left_behind(node);
+    for f in &left {
+        let name = f.rsplit('/').next().unwrap_or_default();
+        assert!(name.starts_with('.') && name.ends_with(".windlass~"), "left behind, {what}: {f}");
+    }
+    left.len()
+}
+
+fn at_random_moments() {
+    let [node, other] = take();
+    let (mut random, seed) = random();
+    let pair = Pair::new(&node, &other, true);
+    let (mut kills, mut version, mut looks, mut due) = (0, 1, 0, 0);
+    while kills < KILLS {
+        version += 1;
+        assert!(version < ROUNDS, "{kills} of {version} applies could be killed before they ended");
+        let watch = Watch::start(node.root(), files(version));
+        let running = pair.project.spawn(&["-e", &format!("version={version}")]);
+        let moment = pair.whole.mul_f64(0.1 + random.next() * 0.9);
+        std::thread::sleep(moment);
+        kills += usize::from(running.kill());
+        due += usize::from(pair.is_due());
+        let what = format!("after a kill at {moment:?} of {:?}, version {version}, seed {seed}", pair.whole);
+        // Every other time the next apply does not wait for the node to be through.
+        if version % 2 == 0 {
+            // The session's shell holds the lock to its end, which is after sshd's.
+            node.until("flock -n /run/lock/windlass.lock true");
+            only_unfinished(&node, &what);
+        }
+        pair.recovers(&node, &other, version, &what);
+        looks += watch.end();
     }
     eprintln!(
-        "kill: {kills} kills in {} applies of {whole:?}, {looks} looks at files, {unfinished} unfinished",
-        version - 1
+        "kill: {kills} kills in {} applies of {:?}, {due} with a handler due, {looks} looks at files",
+        version - 1,
+        pair.whole
     );
-    run(&p, version).exits(DONE).counts(node.name(), [FILES + 6, 0, 0, 0, 0]);
+    run(&pair.project, version).exits(DONE).counts(node.name(), [FILES + 6, 0, 0, 0, 0]);
+}
+
+/// The node dies, everything at work on it at once; it comes back, and the next apply puts all right.
+fn of_the_node() {
+    let [node, other] = take();
+    let (mut random, seed) = random();
+    let pair = Pair::new(&node, &other, false);
+    pair.project.write(".ssh/config", "ServerAliveInterval 1\nServerAliveCountMax 2\n");
+    let mut unfinished = 0;
+    for version in 2..6 {
+        let (old, new) = (files(version - 1), files(version));
+        let running = pair.project.spawn(&["-T", "2", "-e", &format!("version={version}")]);
+        let moment = pair.whole.mul_f64(0.3 + random.next() * 0.5);
+        std::thread::sleep(moment);
+        node.die();
+        let what = format!("after a death at {moment:?} of {:?}, version {version}, seed {seed}", pair.whole);
+        let ran = running.wait().within(30);
+        assert!([DONE, UNREACHABLE].contains(&ran.code), "{what}: {}", ran.text);
+        node.start();
+        let root = node.root();
+        for (f, text) in &new {
+            let is = std::fs::read_to_string(format!("{root}/{f}")).unwrap_or_default();
+            assert!(is == *text || is == old[f], "{what}: /{f} is neither old nor new: {} bytes", is.len());
+        }
+        unfinished += only_unfinished(&node, &what);
+        pair.recovers(&node, &other, version, &what);
+    }
+    eprintln!("kill: 4 deaths of a node, {unfinished} unfinished files, all replaced");
 }
