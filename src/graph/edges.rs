@@ -62,7 +62,8 @@ impl Builder<'_> {
                 // The same task reached through a role that is used twice is one id, not two.
                 if !std::ptr::eq(&*self.program.tasks[twin].task, &*t.task) {
                     let d = Diagnostic::error(format!("two tasks have the id `{id}`")).at(t.span());
-                    found.push(d.also(self.program.tasks[twin].span(), "the first").hint("give one of them another id"));
+                    found
+                        .push(d.also(self.program.tasks[twin].span(), "the first").hint("give one of them another id"));
                 }
                 continue;
             }

@@ -276,10 +276,16 @@ pub fn argument_diagnostic(e: &ArgError, module: &ModuleDef, args: &Node) -> Dia
             Some(n) => format!("did you mean `{n}`?"),
             None => format!("it is one of: {}", known.join(", ")),
         });
-    } else if let Some((found, wanted)) = message.strip_prefix("invalid type: ").and_then(|m| m.split_once(", expected ")) {
-        (message, hint) = (format!("`{param}` of `{}` cannot be {}", module.name, plain(found)), Some(wanted_is(wanted)));
-    } else if let Some((found, wanted)) = message.strip_prefix("invalid value: ").and_then(|m| m.split_once(", expected ")) {
-        (message, hint) = (format!("`{param}` of `{}` cannot be {}", module.name, plain(found)), Some(wanted_is(wanted)));
+    } else if let Some((found, wanted)) =
+        message.strip_prefix("invalid type: ").and_then(|m| m.split_once(", expected "))
+    {
+        (message, hint) =
+            (format!("`{param}` of `{}` cannot be {}", module.name, plain(found)), Some(wanted_is(wanted)));
+    } else if let Some((found, wanted)) =
+        message.strip_prefix("invalid value: ").and_then(|m| m.split_once(", expected "))
+    {
+        (message, hint) =
+            (format!("`{param}` of `{}` cannot be {}", module.name, plain(found)), Some(wanted_is(wanted)));
     } else if let Some((wanted, found)) = message.strip_prefix("expected ").and_then(|m| m.split_once(", found ")) {
         (message, hint) = (format!("`{param}` of `{}` cannot be {found}", module.name), Some(wanted_is(wanted)));
     } else if let Some((first, rest)) = message.clone().split_once(": put quotes ").filter(|_| hint.is_none()) {
@@ -287,8 +293,11 @@ pub fn argument_diagnostic(e: &ArgError, module: &ModuleDef, args: &Node) -> Dia
     } else if let Some((first, rest)) = message.clone().split_once("; write it ").filter(|_| hint.is_none()) {
         (message, hint) = (first.to_string(), Some(format!("write it {rest}")));
     }
-    let hint = hint.or_else(|| known_hint(&message, module.name, param));
-    let d = Diagnostic::error(message).at(e.span.as_ref().unwrap_or(&node.span));
+    let hint = hint.or_else(|| known_hint(&message, param));
+    // What is wrong with a name is shown at the name.
+    let key = e.param.first().filter(|p| message.starts_with(&format!("`{p}` cannot be"))).and_then(|p| args.entry(p));
+    let at = e.span.as_ref().or(key.map(|e| &e.key_span)).unwrap_or(&node.span);
+    let d = Diagnostic::error(message).at(at);
     let d = if e.span.is_some() { d.also(&node.span, "used here") } else { d };
     match hint {
         Some(h) => d.hint(h),
@@ -297,7 +306,7 @@ pub fn argument_diagnostic(e: &ArgError, module: &ModuleDef, args: &Node) -> Dia
 }
 
 /// What to do about mistakes whose message says only what is wrong.
-fn known_hint(message: &str, module: &str, param: &str) -> Option<String> {
+fn known_hint(message: &str, param: &str) -> Option<String> {
     let has = |t: &str| message.contains(t);
     Some(if has("is not an absolute path") {
         format!("`{param}` is a path on the host, from `/` on")
@@ -321,8 +330,10 @@ fn known_hint(message: &str, module: &str, param: &str) -> Option<String> {
         "a port is a number from 1 to 65535".into()
     } else if has("has wildcards") {
         "give each unit a task of its own, or a `loop`".into()
-    } else if has(" needs ") || has(" goes with ") || has(" go with ") {
-        format!("see `{module}`: add what is missing, or take `{param}` out")
+    } else if has(" goes with ") {
+        format!("take `{param}` out")
+    } else if has(" needs ") {
+        "add what is missing".into()
     } else {
         return None;
     })

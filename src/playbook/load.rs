@@ -123,8 +123,8 @@ impl Reader<'_> {
             }
         }
         let mut tasks = |key: &str| get(key).map(|n| self.tasks(n, &format!("`{key}`"))).unwrap_or_default();
-        let (pre_tasks, main, post_tasks, handlers) =
-            (tasks("pre_tasks"), tasks("tasks"), tasks("post_tasks"), tasks("handlers"));
+        let (pre_tasks, main, post_tasks) = (tasks("pre_tasks"), tasks("tasks"), tasks("post_tasks"));
+        let handlers = get("handlers").map(|n| self.handlers(n, "`handlers`")).unwrap_or_default();
         let role_uses = get("roles").map(|n| self.list(n, "`roles`")).unwrap_or_default();
         Some(Phase {
             name,
@@ -159,7 +159,11 @@ impl Reader<'_> {
             };
             self.unknown_keys(entries, &["phase", "scope"], &[], "`needs`");
             let Some(phase) = n.get("phase").and_then(|p| self.string(p, "`phase`")) else {
-                self.error_hint(&n.span, "an entry of `needs` says which `phase`", "needs: [{phase: NAME, scope: host}]");
+                self.error_hint(
+                    &n.span,
+                    "an entry of `needs` says which `phase`",
+                    "needs: [{phase: NAME, scope: host}]",
+                );
                 continue;
             };
             let same_host = match n.get("scope").map(|s| (s, s.as_str())) {

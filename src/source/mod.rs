@@ -93,14 +93,16 @@ pub(crate) fn unreadable(shown: &Path, e: &std::io::Error) -> Diagnostic {
         ErrorKind::IsADirectory => {
             Diagnostic::error(format!("{path} is a folder, not a file")).hint("name a file in it")
         }
-        ErrorKind::PermissionDenied => Diagnostic::error(format!("{path} may not be read"))
-            .hint("see who owns it, and its mode: ls -l"),
+        ErrorKind::PermissionDenied => {
+            Diagnostic::error(format!("{path} may not be read")).hint("see who owns it, and its mode: ls -l")
+        }
         _ => Diagnostic::error(format!("cannot read {path}: {e}")).hint("check the path"),
     }
 }
 
 /// The path as it is shown: relative to the working directory where it lies below it.
 pub fn display_path(path: &Path) -> PathBuf {
+    let path = path.strip_prefix("./").unwrap_or(path);
     match std::env::current_dir() {
         Ok(cwd) => path.strip_prefix(&cwd).map_or_else(|_| path.to_path_buf(), Path::to_path_buf),
         Err(_) => path.to_path_buf(),

@@ -74,9 +74,13 @@ fn syntax(source: &Arc<Source>, at: usize, info: &str) -> Diagnostic {
     } else if has(&["flow sequence"]) {
         broken().hint("close the `[`, or put the missing comma")
     } else if has(&["flow mapping"]) {
-        broken().hint("close the `{`, or put the missing comma; put quotes round text that has `{`, `}`, `[`, `]` or `,` in it")
+        broken().hint(
+            "close the `{`, or put the missing comma; put quotes round text that has `{`, `}`, `[`, `]` or `,` in it",
+        )
     } else if has(&["expected '-' indicator", "did not find expected key", "block collection", "block mapping"]) {
-        broken().hint("indent this line like its neighbours: keys of one mapping, and items of one list, stand in one column")
+        broken().hint(
+            "indent this line like its neighbours: keys of one mapping, and items of one list, stand in one column",
+        )
     } else if has(&["unknown anchor"]) {
         broken().hint("an alias `*name` needs an anchor `&name` above it; put quotes round text that starts with `*`")
     } else if has(&["alias expansion"]) {
@@ -91,7 +95,9 @@ fn syntax(source: &Arc<Source>, at: usize, info: &str) -> Diagnostic {
 /// Whether what stands at `at` on a line stands outside quotes, as a value begins.
 fn bare(line: &str, at: usize) -> bool {
     let before = line[..at].trim_end();
-    before.ends_with([':', '-', '[', ',']) && before.matches('"').count() % 2 == 0 && before.matches('\'').count() % 2 == 0
+    before.ends_with([':', '-', '[', ','])
+        && before.matches('"').count() % 2 == 0
+        && before.matches('\'').count() % 2 == 0
 }
 
 fn vars_like(key: &str) -> bool {

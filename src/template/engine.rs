@@ -83,16 +83,22 @@ impl Templates {
             // The braces are ours: places in front of them are counted without.
             e.at = e.at.filter(|(l, c)| *l == 1 && *c > 2 && bare.len() == text.len()).map(|(l, c)| (l, c - 2));
             e.len = None;
+            if bare.matches('(').count() != bare.matches(')').count() {
+                e.message = "the parentheses do not match".into();
+                e.hint = Some("close every `(` with a `)`".into());
+            } else if e.hint.as_ref().is_some_and(|h| h.starts_with("write `{{name}}`")) {
+                e.hint = Some(EXPRESSION.into());
+            }
             if e.message.starts_with("`{{` is not closed") {
                 e.message = "the expression's syntax is wrong".into();
                 e.at = None;
-                e.hint = infix_hint(bare).or_else(|| Some("an expression is a variable or a helper with its arguments: eq a \"x\"".into()));
+                e.hint = infix_hint(bare).or_else(|| Some(EXPRESSION.into()));
             }
             e
         })?;
         match compiled.what {
             What::Value(_) => Ok(compiled),
-            _ => Err(TemplateError::new("this is not one expression").hint("write a variable or a helper with its arguments: eq a \"x\"")),
+            _ => Err(TemplateError::new("this is not one expression").hint(EXPRESSION)),
         }
     }
 
@@ -115,9 +121,9 @@ impl Templates {
                 _ => unclosed(text).unwrap_or_else(|| TemplateError::new("the template's syntax is wrong")),
             };
             t.at = t.at.or(e.pos());
-            t.hint = infix_hint(text).or(t.hint).or_else(|| {
-                Some("write `{{name}}`, `{{helper argument}}`, or `{{#if x}}…{{/if}}`".into())
-            });
+            t.hint = infix_hint(text)
+                .or(t.hint)
+                .or_else(|| Some("write `{{name}}`, `{{helper argument}}`, or `{{#if x}}…{{/if}}`".into()));
             t
         })?;
         if let Some(i) = text.find("{%").filter(|_| text.contains("%}")) {
@@ -213,8 +219,12 @@ impl Templates {
                 }
             }
             RenderErrorReason::MissingVariable(None) => TemplateError::new("an expression in it has no value"),
-            RenderErrorReason::Other(s) => TemplateError::new(s.clone()),
-            other => TemplateError::new(other.to_string()),
+            RenderErrorReason::Other(s) if s.contains("not a regular expression") => TemplateError::new(s.clone())
+                .hint("close what is open, and put `\\` before a sign that stands for itself"),
+            RenderErrorReason::Other(s) => {
+                TemplateError::new(s.clone()).hint("look at the values it is given: they are of another kind")
+            }
+            other => TemplateError::new(other.to_string()).hint("look at the values it is given"),
         };
         t.at = e.line_no.zip(e.column_no);
         t
@@ -231,6 +241,7 @@ impl Compiled {
     }
 }
 
+const EXPRESSION: &str = "write a variable, or a helper with its arguments: eq a \"x\"";
 const JINJA: &str = "here it is `{{#if x}}…{{/if}}` and `{{#each list}}…{{/each}}`";
 
 fn undefined_variable(name: &str, lookup: &dyn Lookup) -> TemplateError {
@@ -285,7 +296,8 @@ fn unclosed(text: &str) -> Option<TemplateError> {
         at = end + 2;
     }
     let (name, i) = blocks.pop()?;
-    let mut e = TemplateError::new(format!("`{{{{#{name}}}}}` is not closed")).hint(format!("close it with `{{{{/{name}}}}}`"));
+    let mut e =
+        TemplateError::new(format!("`{{{{#{name}}}}}` is not closed")).hint(format!("close it with `{{{{/{name}}}}}`"));
     e.at = Some(place_of(text, i));
     Some(e)
 }
@@ -298,12 +310,20 @@ fn missing_field<'a>(path: &str, value: &Value, parts: impl Iterator<Item = &'a 
             Some(v) => at = v,
             None => {
                 let t = TemplateError::new(format!("`{path}`: there is no `{part}`"));
+                // `hostvars` holds only what is asked for: what else a host has is not known here.
+                if let Some((host, _)) = path.strip_prefix("hostvars.").and_then(|r| r.split_once('.'))
+                    && host != part
+                {
+                    return t.hint(format!("the host `{host}` has no such variable"));
+                }
                 let o = match at {
                     Value::Object(o) => o,
-                    Value::Array(a) => return t.hint(match a.len() {
-                        0 => "the list is empty".to_string(),
-                        n => format!("the list has {n} element{}, counted from 0", if n == 1 { "" } else { "s" }),
-                    }),
+                    Value::Array(a) => {
+                        return t.hint(match a.len() {
+                            0 => "the list is empty".to_string(),
+                            n => format!("the list has {n} element{}, counted from 0", if n == 1 { "" } else { "s" }),
+                        });
+                    }
                     Value::Null => return t.hint("the value before it is empty"),
                     _ => return t.hint("the value before it is no mapping: it has no fields"),
                 };
@@ -408,7 +428,8 @@ impl Names {
 
     fn parameters(&mut self, h: &HelperTemplate, depth: usize) {
         let sure = self.sure;
-        let lenient = helper_of(&h.name).is_some_and(|n| ["default", "defined", "if", "unless", "each", "with"].contains(&n));
+        let lenient =
+            helper_of(&h.name).is_some_and(|n| ["default", "defined", "if", "unless", "each", "with"].contains(&n));
         self.sure &= !lenient;
         h.params.iter().chain(h.hash.values()).for_each(|p| self.parameter(p, depth));
         self.sure = sure;

@@ -109,7 +109,22 @@ macro_rules! areas {
     };
 }
 
-areas!(syntax, phases, tasks, needs, expressions, parameters, variables, files, roles, inventory, connection, secrets, command_line, several);
+areas!(
+    syntax,
+    phases,
+    tasks,
+    needs,
+    expressions,
+    parameters,
+    variables,
+    files,
+    roles,
+    inventory,
+    connection,
+    secrets,
+    command_line,
+    several
+);
 
 #[test]
 fn fine() {

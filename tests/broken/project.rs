@@ -142,7 +142,11 @@ impl Case {
         }
         self.files.iter().for_each(|(f, body)| write(&root, f, body, &port));
         let mut c = Command::new(env!("CARGO_BIN_EXE_windlass"));
-        c.current_dir(&root).env_clear().env("HOME", root.join("home")).env("NO_COLOR", "1").args([verb, &self.playbook]);
+        c.current_dir(&root)
+            .env_clear()
+            .env("HOME", root.join("home"))
+            .env("NO_COLOR", "1")
+            .args([verb, &self.playbook]);
         if !self.args.iter().any(|a| a == "-i" || a == "--without-inventory") {
             c.args(["-i", if has("hosts.ini") { "hosts.ini" } else { "hosts.yml" }]);
         }
@@ -158,6 +162,16 @@ impl Case {
                 .replace(&root.display().to_string(), "@DIR")
                 .replace(&keys().dir.path().display().to_string(), "@KEYS")
                 .replace(&port, "@PORT")
+                .split_inclusive("age1")
+                .enumerate()
+                .map(|(i, t)| {
+                    if i == 0 {
+                        t.to_string()
+                    } else {
+                        t.trim_start_matches(|c: char| c.is_ascii_alphanumeric()).into()
+                    }
+                })
+                .collect::<String>()
         };
         let contacts = std::iter::from_fn(|| match host.accept() {
             Ok(_) => Some(()),
