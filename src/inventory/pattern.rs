@@ -326,8 +326,11 @@ impl Subscript {
             Subscript::One(_) if hosts.is_empty() => Ok(hosts),
             Subscript::One(i) => match usize::try_from(from_end(*i)).ok().and_then(|i| hosts.get(i)) {
                 Some(h) => Ok(vec![h]),
-                None => Err(PatternError::new(term, format!("`{base}` has {len} hosts: there is no [{i}]"))
-                    .hint(format!("counting starts at 0; the last one is [{}], or [-1]", len - 1))),
+                None => Err(PatternError::new(
+                    term,
+                    format!("`{base}` has {len} host{}: there is no [{i}]", if len == 1 { "" } else { "s" }),
+                )
+                .hint(format!("counting starts at 0; the last one is [{}], or [-1]", len - 1))),
             },
             Subscript::Span(from, to) => {
                 let from = from_end(*from).clamp(0, len);

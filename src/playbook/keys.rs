@@ -44,6 +44,9 @@ impl Reader<'_> {
                 self.partial = true;
                 let hint = match &node.kind {
                     Kind::Str(s) if !s.contains(char::is_whitespace) => format!("write it as `[{s}]`"),
+                    Kind::Map(m) if what.starts_with("a file of") && m.len() == 1 && m[0].value.as_seq().is_some() => {
+                        format!("the file is the list itself: take `{}:` away", m[0].key)
+                    }
                     _ => "begin each item with `- `".into(),
                 };
                 self.error_hint(&node.span, format!("{what} must be a list, not {}", node.what()), hint);

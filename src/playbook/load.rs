@@ -114,6 +114,12 @@ impl Reader<'_> {
                 }
             },
         };
+        if pattern.contains("{{") {
+            self.partial = true;
+            let hint = "write the pattern itself; `--limit` narrows it down for one run";
+            self.error_hint(&hosts_node.span, "`hosts` cannot have a template in it", hint);
+            return None;
+        }
         let named = get("phase").or_else(|| get("name"));
         let name = named.and_then(|n| self.string(n, "a phase's name")).unwrap_or_else(|| pattern.clone());
         let span = named.map_or(&node.span, |n| &n.span).clone();
