@@ -3,10 +3,10 @@
 use super::HostArgs;
 use crate::error::{self, Error};
 use crate::graph::{self, Checked, Program};
-use crate::inventory::{Connection, Inventory};
+use crate::inventory::{Connection, Inventory, setting_names};
 use crate::source::{Diagnostic, Diagnostics, Source, yaml};
 use crate::ssh::Prompts;
-use crate::template::Templates;
+use crate::template::{Found, Lookup as _, Templates};
 use crate::vars::{self, SecretOpener, Var, Vars};
 use crate::vault::{self, Identities, Prompt, Redactor, Secrets};
 use secrecy::{ExposeSecret, SecretString};
@@ -271,6 +271,23 @@ fn settings(program: &Program, host: usize, found: &mut Diagnostics) -> Connecti
         scope.raw(name).map(|v| v.span.clone())
     });
     found.extend(d);
+    for name in setting_names() {
+        if let (Some(var), Found::Broken(e)) = (scope.raw(name), scope.get(name, &[])) {
+            let d = Diagnostic::error(e.message).at(e.span.as_ref().unwrap_or(&var.span));
+            found.push(match e.hint {
+                Some(h) => d.hint(h),
+                None => d,
+            });
+        }
+    }
+    for name in ["ansible_private_key_file", "ansible_ssh_private_key_file"] {
+        if let (Some(var), Some(file)) = (scope.raw(name), c.private_key_file.as_ref())
+            && !file.exists()
+        {
+            let d = crate::source::unreadable(&crate::source::display_path(file), &std::io::ErrorKind::NotFound.into());
+            found.push(d.at(&var.span));
+        }
+    }
     c
 }
 

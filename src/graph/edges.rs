@@ -324,6 +324,11 @@ impl Builder<'_> {
         if let Some(first) = spans.first() {
             d = d.at(first);
         }
+        for (i, s) in spans.iter().enumerate().skip(1) {
+            if !spans[..i].contains(s) {
+                d = d.also(s, "in the circle");
+            }
+        }
         Some(d.hint("take one of these `needs` away"))
     }
 }

@@ -251,7 +251,7 @@ fn each_argument(module: &ModuleDef, args: &Node, scope: &Scope<'_>) -> Argument
 /// wrong with them. `true`: some part asks for facts.
 pub fn examine(place: Place<'_>, found: &mut Diagnostics) -> bool {
     let task = &place.task.task;
-    let mut look = Look { place, found, facts: false, unsure: place.pending.clone() };
+    let mut look = Look { place, found, facts: false, unsure: HashSet::new() };
     let plain = place.scope(Map::new());
     let loop_var = task.loop_.as_ref().map(|l| l.var.as_str());
     let conditions: Vec<&Condition> = place.task.outer_when.iter().chain(&task.when).collect();
@@ -292,7 +292,7 @@ struct Look<'a> {
     place: Place<'a>,
     found: &'a mut Diagnostics,
     facts: bool,
-    /// Names that nothing can be said of.
+    /// More names that nothing can be said of.
     unsure: HashSet<String>,
 }
 
@@ -327,8 +327,12 @@ impl Look<'_> {
 
     /// The parameters and what stands beside them, for one item.
     fn part(&mut self, locals: &Map<String, Value>) {
-        let unsure = std::mem::take(&mut self.unsure);
-        let place = Place { pending: &unsure, ..self.place };
+        let all: HashSet<String>;
+        let mut place = self.place;
+        if !self.unsure.is_empty() {
+            all = place.pending.union(&self.unsure).cloned().collect();
+            place.pending = &all;
+        }
         let task = &place.task.task;
         let scope = place.scope(locals.clone());
         let Arguments { known, wrong, unknown } = each_argument(task.module, &task.args, &scope);
@@ -366,7 +370,6 @@ impl Look<'_> {
             self.take(value_of(c, &scope));
         }
         self.facts |= scope.wants_facts();
-        self.unsure = unsure;
     }
 }
 

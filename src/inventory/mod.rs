@@ -20,7 +20,7 @@ mod property_tests;
 #[cfg(test)]
 mod tests;
 
-pub use connection::Connection;
+pub use connection::{Connection, setting_names};
 pub use pattern::{PatternError, select, select_limit};
 
 use crate::source::Span;

@@ -44,6 +44,9 @@ impl Reader<'_> {
                 self.partial = true;
                 let hint = match &node.kind {
                     Kind::Str(s) if !s.contains(char::is_whitespace) => format!("write it as `[{s}]`"),
+                    Kind::Map(m) if what.starts_with("a file of") && m.len() == 1 && m[0].value.as_seq().is_some() => {
+                        format!("the file is the list itself: take `{}:` away", m[0].key)
+                    }
                     _ => "begin each item with `- `".into(),
                 };
                 self.error_hint(&node.span, format!("{what} must be a list, not {}", node.what()), hint);
@@ -292,8 +295,11 @@ pub fn argument_diagnostic(e: &ArgError, module: &ModuleDef, args: &Node) -> Dia
     } else if let Some((first, rest)) = message.clone().split_once("; write it ").filter(|_| hint.is_none()) {
         (message, hint) = (first.to_string(), Some(format!("write it {rest}")));
     }
-    let hint = hint.or_else(|| known_hint(&message, module.name, param));
-    let d = Diagnostic::error(message).at(e.span.as_ref().unwrap_or(&node.span));
+    let hint = hint.or_else(|| known_hint(&message, param));
+    // What is wrong with a name is shown at the name.
+    let key = e.param.first().filter(|p| message.starts_with(&format!("`{p}` cannot be"))).and_then(|p| args.entry(p));
+    let at = e.span.as_ref().or(key.map(|e| &e.key_span)).unwrap_or(&node.span);
+    let d = Diagnostic::error(message).at(at);
     let d = if e.span.is_some() { d.also(&node.span, "used here") } else { d };
     match hint {
         Some(h) => d.hint(h),
@@ -302,7 +308,7 @@ pub fn argument_diagnostic(e: &ArgError, module: &ModuleDef, args: &Node) -> Dia
 }
 
 /// What to do about mistakes whose message says only what is wrong.
-fn known_hint(message: &str, module: &str, param: &str) -> Option<String> {
+fn known_hint(message: &str, param: &str) -> Option<String> {
     let has = |t: &str| message.contains(t);
     Some(if has("is not an absolute path") {
         format!("`{param}` is a path on the host, from `/` on")
@@ -326,8 +332,10 @@ fn known_hint(message: &str, module: &str, param: &str) -> Option<String> {
         "a port is a number from 1 to 65535".into()
     } else if has("has wildcards") {
         "give each unit a task of its own, or a `loop`".into()
-    } else if has(" needs ") || has(" goes with ") || has(" go with ") {
-        format!("see `{module}`: add what is missing, or take `{param}` out")
+    } else if has(" goes with ") {
+        format!("take `{param}` out")
+    } else if has(" needs ") {
+        "add what is missing".into()
     } else {
         return None;
     })

@@ -114,6 +114,12 @@ impl Reader<'_> {
                 }
             },
         };
+        if pattern.contains("{{") {
+            self.partial = true;
+            let hint = "write the pattern itself; `--limit` narrows it down for one run";
+            self.error_hint(&hosts_node.span, "`hosts` cannot have a template in it", hint);
+            return None;
+        }
         let named = get("phase").or_else(|| get("name"));
         let name = named.and_then(|n| self.string(n, "a phase's name")).unwrap_or_else(|| pattern.clone());
         let span = named.map_or(&node.span, |n| &n.span).clone();
@@ -123,8 +129,8 @@ impl Reader<'_> {
             }
         }
         let mut tasks = |key: &str| get(key).map(|n| self.tasks(n, &format!("`{key}`"))).unwrap_or_default();
-        let (pre_tasks, main, post_tasks, handlers) =
-            (tasks("pre_tasks"), tasks("tasks"), tasks("post_tasks"), tasks("handlers"));
+        let (pre_tasks, main, post_tasks) = (tasks("pre_tasks"), tasks("tasks"), tasks("post_tasks"));
+        let handlers = get("handlers").map(|n| self.handlers(n, "`handlers`")).unwrap_or_default();
         let role_uses = get("roles").map(|n| self.list(n, "`roles`")).unwrap_or_default();
         Some(Phase {
             name,

@@ -164,7 +164,7 @@ impl Reader<'_> {
             role.tasks = self.tasks(&n, "a file of tasks");
         }
         if let Some(n) = self.main(&dir.join("handlers")) {
-            role.handlers = self.tasks(&n, "a file of handlers");
+            role.handlers = self.handlers(&n, "a file of handlers");
         }
         if let Some(n) = self.main(&dir.join("meta"))
             && let Some(entries) = self.mapping(&n, "a role's meta")

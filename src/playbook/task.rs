@@ -3,7 +3,7 @@
 use super::keys::{Reader, argument_diagnostic, instead_of, unknown_key};
 use super::{Loop, Task, TaskNeed};
 use crate::modules::{self, ModuleDef};
-use crate::source::{Diagnostic, Diagnostics, Entry, Kind, Node, nearest};
+use crate::source::{Diagnostic, Diagnostics, Entry, Kind, Node, Span, nearest};
 use crate::vars;
 use std::sync::Arc;
 
@@ -64,6 +64,9 @@ const LATER: &[&str] = &[
     "include_vars",
 ];
 
+/// Parameters people write into the text of a command.
+const OF_COMMAND: &[&str] = &["creates", "removes", "chdir"];
+
 /// Names no task can set.
 const RESERVED: &[&str] = &[
     "hostvars",
@@ -100,6 +103,15 @@ fn has_template(node: &Node) -> bool {
 impl Reader<'_> {
     pub fn tasks(&mut self, node: &Node, what: &str) -> Vec<Arc<Task>> {
         self.list(node, what).iter().filter_map(|n| self.task(n)).map(Arc::new).collect()
+    }
+
+    /// Handlers: tasks with a name to call them by.
+    pub fn handlers(&mut self, node: &Node, what: &str) -> Vec<Arc<Task>> {
+        let handlers = self.tasks(node, what);
+        for h in handlers.iter().filter(|h| h.name.is_none() && h.listen.is_empty() && !h.broken) {
+            self.error_hint(&h.span, "a handler without a name: nobody can notify it", "give it a `name:`");
+        }
+        handlers
     }
 
     fn task(&mut self, node: &Node) -> Option<Task> {
@@ -325,6 +337,9 @@ impl Reader<'_> {
         for e in def.lacks(&given) {
             self.found.push(argument_diagnostic(&e, def, args));
         }
+        if matches!(def.name, "command" | "shell") {
+            self.no_shell(def, args);
+        }
         for e in args.as_map().unwrap_or_default().iter().filter(|e| !has_template(&e.value)) {
             if !def.expressions.contains(&e.key.as_str())
                 && let Err(wrong) = (def.typed)(&e.key, e.value.to_value())
@@ -333,6 +348,36 @@ impl Reader<'_> {
             }
         }
         refused
+    }
+
+    /// What only a shell understands, in a command that has none.
+    fn no_shell(&mut self, def: &ModuleDef, args: &Node) {
+        let Some(node) = args.get("cmd") else { return };
+        let (Some(text), span) = (node.as_str(), &node.span) else { return };
+        let bare = |at: usize| text[..at].matches('"').count() % 2 == 0 && text[..at].matches('\'').count() % 2 == 0;
+        let mut at = 0;
+        for word in text.split(' ') {
+            let here = at;
+            at += word.len() + 1;
+            let place = span.text().find(text).map(|i| span.range.start + i + here);
+            let place = place.map_or(span.clone(), |p| Span::new(&span.source, p..p + word.len()));
+            if matches!(word, "|" | "||" | "&&" | ">" | ">>" | "2>&1" | "2>/dev/null" | ">/dev/null")
+                && def.name == "command"
+                && bare(here)
+            {
+                let message = format!("`command` runs without a shell: `{word}` would be an argument");
+                self.error_hint(&place, message, "use `shell`, or write the words as `argv`");
+                return;
+            }
+            if let Some((param, _)) = word.split_once('=').filter(|(k, _)| OF_COMMAND.contains(k)) {
+                let message = format!("`{param}` is a parameter, and stands in the command");
+                let rest: Vec<&str> = text.split(' ').filter(|w| *w != word).collect();
+                let value = &word[param.len() + 1..];
+                let hint = format!("write `{}: {{cmd: {}, {param}: {value}}}`", def.name, rest.join(" "));
+                self.error_hint(&place, message, hint);
+                return;
+            }
+        }
     }
 
     fn loop_(&mut self, over: &Node, control: Option<&Node>) -> Option<Loop> {

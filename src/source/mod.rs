@@ -84,7 +84,13 @@ pub(crate) fn unreadable(shown: &Path, e: &std::io::Error) -> Diagnostic {
                 .map(|e| e.file_name().to_string_lossy().into_owned())
                 .collect();
             let name = shown.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-            match nearest(&name, here.iter().map(String::as_str)) {
+            // Of short names with one ending, everything is nearly something.
+            let stem = |n: &str| n.split('.').next().unwrap_or_default().to_string();
+            let near = here
+                .iter()
+                .map(String::as_str)
+                .filter(|h| stem(h) == stem(&name) || nearest(&stem(&name), [stem(h).as_str()]).is_some());
+            match nearest(&name, near) {
                 Some(n) => d.hint(format!("did you mean `{}`?", shown.with_file_name(n).display())),
                 None if !dir.is_dir() => d.hint(format!("there is no folder {} either", dir.display())),
                 None => d.hint("check the path; it is taken from the folder you are in"),
@@ -102,6 +108,7 @@ pub(crate) fn unreadable(shown: &Path, e: &std::io::Error) -> Diagnostic {
 
 /// The path as it is shown: relative to the working directory where it lies below it.
 pub fn display_path(path: &Path) -> PathBuf {
+    let path = path.strip_prefix("./").unwrap_or(path);
     match std::env::current_dir() {
         Ok(cwd) => path.strip_prefix(&cwd).map_or_else(|_| path.to_path_buf(), Path::to_path_buf),
         Err(_) => path.to_path_buf(),

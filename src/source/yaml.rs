@@ -142,7 +142,18 @@ struct Convert<'s> {
 
 impl Convert<'_> {
     fn span(&self, y: &MarkedYaml) -> Span {
-        Span::new(self.source, self.bytes.byte(y.span.start.index())..self.bytes.byte(y.span.end.index()))
+        let (start, mut end) = (self.bytes.byte(y.span.start.index()), self.bytes.byte(y.span.end.index()));
+        // The parser leaves the closing bracket out.
+        let text = self.source.text.as_bytes();
+        let close = match (&y.data, text.get(start)) {
+            (YamlData::Mapping(_), Some(b'{')) => Some(&b'}'),
+            (YamlData::Sequence(_), Some(b'[')) => Some(&b']'),
+            _ => None,
+        };
+        if close.is_some() && text.get(end) == close {
+            end += 1;
+        }
+        Span::new(self.source, start..end)
     }
 
     fn node(&self, y: &MarkedYaml) -> Result<Node, Diagnostic> {

@@ -83,18 +83,22 @@ impl Templates {
             // The braces are ours: places in front of them are counted without.
             e.at = e.at.filter(|(l, c)| *l == 1 && *c > 2 && bare.len() == text.len()).map(|(l, c)| (l, c - 2));
             e.len = None;
+            if bare.matches('(').count() != bare.matches(')').count() {
+                e.message = "the parentheses do not match".into();
+                e.hint = Some("close every `(` with a `)`".into());
+            } else if e.hint.as_ref().is_some_and(|h| h.starts_with("write `{{name}}`")) {
+                e.hint = Some(EXPRESSION.into());
+            }
             if e.message.starts_with("`{{` is not closed") {
                 e.message = "the expression's syntax is wrong".into();
                 e.at = None;
-                e.hint = infix_hint(bare)
-                    .or_else(|| Some("an expression is a variable or a helper with its arguments: eq a \"x\"".into()));
+                e.hint = infix_hint(bare).or_else(|| Some(EXPRESSION.into()));
             }
             e
         })?;
         match compiled.what {
             What::Value(_) => Ok(compiled),
-            _ => Err(TemplateError::new("this is not one expression")
-                .hint("write a variable or a helper with its arguments: eq a \"x\"")),
+            _ => Err(TemplateError::new("this is not one expression").hint(EXPRESSION)),
         }
     }
 
@@ -210,8 +214,12 @@ impl Templates {
                 }
             }
             RenderErrorReason::MissingVariable(None) => TemplateError::new("an expression in it has no value"),
-            RenderErrorReason::Other(s) => TemplateError::new(s.clone()),
-            other => TemplateError::new(other.to_string()),
+            RenderErrorReason::Other(s) if s.contains("not a regular expression") => TemplateError::new(s.clone())
+                .hint("close what is open, and put `\\` before a sign that stands for itself"),
+            RenderErrorReason::Other(s) => {
+                TemplateError::new(s.clone()).hint("look at the values it is given: they are of another kind")
+            }
+            other => TemplateError::new(other.to_string()).hint("look at the values it is given"),
         };
         t.at = e.line_no.zip(e.column_no);
         t
@@ -228,6 +236,7 @@ impl Compiled {
     }
 }
 
+const EXPRESSION: &str = "write a variable, or a helper with its arguments: eq a \"x\"";
 const JINJA: &str = "here it is `{{#if x}}…{{/if}}` and `{{#each list}}…{{/each}}`";
 
 fn undefined_variable(name: &str, lookup: &dyn Lookup) -> TemplateError {
@@ -296,6 +305,12 @@ fn missing_field<'a>(path: &str, value: &Value, parts: impl Iterator<Item = &'a 
             Some(v) => at = v,
             None => {
                 let t = TemplateError::new(format!("`{path}`: there is no `{part}`"));
+                // `hostvars` holds only what is asked for: what else a host has is not known here.
+                if let Some((host, _)) = path.strip_prefix("hostvars.").and_then(|r| r.split_once('.'))
+                    && host != part
+                {
+                    return t.hint(format!("the host `{host}` has no such variable"));
+                }
                 let o = match at {
                     Value::Object(o) => o,
                     Value::Array(a) => {

@@ -162,6 +162,16 @@ impl Case {
                 .replace(&root.display().to_string(), "@DIR")
                 .replace(&keys().dir.path().display().to_string(), "@KEYS")
                 .replace(&port, "@PORT")
+                .split_inclusive("age1")
+                .enumerate()
+                .map(|(i, t)| {
+                    if i == 0 {
+                        t.to_string()
+                    } else {
+                        t.trim_start_matches(|c: char| c.is_ascii_alphanumeric()).into()
+                    }
+                })
+                .collect::<String>()
         };
         let contacts = std::iter::from_fn(|| match host.accept() {
             Ok(_) => Some(()),

@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 use std::path::Path;
+use windlass::graph;
+use windlass::inventory::Inventory;
 use windlass::playbook;
 use windlass::source::{Diagnostics, Source, yaml};
 use windlass::template::Templates;
@@ -9,7 +11,7 @@ use windlass::vars::NoSecrets;
 
 /// A playbook with a bit of everything, to be mutated.
 const VALID: &str = r#"- phase: prepare
-  hosts: "web:&all:!db[0]"
+  hosts: "web*:&all:!db*"
   become: true
   vars: {port: 80, url: "http://{{inventory_hostname}}:{{port}}", list: [1, "zwölf", ~]}
   environment: {PATH: /bin}
@@ -45,12 +47,19 @@ const VALID: &str = r#"- phase: prepare
     - assert: {that: [eq 1 1]}
 "#;
 
-/// Loads a playbook and shows every finding: a bad span would show here.
+/// Loads a playbook, checks it as far as it goes, and shows every finding: a bad span would show here.
 fn load(text: &[u8]) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("site.yml");
     std::fs::write(&path, text).unwrap();
-    let (_, found) = playbook::load(Path::new(&path), &Templates::new(), &NoSecrets);
+    let templates = Templates::new();
+    let (book, mut found) = playbook::load(Path::new(&path), &templates, &NoSecrets);
+    if let Some(book) = book {
+        let (inventory, _) = Inventory::load(&["web1,web2,".into()], &NoSecrets, None);
+        let program = graph::compile(book, inventory, templates, &graph::Options::default(), &mut found);
+        graph::check(&program, &mut found);
+    }
+    found.sort();
     let _ = found.render(false);
 }
 
