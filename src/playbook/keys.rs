@@ -95,9 +95,13 @@ impl Reader<'_> {
             _ => None,
         };
         if n.is_none() {
+            let not = match &node.kind {
+                Kind::Number(n) => n.to_string(),
+                _ => node.what().to_string(),
+            };
             self.error_hint(
                 &node.span,
-                format!("{what} must be a whole number, not {}", node.what()),
+                format!("{what} must be a whole number, 0 or more, not {not}"),
                 "write digits only; no template can stand here",
             );
         }
@@ -249,7 +253,7 @@ pub fn template_diagnostic(e: &TemplateError, node: &Node) -> Diagnostic {
         }
     }
     let d = Diagnostic::error(&e.message).at(e.span.as_ref().unwrap_or(&span));
-    let d = match (&e.span, &e.span == &Some(span.clone())) {
+    let d = match (&e.span, e.span.as_ref() == Some(&span)) {
         (Some(_), false) => d.also(&span, "used here"),
         _ => d,
     };
