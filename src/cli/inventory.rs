@@ -13,6 +13,9 @@ pub struct Inventory {
     /// Everything as JSON, in the shape of Ansible's dynamic inventories.
     #[arg(long)]
     list: bool,
+    /// Groups and hosts as a tree (the default).
+    #[arg(long, conflicts_with_all = ["list", "host"])]
+    graph: bool,
     /// One host's variables as JSON.
     #[arg(long, value_name = "HOST")]
     host: Option<String>,

@@ -9,9 +9,10 @@ use crate::ssh::Prompts;
 use crate::template::{Found, Lookup as _, Templates};
 use crate::vars::{self, SecretOpener, Var, Vars};
 use crate::vault::{self, Identities, Prompt, Redactor, Secrets};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::cell::{OnceCell, RefCell};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,10 +38,19 @@ impl Opener {
             notes: RefCell::default(),
         }
     }
+    /// The project's folder, or the one we are in where only that has a key.
+    fn key_folder(&self) -> PathBuf {
+        let has_key = |dir: &Path| dir.join(".windlass/identity.txt").is_file();
+        match std::env::current_dir() {
+            Ok(here) if has_key(&here) && !has_key(&self.project) => here,
+            _ => self.project.clone(),
+        }
+    }
     fn identities(&self) -> error::Result<&Identities> {
         let found = self.identities.get_or_init(|| {
             let load = || {
-                let ids = vault::Sources::from_env(self.files.clone(), Some(&self.project))?.load(Arc::new(Asks))?;
+                let ids =
+                    vault::Sources::from_env(self.files.clone(), Some(&self.key_folder()))?.load(Arc::new(Asks))?;
                 self.notes.borrow_mut().extend(ids.warnings().iter().map(|w| format!("{} ({})", w.message, w.hint)));
                 Ok(ids)
             };
@@ -217,6 +227,7 @@ pub fn load(
     for vars in of_groups.chain(inventory.hosts.values().map(|h| &h.vars)).chain([&options.extra]) {
         crate::playbook::templates_in_vars(vars, &templates, &mut found);
     }
+    options.redactor = opener.redactor.clone();
     options.limit = args.limit.clone();
     options.become_ = args.become_;
     options.become_user = args.become_user.clone();
@@ -232,7 +243,10 @@ pub fn load(
     };
     let program = graph::compile(book, inventory, templates, &options, &mut found);
     let checked = if program.graph.node_count() > 0 { graph::check(&program, &mut found) } else { Checked::default() };
-    let settings = (0..program.hosts.len()).map(|h| settings(&program, h, &mut found)).collect();
+    let settings: Vec<Connection> = (0..program.hosts.len()).map(|h| settings(&program, h, &mut found)).collect();
+    for password in settings.iter().flat_map(|s| s.password.iter().chain(&s.becomes.password)) {
+        opener.learn(&Value::String(password.expose_secret().to_string()));
+    }
     for n in opener.notes.borrow().iter() {
         found.push(Diagnostic::warning(n.clone()));
     }
@@ -253,7 +267,7 @@ fn settings(program: &Program, host: usize, found: &mut Diagnostics) -> Connecti
     let nothing = Default::default();
     let scope = graph::Scope::new(program, host, None, &dynamic, &nothing);
     let plan = &program.hosts[host];
-    let (c, d) = Connection::read(&plan.name, plan.implicit, &|name| scope.value(name), &|name| {
+    let (c, d) = Connection::read(&plan.name, plan.local, &|name| scope.value(name), &|name| {
         scope.raw(name).map(|v| v.span.clone())
     });
     found.extend(d);
@@ -290,14 +304,14 @@ pub fn print(found: &Diagnostics, redactor: &Redactor) {
     }
 }
 
-/// Asks for sudo's password where `-K` says so.
-pub fn become_password(args: &HostArgs) -> error::Result<Option<SecretString>> {
-    if !args.ask_become_pass {
+/// Asks for a password where an option says so: at the terminal, or as a line of standard input.
+fn password(wanted: bool, option: &str, question: &str) -> error::Result<Option<SecretString>> {
+    if !wanted {
         return Ok(None);
     }
     let ask = || -> Option<String> {
-        if console::user_attended_stderr() && console::user_attended() {
-            rpassword::prompt_password("sudo password: ").ok()
+        if console::user_attended_stderr() && std::io::stdin().is_terminal() {
+            rpassword::prompt_password(question).ok()
         } else {
             let mut line = String::new();
             std::io::stdin().read_line(&mut line).ok()?;
@@ -306,17 +320,18 @@ pub fn become_password(args: &HostArgs) -> error::Result<Option<SecretString>> {
     };
     match ask() {
         Some(p) if !p.is_empty() => Ok(Some(p.into())),
-        _ => Err(Error::input("-K: no password was given")),
+        _ => Err(Error::input(format!("{option}: no password was given"))),
     }
 }
 
 /// The link options of a command line.
-pub fn link_options(args: &HostArgs, lock: bool) -> error::Result<crate::run::LinkOptions> {
+pub fn link_options(args: &HostArgs, lock: Option<String>) -> error::Result<crate::run::LinkOptions> {
     Ok(crate::run::LinkOptions {
         user: args.user.clone(),
         private_keys: args.private_key.clone(),
         accept_new_host_keys: args.accept_new_host_keys,
-        become_password: become_password(args)?,
+        password: password(args.ask_pass, "-k", "login password: ")?,
+        become_password: password(args.ask_become_pass, "-K", "sudo password: ")?,
         connect_timeout: args.timeout.map(std::time::Duration::from_secs),
         lock,
     })

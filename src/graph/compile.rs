@@ -6,6 +6,7 @@ use crate::playbook::{Condition, Playbook, RoleUse, Task};
 use crate::source::{Diagnostic, Diagnostics, nearest};
 use crate::template::Templates;
 use crate::vars::Vars;
+use crate::vault::Redactor;
 use indexmap::IndexSet;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ pub struct Options {
     pub inventory_dir: Option<String>,
     /// Variables of the command line could not be read.
     pub partial: bool,
+    /// Knows the secrets: none may stand in a process's arguments.
+    pub redactor: Redactor,
 }
 
 /// Builds the program. Findings are added; a program is returned even then, so that all checks can go on.
@@ -113,10 +116,11 @@ pub fn compile(
         found.push(Diagnostic::warning("no host of the playbook is within --limit"));
     }
 
-    let hosts = hosts
+    let hosts: Vec<HostPlan> = hosts
         .into_iter()
-        .map(|name| HostPlan {
-            implicit: inventory.is_implicit_localhost(&name),
+        .enumerate()
+        .map(|(index, name)| HostPlan {
+            local: is_local(index, &name, &playbook, &plan, found).unwrap_or(inventory.is_implicit_localhost(&name)),
             group_names: inventory.groups_of(&name).into_iter().map(str::to_string).collect(),
             name,
         })
@@ -137,11 +141,32 @@ pub fn compile(
         graph: StepGraph::default(),
         promised,
         check_mode: options.check_mode,
+        redactor: options.redactor.clone(),
         groups,
     };
     check_notifies(&program, found);
     program.graph = edges::build(&program, &plan, found);
     program
+}
+
+/// What the phases a host takes part in say of `connection`. A host is reached one way in a run.
+fn is_local(
+    host: usize,
+    name: &str,
+    playbook: &Playbook,
+    plan: &[edges::PhasePlan],
+    found: &mut Diagnostics,
+) -> Option<bool> {
+    let phases = || playbook.phases.iter().zip(plan).filter(|(_, p)| p.hosts.contains(&host)).map(|(phase, _)| phase);
+    let (local, span) = phases().find_map(|p| p.local.as_ref())?;
+    if let Some(other) = phases().find(|p| p.local.as_ref().map(|l| l.0) != Some(*local)) {
+        let d = Diagnostic::error(format!("{name} is reached in two ways in one playbook")).at(span);
+        found.push(
+            d.also(&other.span, "differently here")
+                .hint("say `connection` in both phases, or set `ansible_connection` for the host"),
+        );
+    }
+    Some(*local)
 }
 
 /// Puts roles and tasks of a phase in one row.

@@ -17,6 +17,7 @@ use crate::playbook::{Condition, Playbook, RoleUse, Task};
 use crate::source::Span;
 use crate::template::Templates;
 use crate::vars::Vars;
+use crate::vault::Redactor;
 use petgraph::graph::{DiGraph, NodeIndex};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub struct Program {
     pub partial: bool,
     /// `plan` or `--check`: nothing is to be changed.
     pub check_mode: bool,
+    /// Knows the secrets.
+    pub redactor: Redactor,
     /// What `groups` holds, made once.
     pub groups: serde_json::Value,
 }
@@ -48,8 +51,8 @@ pub struct Program {
 #[derive(Debug)]
 pub struct HostPlan {
     pub name: String,
-    /// Named by nobody but the playbook: this machine.
-    pub implicit: bool,
+    /// This machine, unless the inventory says otherwise.
+    pub local: bool,
     pub group_names: Vec<String>,
 }
 

@@ -7,6 +7,7 @@ use crate::modules::{ArgError, Bound, FileKind, Local, ModuleDef};
 use crate::playbook::{Become, Condition, Loop, Text, argument_diagnostic};
 use crate::source::{Diagnostic, Diagnostics, Kind, Node, Source, Span, nearest};
 use crate::template::{TemplateError, Trouble, truthy};
+use crate::vault::Redactor;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -120,7 +121,29 @@ fn item(place: Place<'_>, scope: &Scope<'_>) -> Result<Item, Refusal> {
     let args = arguments(task.module, &task.args, scope)?;
     let files = Files { place, scope };
     let bound = (task.module.bind)(args, &files).map_err(|e| wrong_argument(&e, task.module, &task.args, scope))?;
-    Ok(Item { bound, become_user: become_user(place, scope)?, environment: environment(place, scope)? })
+    let item = Item { bound, become_user: become_user(place, scope)?, environment: environment(place, scope)? };
+    match shown_secret(&item, &place.program.redactor) {
+        Some(hint) => {
+            let d = Diagnostic::error(
+                "a secret stands in the command's arguments, where every user of the host can read it",
+            );
+            Err(Refusal::Wrong(vec![d.at(&task.args.span).hint(hint)]))
+        }
+        None => Ok(item),
+    }
+}
+
+/// What to do about a secret in a process's arguments, if there is one.
+fn shown_secret(item: &Item, redactor: &Redactor) -> Option<&'static str> {
+    let (words, expanded) = item.bound.arguments();
+    let brought = |name: &str| item.environment.iter().any(|(k, v)| k == name && redactor.contains_secret(v));
+    if words.iter().any(|w| redactor.contains_secret(w)) {
+        Some("hand it over by `environment:` or `stdin:`, or use `shell`, whose script is in no argument")
+    } else if expanded && crate::host::expanded_names(words).any(brought) {
+        Some("`expand_argument_vars: false` leaves the variable to the command itself")
+    } else {
+        None
+    }
 }
 
 /// Whether an expression holds.

@@ -165,7 +165,7 @@ impl<'a> Scope<'a> {
                 if *name == self.host.name { Some(&self.dynamic.vars) } else { self.dynamic.others.get(name) };
             let plan = HostPlan {
                 name: name.clone(),
-                implicit: false,
+                local: false,
                 group_names: p.inventory.groups_of(name).into_iter().map(str::to_string).collect(),
             };
             let dynamic = Dynamic { vars: learned.cloned().unwrap_or_default(), ..Default::default() };

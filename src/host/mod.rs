@@ -2,6 +2,7 @@
 
 mod frames;
 mod script;
+pub use script::expanded_names;
 mod shell;
 
 pub use frames::Frame;

@@ -48,6 +48,11 @@ pub trait Module: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     fn prepare(&mut self, _local: &dyn Local) -> Result<(), ArgError> {
         Ok(())
     }
+    /// What will stand in a process's arguments on the host, where every user can read it, and whether `$NAME` in it is
+    /// expanded there. No secret may.
+    fn arguments(&self) -> (&[String], bool) {
+        (&[], false)
+    }
     /// What must be known of the host, as far as it can be said beforehand.
     fn probes(&self, _ctx: &Ctx) -> Vec<Probe> {
         vec![]
@@ -157,7 +162,7 @@ pub struct Change {
 }
 
 /// Text before and after.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Diff {
     /// What it is about, mostly a path.
     pub what: String,
@@ -216,11 +221,15 @@ impl Decision {
 
 /// A module with its parameters, ready to be asked.
 pub trait Bound: Send + Sync {
+    fn arguments(&self) -> (&[String], bool);
     fn probes(&self, ctx: &Ctx) -> Vec<Probe>;
     fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop>;
 }
 
 impl<M: Module> Bound for M {
+    fn arguments(&self) -> (&[String], bool) {
+        Module::arguments(self)
+    }
     fn probes(&self, ctx: &Ctx) -> Vec<Probe> {
         Module::probes(self, ctx)
     }
@@ -228,6 +237,9 @@ impl<M: Module> Bound for M {
         Module::decide(self, seen, ctx)
     }
 }
+
+/// Makes a module of its rendered parameters.
+pub type Bind = fn(Value, &dyn Local) -> Result<Box<dyn Bound>, ArgError>;
 
 /// An entry of the list of modules.
 pub struct ModuleDef {
@@ -245,7 +257,7 @@ pub struct ModuleDef {
     /// Whether a value has the type of a parameter, whatever the other parameters are.
     pub typed: fn(&str, Value) -> Result<(), ArgError>,
     /// Makes a module of rendered parameters.
-    pub bind: fn(Value, &dyn Local) -> Result<Box<dyn Bound>, ArgError>,
+    pub bind: Bind,
 }
 
 impl std::fmt::Debug for ModuleDef {

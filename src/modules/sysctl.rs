@@ -129,6 +129,7 @@ impl Module for Sysctl {
 
         let mut change = Change::default();
         let mut says = vec![];
+        let text_after = new.clone().unwrap_or_else(|| old.to_string());
         let set = self.sysctl_set.0 && differs.is_some();
         let reload = self.reload.0 && (new.is_some() || (differs.is_some() && !set));
         if let Some(was) = &differs {
@@ -179,8 +180,11 @@ impl Module for Sysctl {
             // The file may hold other settings too.
             change.touches.sysctls = true;
         }
-        if (set || reload) && self.state == State::Present && running.as_ref().is_some_and(|r| r.is_some()) {
-            change.after.push((Probe::Sysctl(key), Answer::Sysctl(Some(value.to_string()))));
+        if set || reload {
+            let known = self.state == State::Present && running.as_ref().is_some_and(|r| r.is_some());
+            let own = known.then(|| (key.clone(), value.to_string()));
+            let written = if reload { settings(&text_after) } else { vec![] };
+            change.after.extend(others_after(seen, written.into_iter().chain(own).collect()));
         }
         if change.touches.sysctls && self.name.contains("hostname") {
             change.touches = change.touches.and(Touches::path("/etc/hostname"));
@@ -211,6 +215,51 @@ impl Sysctl {
             _ => String::new(),
         }
     }
+}
+
+/// The settings of a file, in order.
+fn settings(text: &str) -> Vec<(String, String)> {
+    let lines = text.lines().map(str::trim).filter(|l| !l.starts_with(['#', ';']));
+    lines
+        .filter_map(|l| l.split_once('='))
+        .map(|(k, v)| (dotted(k.trim().trim_start_matches('-').trim()), v.trim().to_string()))
+        .collect()
+}
+
+/// What is certain of the settings that were looked at, once these have been written one after the other. The kernel
+/// changes some settings along with others: of those nothing is said.
+fn others_after(seen: &Observed, written: Vec<(String, String)>) -> Vec<(Probe, Answer)> {
+    let now = |key: &str| seen.sysctl(key).ok().and_then(|v| v.as_deref()).map(folded);
+    // Writing what is there already moves nothing.
+    let moved: Vec<&String> =
+        written.iter().filter(|(k, v)| now(k).as_deref() != Some(&folded(v))).map(|(k, _)| k).collect();
+    let mut after = vec![];
+    for (probe, answer) in seen.iter() {
+        let (Probe::Sysctl(key), Answer::Sysctl(Some(was))) = (probe, answer) else { continue };
+        if moved.iter().any(|m| *m != key && move_together(m, key)) {
+            continue;
+        }
+        let value = written.iter().rev().find(|(k, _)| k == key).map_or(was, |(_, v)| v);
+        after.push((probe.clone(), Answer::Sysctl(Some(value.clone()))));
+    }
+    after
+}
+
+/// Whether the kernel may change one of these when the other is written.
+fn move_together(a: &str, b: &str) -> bool {
+    const FAMILIES: [&[&str]; 6] = [
+        // Forwarding and what is set for `all` or `default` interfaces spread to the rest.
+        &["net.ipv4.ip_forward", "net.ipv4.conf."],
+        &["net.ipv6.conf."],
+        &["net.ipv4.neigh.", "net.ipv6.neigh."],
+        // The same limit as a ratio and in bytes.
+        &["vm.dirty_"],
+        &["vm.overcommit_"],
+        &["fs.mqueue.", "kernel.shm", "kernel.msg", "kernel.threads-max"],
+    ];
+    let of = |k: &str| FAMILIES.iter().position(|f| f.iter().any(|p| k.starts_with(p)));
+    // A name with wildcards may be anything.
+    a.contains('*') || of(a).is_some_and(|f| of(b) == Some(f))
 }
 
 /// The value as it is written.
@@ -287,6 +336,36 @@ mod tests {
     use super::*;
     use crate::modules::hex;
     use sha2::{Digest, Sha256};
+
+    #[test]
+    fn others_stay_known_unless_the_kernel_moves_them() {
+        let run = |k: &str, v: &str| (Probe::Sysctl(k.into()), Answer::Sysctl(Some(v.into())));
+        let all = [
+            run("net.ipv4.ip_forward", "0"),
+            run("net.ipv4.conf.all.accept_redirects", "1"),
+            run("vm.swappiness", "60"),
+            run("kernel.pid_max", "10"),
+        ];
+        let pairs = |p: &[(&str, &str)]| p.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect::<Vec<_>>();
+        let after = |w: &[(&str, &str)]| {
+            let mut a: Vec<(String, String)> = others_after(&seen(all.clone()), pairs(w))
+                .into_iter()
+                .map(|(p, a)| match (p, a) {
+                    (Probe::Sysctl(k), Answer::Sysctl(Some(v))) => (k, v),
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            a.sort();
+            a
+        };
+        assert_eq!(
+            after(&[("net.ipv4.ip_forward", "1"), ("vm.swappiness", "10")]),
+            pairs(&[("kernel.pid_max", "10"), ("net.ipv4.ip_forward", "1"), ("vm.swappiness", "10")])
+        );
+        assert_eq!(after(&[("net.ipv4.ip_forward", "0")]).len(), 4);
+        assert!(after(&[("net.*", "0")]).is_empty());
+        assert_eq!(settings("# a=1\n-b/c = 2\n;x=1\nd\n"), pairs(&[("b.c", "2")]));
+    }
 
     const F: &str = "/etc/sysctl.d/k8s.conf";
     const K: &str = "net.ipv4.ip_forward";

@@ -252,11 +252,10 @@ pub fn template_diagnostic(e: &TemplateError, node: &Node) -> Diagnostic {
             span.range.end = (start + len).min(span.range.end);
         }
     }
-    let d = Diagnostic::error(&e.message).at(e.span.as_ref().unwrap_or(&span));
-    let d = match (&e.span, e.span.as_ref() == Some(&span)) {
-        (Some(_), false) => d.also(&span, "used here"),
-        _ => d,
-    };
+    let mut d = Diagnostic::error(&e.message).at(e.span.as_ref().unwrap_or(&span));
+    if e.span.as_ref().is_some_and(|s| *s != span) {
+        d = d.also(&span, "used here");
+    }
     match &e.hint {
         Some(h) => d.hint(h),
         None => d,

@@ -3,7 +3,7 @@
 use super::keys::{Reader, template_diagnostic};
 use super::role::Roles;
 use super::{Phase, PhaseNeed, Playbook, Text};
-use crate::source::{Diagnostic, Diagnostics, Kind, Node, Source, yaml};
+use crate::source::{Diagnostic, Diagnostics, Kind, Node, Source, Span, yaml};
 use crate::template::Templates;
 use crate::vars::{self, SecretOpener, Vars};
 use std::path::{Path, PathBuf};
@@ -26,6 +26,7 @@ const KEYS: &[&str] = &[
     "post_tasks",
     "handlers",
     "gather_facts",
+    "connection",
     "gather",
 ];
 
@@ -37,7 +38,6 @@ const LATER: &[&str] = &[
     "throttle",
     "vars_prompt",
     "import_playbook",
-    "connection",
     "remote_user",
     "port",
     "become_method",
@@ -156,6 +156,7 @@ impl Reader<'_> {
             hosts: Text { text: pattern, span: hosts_node.span.clone() },
             needs: get("needs").map(|n| self.phase_needs(n)),
             become_: self.become_(get("become"), get("become_user")),
+            local: get("connection").and_then(|n| self.connection(n)),
             vars: get("vars").map(|n| self.vars(n)).unwrap_or_default(),
             vars_files: get("vars_files").map(|n| self.vars_files(n, dir)).unwrap_or_default(),
             tags: get("tags").map(|n| self.words(n, "`tags`")).unwrap_or_default(),
@@ -167,6 +168,18 @@ impl Reader<'_> {
             handlers,
             partial: false,
         })
+    }
+
+    fn connection(&mut self, node: &Node) -> Option<(bool, Span)> {
+        let local = match self.string(node, "`connection`")?.as_str() {
+            "local" => true,
+            "ssh" | "smart" | "paramiko" => false,
+            other => {
+                self.error_hint(&node.span, format!("`{other}` is not a connection"), "it is `ssh` or `local`");
+                return None;
+            }
+        };
+        Some((local, node.span.clone()))
     }
 
     fn phase_needs(&mut self, node: &Node) -> Vec<PhaseNeed> {

@@ -35,6 +35,8 @@ pub struct Phase {
     /// `None`: the phase above; `Some([])`: nothing.
     pub needs: Option<Vec<PhaseNeed>>,
     pub become_: Become,
+    /// `connection: local`, with its place.
+    pub local: Option<(bool, Span)>,
     pub vars: Vars,
     pub vars_files: Vec<(PathBuf, Vars)>,
     pub tags: Vec<String>,

@@ -169,7 +169,7 @@ pub struct GroupState {
 }
 
 /// What a command gave back.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
 pub struct Output {
     pub rc: i32,
     pub stdout: String,

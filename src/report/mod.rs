@@ -1,9 +1,13 @@
-//! Readers of a run's events: the terminal and the log file. They know nothing of each other.
+//! Readers of a run's events: the terminal, the log file, JSON for programs. They know nothing of each other.
 
+mod json;
 mod logfile;
 mod terminal;
+#[cfg(test)]
+mod tests;
 mod words;
 
+pub use json::Json;
 pub use logfile::LogFile;
 pub use terminal::{Terminal, View};
 

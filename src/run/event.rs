@@ -2,21 +2,27 @@
 
 use crate::modules::Diff;
 use crate::vault::Redactor;
+use serde::{Serialize, Serializer};
 use std::borrow::Cow;
 use std::time::Duration;
 
 /// One thing a run says.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
     Started(Started),
     /// A host was connected to, in so much time.
     Connected {
         host: String,
+        #[serde(serialize_with = "seconds")]
         took: Duration,
     },
     /// A host could not be reached, or was lost.
     Unreachable {
         host: String,
+        /// The task it was lost at, `role : name`, and where that is written, `path:line`.
+        task: String,
+        place: String,
         message: String,
         hint: Option<String>,
     },
@@ -34,7 +40,7 @@ pub enum Event {
     Ended(Recap),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Started {
     pub run: String,
     pub playbook: String,
@@ -42,10 +48,33 @@ pub struct Started {
     /// Steps in all.
     pub steps: usize,
     pub check_mode: bool,
+    /// The command that started the run.
+    pub command: Again,
+}
+
+/// The command that started a run, from which the one that goes on is made.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Again {
+    /// As it was given.
+    pub given: String,
+    /// Without what narrows it to hosts.
+    pub bare: String,
+}
+
+impl Again {
+    /// The command that does it again on these hosts, of `all` that took part.
+    pub fn on(&self, hosts: &[&str], all: usize) -> String {
+        if hosts.len() == all {
+            self.given.clone()
+        } else {
+            format!("{} --limit {}", self.bare, crate::quote::shell_quote(&hosts.join(",")))
+        }
+    }
 }
 
 /// How a step ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     Satisfied,
     Changed,
@@ -63,7 +92,7 @@ pub enum Outcome {
 }
 
 /// The end of a step.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct StepEnded {
     pub host: String,
     pub phase: String,
@@ -75,45 +104,58 @@ pub struct StepEnded {
     pub handler: bool,
     pub outcome: Outcome,
     /// Why it was skipped, blocked or is not known yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    #[serde(serialize_with = "seconds")]
     pub took: Duration,
     pub parts: Vec<PartEnded>,
 }
 
 /// The end of one loop item, or of the whole of a task without a loop.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct PartEnded {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Outcome>,
     /// What was (or would be) done, in a line.
     pub summary: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub diff: Vec<Diff>,
     /// Words for the reader (`debug`).
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub say: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureReport>,
     /// A command's output, for `-v`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<crate::probe::Output>,
     /// Tries it took, where it was tried again.
     pub attempts: u32,
 }
 
 /// What is to be known of a failure.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct FailureReport {
     pub message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub rc: Option<i32>,
     pub stdout: String,
     pub stderr: String,
     /// What was gathered to explain it, each with a title.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<(String, String)>,
     /// Findings with source lines, rendered.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
 }
 
 /// Counts of a host.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     pub satisfied: usize,
     pub changed: usize,
@@ -127,17 +169,27 @@ pub struct Counts {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Recap {
     pub run: String,
     pub check_mode: bool,
     pub interrupted: bool,
+    #[serde(serialize_with = "by_host")]
     pub hosts: Vec<(String, Counts)>,
+    #[serde(serialize_with = "seconds")]
     pub took: Duration,
     /// The command that goes on from the failure.
     pub again: Option<String>,
     /// Handlers that are due and did not run, `host: handler`.
     pub due: Vec<String>,
+}
+
+fn seconds<S: Serializer>(d: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_f64(d.as_secs_f64())
+}
+
+fn by_host<S: Serializer>(hosts: &[(String, Counts)], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(hosts.iter().map(|(h, c)| (h, c)))
 }
 
 impl Counts {

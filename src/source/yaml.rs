@@ -96,8 +96,8 @@ fn syntax(source: &Arc<Source>, at: usize, info: &str) -> Diagnostic {
 fn bare(line: &str, at: usize) -> bool {
     let before = line[..at].trim_end();
     before.ends_with([':', '-', '[', ','])
-        && before.matches('"').count() % 2 == 0
-        && before.matches('\'').count() % 2 == 0
+        && before.matches('"').count().is_multiple_of(2)
+        && before.matches('\'').count().is_multiple_of(2)
 }
 
 fn vars_like(key: &str) -> bool {

@@ -104,11 +104,6 @@ impl Templates {
 
     fn build(&self, text: &str) -> Result<Compiled, TemplateError> {
         if !text.contains("{{") {
-            if let Some(i) = text.find("{%").filter(|_| text.contains("%}")) {
-                let mut e = TemplateError::new("`{% … %}` is Jinja2").hint(JINJA);
-                e.at = Some(place_of(text, i));
-                return Err(e);
-            }
             return Ok(Compiled::of(What::Literal(text.to_string())));
         }
         let template = Template::compile(text).map_err(|e| {
