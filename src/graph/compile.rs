@@ -127,7 +127,7 @@ pub fn compile(
         .collect();
     let groups = serde_json::to_value(inventory.groups_map()).unwrap_or_default();
     let promised = promised(&tasks);
-    let partial = options.partial || playbook.partial || inventory.partial_vars;
+    let partial = options.partial || inventory.partial_vars;
     let mut program = Program {
         partial,
         playbook,
@@ -264,7 +264,7 @@ fn check_notifies(program: &Program, found: &mut Diagnostics) {
     for t in &program.tasks {
         for n in t.task.notify.iter().filter(|n| !n.text.contains("{{")) {
             let heard = |h: &TaskUse| h.handler && h.phase == t.phase && hears(h, &n.text);
-            if !program.tasks.iter().any(heard) && !program.playbook.partial {
+            if !program.tasks.iter().any(heard) && !program.playbook.phases[t.phase].partial {
                 let names: Vec<&str> = program
                     .tasks
                     .iter()

@@ -37,7 +37,7 @@ pub struct Program {
     pub graph: StepGraph,
     /// What tasks register or set, on whichever host: known as names before they have values.
     pub promised: HashSet<String>,
-    /// Something could not be read, and that has been said: what is undefined may be in there.
+    /// Variables could not be read, and that has been said: what is undefined may be in there.
     pub partial: bool,
     /// `plan` or `--check`: nothing is to be changed.
     pub check_mode: bool,

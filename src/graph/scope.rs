@@ -212,7 +212,7 @@ impl<'a> Scope<'a> {
             // Where nothing else is said, a host is reached under its name.
             "ansible_host" => Found::Value(json!(self.host.name)),
             // What cannot be found may be in what could not be read, unless it is nearly the name of something else.
-            _ if self.program.partial && nearest(name, self.known().iter().map(String::as_str)).is_none() => {
+            _ if self.partial() && nearest(name, self.known().iter().map(String::as_str)).is_none() => {
                 Found::Unknown(format!("`{name}` may be in a file that could not be read"))
             }
             _ => Found::Undefined,
@@ -256,6 +256,11 @@ impl<'a> Scope<'a> {
                 hint: e.hint,
             }),
         }
+    }
+
+    /// Some variables of this task could not be read.
+    fn partial(&self) -> bool {
+        self.program.partial || self.task.is_some_and(|t| self.program.playbook.phases[t.phase].partial)
     }
 
     /// Whether every template in a value can be read; what is wrong with one that cannot was said when it was loaded.

@@ -95,9 +95,13 @@ impl Reader<'_> {
             _ => None,
         };
         if n.is_none() {
+            let not = match &node.kind {
+                Kind::Number(n) => n.to_string(),
+                _ => node.what().to_string(),
+            };
             self.error_hint(
                 &node.span,
-                format!("{what} must be a whole number, not {}", node.what()),
+                format!("{what} must be a whole number, 0 or more, not {not}"),
                 "write digits only; no template can stand here",
             );
         }

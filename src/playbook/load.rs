@@ -85,7 +85,7 @@ impl Reader<'_> {
         if items.is_empty() {
             self.error_hint(&node.span, "the playbook has no phases", "start it with `- phase: NAME`");
         }
-        let phases: Vec<Phase> = items.iter().filter_map(|n| self.phase(n, &dir, &mut roles)).collect();
+        let phases: Vec<Phase> = items.iter().filter_map(|n| self.one_phase(n, &dir, &mut roles)).collect();
         for (i, p) in phases.iter().enumerate() {
             if let Some(twin) = phases[..i].iter().find(|q| q.name == p.name) {
                 let d = Diagnostic::error(format!("two phases are called `{}`", p.name)).at(&p.span);
@@ -93,6 +93,14 @@ impl Reader<'_> {
             }
         }
         Some(Playbook { path: path.to_path_buf(), dir, phases, partial: self.partial })
+    }
+
+    /// A phase, and whether all of it could be read.
+    fn one_phase(&mut self, node: &Node, dir: &Path, roles: &mut Roles) -> Option<Phase> {
+        let before = std::mem::take(&mut self.partial);
+        let phase = self.phase(node, dir, roles).map(|p| Phase { partial: self.partial, ..p });
+        self.partial |= before;
+        phase
     }
 
     fn phase(&mut self, node: &Node, dir: &Path, roles: &mut Roles) -> Option<Phase> {
@@ -123,6 +131,16 @@ impl Reader<'_> {
         let named = get("phase").or_else(|| get("name"));
         let name = named.and_then(|n| self.string(n, "a phase's name")).unwrap_or_else(|| pattern.clone());
         let span = named.map_or(&node.span, |n| &n.span).clone();
+        if name.trim().is_empty() {
+            self.error_hint(
+                &span,
+                "a phase's name is empty",
+                "write one, or take the key out: the phase is called like its hosts",
+            );
+        }
+        if let Some(n) = get("gather_facts") {
+            self.boolean(n, "`gather_facts`");
+        }
         for key in ["vars", "environment"] {
             if let Some(n) = get(key) {
                 self.templates_in(n);
@@ -148,6 +166,7 @@ impl Reader<'_> {
             tasks: main,
             post_tasks,
             handlers,
+            partial: false,
         })
     }
 
@@ -211,6 +230,7 @@ impl Reader<'_> {
                 self.partial = true;
                 let io = std::io::Error::from(std::io::ErrorKind::NotFound);
                 let d = crate::source::unreadable(&crate::source::display_path(&path), &io).at(&n.span);
+                let d = if name.contains("{{") { d.hint("no template can stand in the path") } else { d };
                 let lone = d.hint.as_deref().is_some_and(|h| h.starts_with("check"));
                 self.found.push(if lone { d.hint("the path is taken from the playbook's folder") } else { d });
                 continue;

@@ -22,7 +22,7 @@ pub struct Playbook {
     /// The folder it lies in.
     pub dir: PathBuf,
     pub phases: Vec<Phase>,
-    /// A role, a task list or variables could not be read: what seems undefined may be in there.
+    /// Some of it could not be read.
     pub partial: bool,
 }
 
@@ -46,6 +46,8 @@ pub struct Phase {
     pub tasks: Vec<Arc<Task>>,
     pub post_tasks: Vec<Arc<Task>>,
     pub handlers: Vec<Arc<Task>>,
+    /// A role, a task list or variables of it could not be read: what seems undefined may be in there.
+    pub partial: bool,
 }
 
 /// What a phase waits for.
@@ -107,6 +109,8 @@ pub struct Role {
     pub handlers: Vec<Arc<Task>>,
     pub dependencies: Vec<Arc<RoleUse>>,
     pub allow_duplicates: bool,
+    /// Some of it could not be read.
+    pub partial: bool,
 }
 
 /// One task as it is written.

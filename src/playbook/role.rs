@@ -118,6 +118,7 @@ impl Reader<'_> {
             return None;
         };
         if let Some(r) = roles.read.get(&dir) {
+            self.partial |= r.partial;
             return Some(r.clone());
         }
         if let Some(i) = roles.reading.iter().position(|(d, _)| *d == dir) {
@@ -128,7 +129,11 @@ impl Reader<'_> {
             return None;
         }
         roles.reading.push((dir.clone(), name.to_string()));
-        let role = Arc::new(self.read_role(name, at, &dir, roles));
+        let before = std::mem::take(&mut self.partial);
+        let mut role = self.read_role(name, at, &dir, roles);
+        role.partial = self.partial;
+        self.partial |= before;
+        let role = Arc::new(role);
         roles.reading.pop();
         roles.read.insert(dir, role.clone());
         Some(role)
@@ -144,6 +149,7 @@ impl Reader<'_> {
             handlers: vec![],
             dependencies: vec![],
             allow_duplicates: false,
+            partial: false,
         };
         if ["tasks", "handlers", "defaults", "vars", "meta"].iter().all(|d| main_file(&dir.join(d)).is_none()) {
             let d = Diagnostic::error(format!("there is nothing in the role `{name}`")).at(at);

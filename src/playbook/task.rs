@@ -102,12 +102,20 @@ fn has_template(node: &Node) -> bool {
 
 impl Reader<'_> {
     pub fn tasks(&mut self, node: &Node, what: &str) -> Vec<Arc<Task>> {
+        let tasks = self.task_list(node, what);
+        for t in tasks.iter().filter(|t| !t.listen.is_empty()) {
+            self.error_hint(&t.span, "a task has a `listen`: only handlers are notified", "move it to `handlers:`");
+        }
+        tasks
+    }
+
+    fn task_list(&mut self, node: &Node, what: &str) -> Vec<Arc<Task>> {
         self.list(node, what).iter().filter_map(|n| self.task(n)).map(Arc::new).collect()
     }
 
     /// Handlers: tasks with a name to call them by.
     pub fn handlers(&mut self, node: &Node, what: &str) -> Vec<Arc<Task>> {
-        let handlers = self.tasks(node, what);
+        let handlers = self.task_list(node, what);
         for h in handlers.iter().filter(|h| h.name.is_none() && h.listen.is_empty() && !h.broken) {
             self.error_hint(&h.span, "a handler without a name: nobody can notify it", "give it a `name:`");
         }
@@ -196,6 +204,18 @@ impl Reader<'_> {
             && let Some(n) = get("id")
         {
             self.error_hint(&n.span, "an id is plain text, without templates", "`needs` names it as it is written");
+        }
+        if let Some(l) = &task.loop_ {
+            let taken = [("register", &task.register), ("index_var", &l.index_var)];
+            for (key, _) in taken.into_iter().filter(|(_, n)| n.as_ref() == Some(&l.var)) {
+                let at = if key == "register" { get(key) } else { node.get("loop_control").and_then(|c| c.get(key)) };
+                let at = at.map_or(&node.span, |n| &n.span);
+                self.error_hint(
+                    at,
+                    format!("`{key}` takes the name of the loop's variable, `{}`", l.var),
+                    "take another name",
+                );
+            }
         }
         for key in ["retries", "delay"] {
             if get("until").is_none()

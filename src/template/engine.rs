@@ -126,7 +126,8 @@ impl Templates {
             e.at = Some(place_of(text, i));
             return Err(e);
         }
-        let mut names = Names { roots: vec![], words: vec![], certain: vec![], sure: true, at: None, error: None };
+        let mut names =
+            Names { roots: vec![], words: vec![], certain: vec![], sure: true, top: true, at: None, error: None };
         names.template(&template, 0);
         if let Some(e) = names.error {
             return Err(e);
@@ -241,6 +242,9 @@ const JINJA: &str = "here it is `{{#if x}}…{{/if}}` and `{{#each list}}…{{/e
 
 fn undefined_variable(name: &str, lookup: &dyn Lookup) -> TemplateError {
     let t = TemplateError::new(format!("undefined variable `{name}`"));
+    if name.starts_with('@') {
+        return t.hint(format!("`{name}` exists inside `{{{{#each list}}}}…{{{{/each}}}}` only"));
+    }
     if let Some(advice) = lookup.advice(name) {
         return t.hint(advice);
     }
@@ -279,8 +283,25 @@ fn unclosed(text: &str) -> Option<TemplateError> {
         let inner = text[i + 2..end].trim_start_matches(['{', '~']).trim_end_matches('~').trim();
         if let Some(open) = inner.strip_prefix('#') {
             blocks.push((open.split_whitespace().next().unwrap_or(open), i));
-        } else if inner.starts_with('/') {
-            blocks.pop();
+        } else if let Some(close) = inner.strip_prefix('/') {
+            if blocks.pop().is_none() {
+                let mut e = TemplateError::new(format!("`{{{{/{close}}}}}` closes nothing"))
+                    .hint(format!("open it with `{{{{#{close} …}}}}`, or take it out"));
+                e.at = Some(place_of(text, i));
+                e.len = Some(end + 2 - i);
+                return Some(e);
+            }
+        } else if inner == "else" && blocks.is_empty() {
+            let mut e =
+                TemplateError::new("`{{else}}` outside a block").hint("it goes between `{{#if x}}` and `{{/if}}`");
+            e.at = Some(place_of(text, i));
+            e.len = Some(end + 2 - i);
+            return Some(e);
+        } else if inner.is_empty() {
+            let mut e = TemplateError::new("`{{}}` is empty").hint("write `{{name}}`; for braces as they are, `\\{{`");
+            e.at = Some(place_of(text, i));
+            e.len = Some(end + 2 - i);
+            return Some(e);
         }
         if inner.matches('(').count() > inner.matches(')').count() && !inner.contains('"') && !inner.contains('\'') {
             let mut e = TemplateError::new("a `(` is not closed").hint("close it with `)`");
@@ -333,7 +354,14 @@ fn missing_field<'a>(path: &str, value: &Value, parts: impl Iterator<Item = &'a 
             }
         }
     }
-    TemplateError::new(format!("`{path}` has no value"))
+    let what = match at {
+        Value::Null => "empty",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a mapping",
+        _ => "one value",
+    };
+    TemplateError::new(format!("`{path}` is {what}, and cannot be used like this"))
+        .hint("`{{#each}}` takes a list or a mapping, and the other blocks and helpers what their names say")
 }
 
 fn infix_hint(text: &str) -> Option<String> {
@@ -381,6 +409,8 @@ struct Names {
     certain: Vec<(String, Option<(usize, usize)>)>,
     /// What is looked at is evaluated in any case, and must have a value.
     sure: bool,
+    /// What is looked at stands in no block.
+    top: bool,
     at: Option<(usize, usize)>,
     error: Option<TemplateError>,
 }
@@ -390,6 +420,7 @@ impl Names {
         for (i, e) in t.elements.iter().enumerate() {
             let before = self.error.is_none();
             self.sure = depth == 0;
+            self.top = depth == 0;
             self.at = t.mapping.get(i).map(|m| (m.0, m.1));
             match e {
                 TemplateElement::Expression(h) | TemplateElement::HtmlExpression(h) => self.call(h, depth),
@@ -470,6 +501,11 @@ impl Names {
             rest = r;
         }
         let rest = rest.strip_prefix("@root.").or_else(|| rest.strip_prefix("@root/")).unwrap_or(rest);
+        if matches!(rest, "this" | ".") && self.top {
+            self.error.get_or_insert_with(|| {
+                TemplateError::new("`this` outside a block").hint("it exists inside `{{#each list}}…{{/each}}` only")
+            });
+        }
         if rest.starts_with('@') || rest == "this" || rest == "." {
             return;
         }
