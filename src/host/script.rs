@@ -117,7 +117,7 @@ fn command(s: &mut String, c: &Command, nonce: &str, id: &str) {
         (Some(text), Some(_)) => heredocs.insert_str(0, &format!("{text}\n{nonce}0\n")),
         (Some(text), None) => {
             let _ = write!(s, " <<'{nonce}0'");
-            let _ = write!(heredocs, "{text}{nonce}0\n");
+            let _ = writeln!(heredocs, "{text}{nonce}0");
         }
         (None, _) => s.push_str(" </dev/null"),
     }
