@@ -20,5 +20,7 @@ pub mod run;
 pub mod source;
 pub mod ssh;
 pub mod template;
+#[cfg(test)]
+mod testing;
 pub mod vars;
 pub mod vault;

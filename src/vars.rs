@@ -53,7 +53,7 @@ pub fn load_file(path: &Path, opener: &dyn SecretOpener, found: &mut Diagnostics
 /// The text of an encrypted file, as a source that is never shown.
 pub(crate) fn read_encrypted(path: &Path, opener: &dyn SecretOpener) -> Result<std::sync::Arc<Source>, Diagnostic> {
     let shown = crate::source::display_path(path);
-    let bytes = std::fs::read(path).map_err(|e| Diagnostic::error(format!("cannot read {}: {e}", shown.display())))?;
+    let bytes = std::fs::read(path).map_err(|e| crate::source::unreadable(&shown, &e))?;
     match opener.open_file(path, &bytes) {
         Ok(text) => Ok(Source::secret(shown, text)),
         Err(e) => {
@@ -76,7 +76,11 @@ pub fn from_node(node: &Node, what: &str, opener: &dyn SecretOpener, found: &mut
         _ => {
             found.push(
                 Diagnostic::error(format!("{what} must be a mapping of names to values, not {}", node.what()))
-                    .at(&node.span),
+                    .at(&node.span)
+                    .hint(match &node.kind {
+                        Kind::Seq(_) => "take the `-` away: `name: value`",
+                        _ => "write it as `name: value`",
+                    }),
             );
             return vars;
         }
@@ -109,7 +113,11 @@ pub fn open(node: &Node, opener: &dyn SecretOpener, found: &mut Diagnostics) -> 
     match node.tag.as_deref() {
         Some("!age") => {
             let Some(text) = node.as_str() else {
-                found.push(Diagnostic::error("`!age` takes an armored text block").at(&node.span));
+                found.push(
+                    Diagnostic::error(format!("`!age` takes an armored block of text, not {}", node.what()))
+                        .at(&node.span)
+                        .hint("write it as `!age |`, followed by the indented block that `windlass vault encrypt-value` prints"),
+                );
                 return None;
             };
             return match opener.open_value(text) {

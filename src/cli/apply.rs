@@ -7,12 +7,12 @@ use crate::quote::shell_join;
 use crate::report::{Json, LogFile, Reader, Terminal, View};
 use crate::run::due::{self, Due};
 use crate::run::event::Started;
-use crate::run::{self, Emit, Event, Recap, Shared};
+use crate::run::{self, Again, Emit, Event, Recap, Shared};
 use crate::ssh::{Connector, SshConfig};
 use clap::Args;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 #[derive(Args, Clone, Default)]
 pub struct Apply {
@@ -41,6 +41,9 @@ pub struct Apply {
     /// Stop everything at the first failure.
     #[arg(long)]
     pub fail_fast: bool,
+    /// The command that starts this run, where it is not this process's own.
+    #[arg(skip)]
+    pub again: Option<String>,
 }
 
 /// Who standard output is for.
@@ -61,6 +64,24 @@ impl Apply {
 
     /// Runs the playbook and gives back the recap, or how it ended before a host was contacted.
     pub fn execute(&self, common: &Common, plan: bool) -> Result<std::result::Result<Recap, Exit>> {
+        let live = console::user_attended_stderr() && console::user_attended() && common.verbose < 3;
+        let view = View { verbose: common.verbose, diff: self.diff || (plan && common.verbose > 0), live };
+        let out = Box::new(std::io::stdout());
+        let screen: Box<dyn Reader> = match self.format {
+            Format::Text => Box::new(Terminal::new(view, out)),
+            Format::Json => Box::new(Json::new(out)),
+        };
+        self.execute_for(common, plan, screen, true)
+    }
+
+    /// The same for another reader than the usual ones; `log`: with a log file.
+    pub fn execute_for(
+        &self,
+        common: &Common,
+        plan: bool,
+        screen: Box<dyn Reader>,
+        log: bool,
+    ) -> Result<std::result::Result<Recap, Exit>> {
         let check_mode = plan || self.check;
         let options = graph::Options {
             tags: self.tags.clone(),
@@ -69,14 +90,14 @@ impl Apply {
             check_mode,
             ..Default::default()
         };
-        let (loaded, found) = project::load(&self.playbook, &self.hosts, options)?;
-        project::print(&found, loaded.as_ref().map(|p| &p.redactor));
+        let (loaded, found, redactor) = project::load(&self.playbook, &self.hosts, options)?;
+        project::print(&found, &redactor);
         let Some(p) = loaded else { return Ok(Err(Exit::Input)) };
         super::trace(common.verbose, &p.redactor);
-        let link_options = project::link_options(&self.hosts, !check_mode)?;
         let ssh_config = SshConfig::load_default()?;
-        let again = again();
+        let again = self.again.clone().map_or_else(again, |a| Again { given: a.clone(), bare: a });
         let run_id = run_id();
+        let link_options = project::link_options(&self.hosts, (!check_mode).then(|| run_id.clone()))?;
         let due_path = due::path_for(&p.root, &self.playbook, &p.inventories);
         let due =
             Due::open(due_path).map_err(|e| Error::environment("cannot read which handlers are due").because(e))?;
@@ -86,18 +107,13 @@ impl Apply {
             .enable_all()
             .build()
             .map_err(|e| Error::environment("cannot start the runtime").because(e))?;
-        let live = console::user_attended_stderr() && console::user_attended() && common.verbose < 3;
-        let diff = self.diff || (plan && common.verbose > 0);
-        let view = View { verbose: common.verbose, diff, live, again: again.clone() };
-        let out = Box::new(std::io::stdout());
-        let mut readers: Vec<Box<dyn Reader>> = vec![match self.format {
-            Format::Text => Box::new(Terminal::new(view, out)),
-            Format::Json => Box::new(Json::new(out)),
-        }];
+        let mut readers = vec![screen];
         let mut log_note = None;
-        match LogFile::create(&p.root.join("logs"), &run_id, &again) {
-            Ok(l) => readers.push(Box::new(l)),
-            Err(e) => log_note = Some(format!("no log file for this run: {e}")),
+        if log {
+            match LogFile::create(&p.root.join("logs"), &run_id) {
+                Ok(l) => readers.push(Box::new(l)),
+                Err(e) => log_note = Some(format!("no log file for this run: {e}")),
+            }
         }
 
         let (to, mut events) = tokio::sync::mpsc::unbounded_channel();
@@ -114,9 +130,16 @@ impl Apply {
             hosts: p.program.hosts.iter().map(|h| h.name.clone()).collect(),
             steps,
             check_mode,
+            command: again.clone(),
         }));
         log_note.into_iter().for_each(|m| emit.send(Event::Note { host: None, message: m }));
         for (host, handler) in due.all() {
+            if !p.program.tasks.iter().any(|t| t.handler && p.program.handler_key(t) == handler) {
+                let _ = due.set(&host, &handler, false);
+                let message = format!("was due from a run before and is no longer in the playbook: handler {handler}");
+                emit.send(Event::Note { host: Some(host), message });
+                continue;
+            }
             emit.send(Event::Note { host: Some(host), message: format!("due from a run before: handler {handler}") });
         }
         let shared = Arc::new(Shared {
@@ -127,7 +150,7 @@ impl Apply {
             connector: Connector::new(Arc::new(project::Asks)),
             emit,
             due,
-            diff: diff || self.diff,
+            diff: self.diff || (plan && common.verbose > 0),
             wants_facts: p.checked.wants_facts,
             stop: AtomicBool::new(false),
             again,
@@ -140,6 +163,7 @@ impl Apply {
                 s.emit.send(Event::Ended(recap.clone()));
                 recap
             });
+            let mut stops = Stops::listen();
             let mut interrupts = 0;
             let mut ended = false;
             while !ended {
@@ -151,7 +175,7 @@ impl Apply {
                         }
                         None => ended = true,
                     },
-                    _ = tokio::signal::ctrl_c() => {
+                    () = stops.asked() => {
                         interrupts += 1;
                         if interrupts > 1 {
                             return None;
@@ -183,24 +207,47 @@ impl Apply {
     }
 }
 
-/// The command as it was given, without what narrows it to hosts.
-fn again() -> String {
-    let mut words = vec!["windlass".to_string()];
-    let mut args = std::env::args().skip(1);
-    while let Some(a) = args.next() {
-        match a.as_str() {
-            "--limit" | "-l" => {
-                args.next();
-            }
-            _ if a.starts_with("--limit=") => {}
-            _ => words.push(a),
-        }
+/// What asks a run to stop: Ctrl-C, or the system.
+struct Stops(Vec<tokio::signal::unix::Signal>);
+
+impl Stops {
+    fn listen() -> Self {
+        use tokio::signal::unix::{SignalKind, signal};
+        Stops([SignalKind::interrupt(), SignalKind::terminate()].into_iter().filter_map(|k| signal(k).ok()).collect())
     }
-    shell_join(words)
+    async fn asked(&mut self) {
+        std::future::poll_fn(|cx| match self.0.iter_mut().any(|s| s.poll_recv(cx).is_ready()) {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        })
+        .await;
+    }
 }
 
-/// A name for a run that sorts by time.
+/// The command as it was given, and without what narrows it to hosts.
+fn again() -> Again {
+    let given: Vec<String> = std::iter::once("windlass".to_string()).chain(std::env::args().skip(1)).collect();
+    let mut bare = vec![];
+    let mut words = given.iter();
+    while let Some(w) = words.next() {
+        match w.as_str() {
+            "--limit" | "-l" => {
+                words.next();
+            }
+            _ if w.starts_with("--limit=") => {}
+            _ => bare.push(w),
+        }
+    }
+    Again { bare: shell_join(bare), given: shell_join(given) }
+}
+
+/// A name for a run that sorts by time; the runs of one process differ too.
 fn run_id() -> String {
+    static RUNS: AtomicUsize = AtomicUsize::new(0);
     let now = chrono::Utc::now().format("%Y%m%d-%H%M%S");
-    format!("{now}-{:04x}", std::process::id() & 0xffff)
+    let process = std::process::id() & 0xffff;
+    match RUNS.fetch_add(1, Ordering::Relaxed) {
+        0 => format!("{now}-{process:04x}"),
+        n => format!("{now}-{process:04x}-{n}"),
+    }
 }

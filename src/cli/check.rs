@@ -19,9 +19,9 @@ impl Check {
     pub fn run(&self) -> Result<Exit> {
         let mut exit = Exit::Done;
         for p in &self.playbooks {
-            let (loaded, found) =
+            let (loaded, found, redactor) =
                 project::load(p, &self.hosts, graph::Options { check_mode: true, ..Default::default() })?;
-            project::print(&found, loaded.as_ref().map(|l| &l.redactor));
+            project::print(&found, &redactor);
             match loaded {
                 Some(l) => {
                     let (hosts, steps) = (l.program.hosts.len(), l.program.graph.node_count());

@@ -13,6 +13,9 @@ pub struct Inventory {
     /// Everything as JSON, in the shape of Ansible's dynamic inventories.
     #[arg(long)]
     list: bool,
+    /// Groups and hosts as a tree (the default).
+    #[arg(long, conflicts_with_all = ["list", "host"])]
+    graph: bool,
     /// One host's variables as JSON.
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
@@ -28,7 +31,7 @@ impl Inventory {
         let opener = project::Opener::new(&self.hosts.identity, &root);
         let (inv, mut found) = inventory::Inventory::load(&paths, &opener, None::<&Path>);
         found.sort();
-        project::print(&found, Some(&opener.redactor));
+        project::print(&found, &opener.redactor);
         if found.has_errors() {
             return Ok(Exit::Input);
         }

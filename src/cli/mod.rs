@@ -10,6 +10,7 @@ mod ping;
 mod project;
 mod vault;
 
+use apply::Apply;
 pub use exit::Exit;
 
 use clap::{Args, Parser, Subcommand};
@@ -39,9 +40,9 @@ enum Colour {
 #[derive(Subcommand)]
 enum Verb {
     /// Make hosts as a playbook says.
-    Apply(apply::Apply),
+    Apply(Apply),
     /// Show what an apply would change; exit code 0: nothing, 2: something.
-    Plan(apply::Apply),
+    Plan(Apply),
     /// Check a playbook, its roles, variables and inventory without contacting a host.
     Check(check::Check),
     /// Connect to hosts and run nothing but a question.
@@ -83,6 +84,9 @@ pub struct HostArgs {
     /// The user to become.
     #[arg(long, value_name = "USER")]
     become_user: Option<String>,
+    /// Ask for the login's password.
+    #[arg(short = 'k', long)]
+    ask_pass: bool,
     /// Ask for sudo's password.
     #[arg(short = 'K', long)]
     ask_become_pass: bool,

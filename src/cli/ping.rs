@@ -1,9 +1,14 @@
 //! `windlass ping`: can we get in, become root, and how long does it take?
 
 use super::apply::Apply;
-use super::{Common, Exit, HostArgs};
+use super::{Common, Exit, HostArgs, project};
 use crate::error::{Error, Result};
+use crate::report::Reader;
+use crate::run::{Event, Outcome};
 use clap::Args;
+use console::style;
+use std::collections::HashMap;
+use std::time::Duration;
 
 #[derive(Args)]
 pub struct Ping {
@@ -16,19 +21,52 @@ pub struct Ping {
 
 impl Ping {
     pub fn run(&self, common: &Common) -> Result<Exit> {
+        let here = std::env::current_dir().map_err(|e| Error::environment("where are we?").because(e))?;
+        let mut hosts = self.hosts.clone();
+        hosts.inventory = project::inventories(&hosts.inventory, &here)?;
+        hosts.limit = match (&hosts.limit, self.pattern.as_str()) {
+            (l, "all") => l.clone(),
+            (None, p) => Some(p.to_string()),
+            (Some(l), p) => Some(format!("{l}:&{p}")),
+        };
         // A playbook of one read-only question: what works for it works for an apply.
         let dir = tempfile::tempdir().map_err(|e| Error::environment("cannot make a temporary folder").because(e))?;
         let path = dir.path().join("ping.yml");
-        let pattern = serde_json::to_string(&self.pattern).unwrap_or_default();
-        let text = format!("- phase: ping\n  hosts: {pattern}\n  tasks:\n    - name: pong\n      stat: {{path: /}}\n");
-        std::fs::write(&path, text).map_err(|e| Error::environment("cannot write a temporary file").because(e))?;
-        let mut hosts = self.hosts.clone();
-        if hosts.inventory.is_empty() {
-            let here = std::env::current_dir().map_err(|e| Error::environment("where are we?").because(e))?;
-            hosts.inventory = super::project::inventories(&[], &here)?;
-        }
+        std::fs::write(&path, "- phase: ping\n  hosts: all\n  tasks:\n    - stat: {path: /}\n")
+            .map_err(|e| Error::environment("cannot write a temporary file").because(e))?;
         let apply = Apply { playbook: path, hosts, ..Default::default() };
-        let common = Common { verbose: common.verbose.max(2) };
-        apply.run(&common, true)
+        match apply.execute_for(common, true, Box::<Lines>::default(), false)? {
+            Ok(recap) => Ok(Exit::of_run(&recap)),
+            Err(exit) => Ok(exit),
+        }
+    }
+}
+
+/// A line a host: reached, or why not.
+#[derive(Default)]
+struct Lines {
+    connected: HashMap<String, Duration>,
+}
+
+impl Reader for Lines {
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Connected { host, took } => {
+                self.connected.insert(host.clone(), *took);
+            }
+            Event::StepEnded(e) if e.outcome == Outcome::Satisfied => {
+                let ms = self.connected.get(&e.host).map_or(0, Duration::as_millis);
+                println!("{}  reached in {ms} ms", style(&e.host).bold());
+            }
+            Event::StepEnded(e) if e.outcome == Outcome::Failed => {
+                let why = e.parts.iter().find_map(|p| p.failure.as_ref()).map_or("failed", |f| f.message.as_str());
+                println!("{}  {} {why}", style(&e.host).bold(), style("no:").red());
+            }
+            Event::Unreachable { host, message, hint, .. } => {
+                println!("{}  {} {message}", style(host).bold(), style("no:").red());
+                hint.iter().for_each(|h| println!("  {} {h}", style("help").dim()));
+            }
+            _ => {}
+        }
     }
 }

@@ -3,15 +3,16 @@
 use super::HostArgs;
 use crate::error::{self, Error};
 use crate::graph::{self, Checked, Program};
-use crate::inventory::{Connection, Inventory};
+use crate::inventory::{Connection, Inventory, setting_names};
 use crate::source::{Diagnostic, Diagnostics, Source, yaml};
 use crate::ssh::Prompts;
-use crate::template::Templates;
+use crate::template::{Found, Lookup as _, Templates};
 use crate::vars::{self, SecretOpener, Var, Vars};
 use crate::vault::{self, Identities, Prompt, Redactor, Secrets};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::cell::{OnceCell, RefCell};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,10 +38,19 @@ impl Opener {
             notes: RefCell::default(),
         }
     }
+    /// The project's folder, or the one we are in where only that has a key.
+    fn key_folder(&self) -> PathBuf {
+        let has_key = |dir: &Path| dir.join(".windlass/identity.txt").is_file();
+        match std::env::current_dir() {
+            Ok(here) if has_key(&here) && !has_key(&self.project) => here,
+            _ => self.project.clone(),
+        }
+    }
     fn identities(&self) -> error::Result<&Identities> {
         let found = self.identities.get_or_init(|| {
             let load = || {
-                let ids = vault::Sources::from_env(self.files.clone(), Some(&self.project))?.load(Arc::new(Asks))?;
+                let ids =
+                    vault::Sources::from_env(self.files.clone(), Some(&self.key_folder()))?.load(Arc::new(Asks))?;
                 self.notes.borrow_mut().extend(ids.warnings().iter().map(|w| format!("{} ({})", w.message, w.hint)));
                 Ok(ids)
             };
@@ -154,6 +164,7 @@ pub fn extra_vars(given: &[String], opener: &dyn SecretOpener, found: &mut Diagn
             continue;
         }
         let source = Source::new("-e", text.clone());
+        let whole = crate::source::Span::new(&source, 0..text.len());
         if text.trim_start().starts_with('{') {
             match yaml::parse(&source) {
                 Ok(n) => all.extend(vars::from_node(&n, "-e", opener, found)),
@@ -163,11 +174,17 @@ pub fn extra_vars(given: &[String], opener: &dyn SecretOpener, found: &mut Diagn
         }
         match text.split_once('=') {
             Some((name, value)) if vars::is_name(name.trim()) => {
-                let span = crate::source::Span::new(&source, 0..text.len());
+                let span = crate::source::Span::new(&source, name.len() + 1..text.len());
                 all.insert(name.trim().to_string(), Var { value: Value::String(value.to_string()), span });
             }
-            _ => found.push(
-                Diagnostic::error(format!("-e {text}: not a variable"))
+            Some((name, _)) => found.push(
+                Diagnostic::error(format!("`{}` cannot be a variable's name", name.trim()))
+                    .at(&crate::source::Span::new(&source, 0..name.len()))
+                    .hint("a name has letters, digits and underscores, and does not start with a digit"),
+            ),
+            None => found.push(
+                Diagnostic::error("this is no variable")
+                    .at(&whole)
                     .hint("write name=value, {\"name\": value} or @FILE"),
             ),
         }
@@ -175,23 +192,42 @@ pub fn extra_vars(given: &[String], opener: &dyn SecretOpener, found: &mut Diagn
     all
 }
 
-/// Loads and checks. Every finding is printed on standard error; errors end in `None`.
+/// Loads and checks. Errors end in `None`; the findings are to be shown through the redactor.
 pub fn load(
     playbook: &Path,
     args: &HostArgs,
     mut options: graph::Options,
-) -> error::Result<(Option<Project>, Diagnostics)> {
+) -> error::Result<(Option<Project>, Diagnostics, Redactor)> {
     let root = root_of(playbook);
     let opener = Opener::new(&args.identity, &root);
     let templates = Templates::new();
     let mut found = Diagnostics::default();
+    let mut no_inventory = false;
     let (book, d) = crate::playbook::load(playbook, &templates, &opener);
     found.extend(d);
-    let inventories = inventories(&args.inventory, &root)?;
+    let inventories = inventories(&args.inventory, &root).unwrap_or_else(|e| {
+        let d = Diagnostic::error(e.to_string());
+        found.push(match e.hint {
+            Some(h) => d.hint(h),
+            None => d,
+        });
+        no_inventory = true;
+        vec![]
+    });
     let book_dir = book.as_ref().map(|b| b.dir.clone());
-    let (inventory, d) = Inventory::load(&inventories, &opener, book_dir.as_deref());
+    let (mut inventory, d) = Inventory::load(&inventories, &opener, book_dir.as_deref());
     found.extend(d);
-    options.extra = extra_vars(&args.extra_vars, &opener, &mut found);
+    inventory.partial_hosts |= no_inventory;
+    inventory.partial_vars |= no_inventory;
+    let mut of_extra = Diagnostics::default();
+    options.extra = extra_vars(&args.extra_vars, &opener, &mut of_extra);
+    options.partial = of_extra.has_errors();
+    found.extend(of_extra);
+    let of_groups = inventory.groups.values().map(|g| &g.vars);
+    for vars in of_groups.chain(inventory.hosts.values().map(|h| &h.vars)).chain([&options.extra]) {
+        crate::playbook::templates_in_vars(vars, &templates, &mut found);
+    }
+    options.redactor = opener.redactor.clone();
     options.limit = args.limit.clone();
     options.become_ = args.become_;
     options.become_user = args.become_user.clone();
@@ -200,13 +236,17 @@ pub fn load(
         let dir = if p.is_dir() { p.as_path() } else { p.parent().unwrap_or(&p) };
         dir.display().to_string()
     });
+    let redactor = opener.redactor.clone();
     let Some(book) = book else {
         found.sort();
-        return Ok((None, found));
+        return Ok((None, found, redactor));
     };
     let program = graph::compile(book, inventory, templates, &options, &mut found);
     let checked = if program.graph.node_count() > 0 { graph::check(&program, &mut found) } else { Checked::default() };
-    let settings = (0..program.hosts.len()).map(|h| settings(&program, h, &mut found)).collect();
+    let settings: Vec<Connection> = (0..program.hosts.len()).map(|h| settings(&program, h, &mut found)).collect();
+    for password in settings.iter().flat_map(|s| s.password.iter().chain(&s.becomes.password)) {
+        opener.learn(&Value::String(password.expose_secret().to_string()));
+    }
     for n in opener.notes.borrow().iter() {
         found.push(Diagnostic::warning(n.clone()));
     }
@@ -215,10 +255,10 @@ pub fn load(
     }
     found.sort();
     if found.has_errors() {
-        return Ok((None, found));
+        return Ok((None, found, redactor));
     }
-    let redactor = opener.redactor.clone();
-    Ok((Some(Project { program, settings, checked, redactor, inventories, root }), found))
+    let project = Project { program, settings, checked, redactor: redactor.clone(), inventories, root };
+    Ok((Some(project), found, redactor))
 }
 
 /// How a host of the program is reached.
@@ -227,37 +267,51 @@ fn settings(program: &Program, host: usize, found: &mut Diagnostics) -> Connecti
     let nothing = Default::default();
     let scope = graph::Scope::new(program, host, None, &dynamic, &nothing);
     let plan = &program.hosts[host];
-    let (c, d) = Connection::read(&plan.name, plan.implicit, &|name| scope.value(name), &|name| {
+    let (c, d) = Connection::read(&plan.name, plan.local, &|name| scope.value(name), &|name| {
         scope.raw(name).map(|v| v.span.clone())
     });
     found.extend(d);
+    for name in setting_names() {
+        if let (Some(var), Found::Broken(e)) = (scope.raw(name), scope.get(name, &[])) {
+            let d = Diagnostic::error(e.message).at(e.span.as_ref().unwrap_or(&var.span));
+            found.push(match e.hint {
+                Some(h) => d.hint(h),
+                None => d,
+            });
+        }
+    }
+    for name in ["ansible_private_key_file", "ansible_ssh_private_key_file"] {
+        if let (Some(var), Some(file)) = (scope.raw(name), c.private_key_file.as_ref())
+            && !file.exists()
+        {
+            let d = crate::source::unreadable(&crate::source::display_path(file), &std::io::ErrorKind::NotFound.into());
+            found.push(d.at(&var.span));
+        }
+    }
     c
 }
 
 /// Prints findings on standard error, with a count of errors at the end.
-pub fn print(found: &Diagnostics, redactor: Option<&Redactor>) {
+pub fn print(found: &Diagnostics, redactor: &Redactor) {
     if found.is_empty() {
         return;
     }
     let text = found.render(console::colors_enabled_stderr());
-    match redactor {
-        Some(r) => eprint!("{}", r.redact(&text)),
-        None => eprint!("{text}"),
-    }
+    eprint!("{}", redactor.redact(&text));
     let (errors, _) = found.counts();
     if errors > 0 {
         eprintln!("{errors} error{}; no host was contacted", if errors == 1 { "" } else { "s" });
     }
 }
 
-/// Asks for sudo's password where `-K` says so.
-pub fn become_password(args: &HostArgs) -> error::Result<Option<SecretString>> {
-    if !args.ask_become_pass {
+/// Asks for a password where an option says so: at the terminal, or as a line of standard input.
+fn password(wanted: bool, option: &str, question: &str) -> error::Result<Option<SecretString>> {
+    if !wanted {
         return Ok(None);
     }
     let ask = || -> Option<String> {
-        if console::user_attended_stderr() && console::user_attended() {
-            rpassword::prompt_password("sudo password: ").ok()
+        if console::user_attended_stderr() && std::io::stdin().is_terminal() {
+            rpassword::prompt_password(question).ok()
         } else {
             let mut line = String::new();
             std::io::stdin().read_line(&mut line).ok()?;
@@ -266,17 +320,18 @@ pub fn become_password(args: &HostArgs) -> error::Result<Option<SecretString>> {
     };
     match ask() {
         Some(p) if !p.is_empty() => Ok(Some(p.into())),
-        _ => Err(Error::input("-K: no password was given")),
+        _ => Err(Error::input(format!("{option}: no password was given"))),
     }
 }
 
 /// The link options of a command line.
-pub fn link_options(args: &HostArgs, lock: bool) -> error::Result<crate::run::LinkOptions> {
+pub fn link_options(args: &HostArgs, lock: Option<String>) -> error::Result<crate::run::LinkOptions> {
     Ok(crate::run::LinkOptions {
         user: args.user.clone(),
         private_keys: args.private_key.clone(),
         accept_new_host_keys: args.accept_new_host_keys,
-        become_password: become_password(args)?,
+        password: password(args.ask_pass, "-k", "login password: ")?,
+        become_password: password(args.ask_become_pass, "-K", "sudo password: ")?,
         connect_timeout: args.timeout.map(std::time::Duration::from_secs),
         lock,
     })

@@ -1,8 +1,10 @@
-//! The check before the first byte: every step is made ready as a run would, with what is known beforehand.
+//! The check before the first byte: every step is looked at as a run would, with what is known beforehand.
 
-use super::prepare::{Place, Refusal, prepare, render_text};
-use super::{Dynamic, Program};
-use crate::source::{Diagnostic, Diagnostics, Severity};
+use super::prepare::{Place, Refusal, examine, render_text};
+use super::{Dynamic, Program, sets};
+use crate::source::Diagnostics;
+use serde_json::Map;
+use std::collections::{HashMap, HashSet};
 
 /// What a check found out besides mistakes.
 #[derive(Debug, Default)]
@@ -11,34 +13,61 @@ pub struct Checked {
     pub wants_facts: bool,
 }
 
-/// Makes every step ready and collects what is wrong. What depends on results of a run is left to the run.
+/// Looks at every step and collects what is wrong. What depends on results of a run is left to the run.
 pub fn check(program: &Program, found: &mut Diagnostics) -> Checked {
     let mut checked = Checked::default();
     let dynamic = Dynamic::default();
+    let promises = Promises::of(program);
+    let mut pending: HashMap<usize, HashSet<String>> = HashMap::new();
     for node in program.graph.node_weights() {
-        let super::Node::Step { task, host } = *node else { continue };
-        let task = &program.tasks[task];
-        // Set somewhere in the run: to be waited for, whatever a lower layer says.
-        let place = Place { program, host, task, dynamic: &dynamic, pending: &program.promised };
-        let scope = place.scope(Default::default());
-        match prepare(place) {
-            Ok(_) => {}
-            Err(Refusal::Unknown { facts, .. }) => checked.wants_facts |= facts,
-            Err(Refusal::Wrong(d)) => d.into_iter().for_each(|d| found.push(d)),
+        let super::Node::Step { task: index, host } = *node else { continue };
+        let task = &program.tasks[index];
+        // Set somewhere before it in the run: to be waited for, whatever a lower layer says.
+        let pending = pending.entry(index).or_insert_with(|| promises.before(index));
+        let place = Place { program, host, task, dynamic: &dynamic, pending };
+        if !task.task.broken {
+            checked.wants_facts |= examine(place, found);
         }
-        checked.wants_facts |= scope.wants_facts();
-        for n in &task.task.notify {
-            if let Err(Refusal::Wrong(d)) = render_text(n, &scope) {
+        let scope = place.scope(Map::new());
+        let name = task.task.name.iter().filter(|_| task.task.loop_.is_none());
+        for text in task.task.notify.iter().chain(name) {
+            if let Err(Refusal::Wrong(d)) = render_text(text, &scope) {
                 d.into_iter().for_each(|d| found.push(d));
             }
         }
-        if let Some(name) = &task.task.name
-            && task.task.loop_.is_none()
-            && let Err(Refusal::Wrong(d)) = render_text(name, &scope)
-        {
-            // A name that cannot be rendered is shown as it is written: worth a word, not worth stopping for.
-            d.into_iter().for_each(|d| found.push(Diagnostic { severity: Severity::Warning, ..d }));
-        }
+        checked.wants_facts |= scope.wants_facts();
     }
     checked
+}
+
+/// Which task sets which variable first.
+struct Promises<'a> {
+    program: &'a Program,
+    first: HashMap<String, usize>,
+    /// Phases in which tasks have `needs`: there, file order says little.
+    reordered: HashSet<usize>,
+}
+
+impl<'a> Promises<'a> {
+    fn of(program: &'a Program) -> Self {
+        let mut first = HashMap::new();
+        let mut reordered = HashSet::new();
+        for (i, t) in program.tasks.iter().enumerate() {
+            for name in sets(&t.task) {
+                first.entry(name).or_insert(i);
+            }
+            if t.task.needs.is_some() {
+                reordered.insert(t.phase);
+            }
+        }
+        Promises { program, first, reordered }
+    }
+
+    /// The names that can have been set when a task begins, and those it sets itself.
+    fn before(&self, task: usize) -> HashSet<String> {
+        let t = &self.program.tasks[task];
+        let all = t.handler || self.reordered.contains(&t.phase);
+        let can = |i: usize| all || i <= task || self.program.tasks[i].phase < t.phase;
+        self.first.iter().filter(|(_, i)| can(**i)).map(|(n, _)| n.clone()).collect()
+    }
 }

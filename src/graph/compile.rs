@@ -6,6 +6,7 @@ use crate::playbook::{Condition, Playbook, RoleUse, Task};
 use crate::source::{Diagnostic, Diagnostics, nearest};
 use crate::template::Templates;
 use crate::vars::Vars;
+use crate::vault::Redactor;
 use indexmap::IndexSet;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -23,6 +24,10 @@ pub struct Options {
     pub become_user: Option<String>,
     pub check_mode: bool,
     pub inventory_dir: Option<String>,
+    /// Variables of the command line could not be read.
+    pub partial: bool,
+    /// Knows the secrets: none may stand in a process's arguments.
+    pub redactor: Redactor,
 }
 
 /// Builds the program. Findings are added; a program is returned even then, so that all checks can go on.
@@ -35,6 +40,7 @@ pub fn compile(
 ) -> Program {
     let limit = options.limit.as_ref().and_then(|l| match inventory::select_limit(&inventory, l) {
         Ok(hosts) => Some(hosts.into_iter().map(str::to_string).collect::<HashSet<_>>()),
+        Err(_) if inventory.partial_hosts => None,
         Err(e) => {
             let d = Diagnostic::error(format!("--limit {l}: {e}"));
             found.push(match e.hint {
@@ -66,7 +72,9 @@ pub fn compile(
         let names: Vec<String> = match inventory::select(&inventory, &phase.hosts.text) {
             Ok(h) => h.into_iter().map(str::to_string).collect(),
             Err(e) => {
-                found.push(e.diagnostic(&phase.hosts.span));
+                if !inventory.partial_hosts {
+                    found.push(e.diagnostic(&phase.hosts.span));
+                }
                 vec![]
             }
         };
@@ -108,17 +116,20 @@ pub fn compile(
         found.push(Diagnostic::warning("no host of the playbook is within --limit"));
     }
 
-    let hosts = hosts
+    let hosts: Vec<HostPlan> = hosts
         .into_iter()
-        .map(|name| HostPlan {
-            implicit: inventory.is_implicit_localhost(&name),
+        .enumerate()
+        .map(|(index, name)| HostPlan {
+            local: is_local(index, &name, &playbook, &plan, found).unwrap_or(inventory.is_implicit_localhost(&name)),
             group_names: inventory.groups_of(&name).into_iter().map(str::to_string).collect(),
             name,
         })
         .collect();
     let groups = serde_json::to_value(inventory.groups_map()).unwrap_or_default();
     let promised = promised(&tasks);
+    let partial = options.partial || playbook.partial || inventory.partial_vars;
     let mut program = Program {
+        partial,
         playbook,
         inventory,
         templates,
@@ -130,11 +141,32 @@ pub fn compile(
         graph: StepGraph::default(),
         promised,
         check_mode: options.check_mode,
+        redactor: options.redactor.clone(),
         groups,
     };
     check_notifies(&program, found);
     program.graph = edges::build(&program, &plan, found);
     program
+}
+
+/// What the phases a host takes part in say of `connection`. A host is reached one way in a run.
+fn is_local(
+    host: usize,
+    name: &str,
+    playbook: &Playbook,
+    plan: &[edges::PhasePlan],
+    found: &mut Diagnostics,
+) -> Option<bool> {
+    let phases = || playbook.phases.iter().zip(plan).filter(|(_, p)| p.hosts.contains(&host)).map(|(phase, _)| phase);
+    let (local, span) = phases().find_map(|p| p.local.as_ref())?;
+    if let Some(other) = phases().find(|p| p.local.as_ref().map(|l| l.0) != Some(*local)) {
+        let d = Diagnostic::error(format!("{name} is reached in two ways in one playbook")).at(span);
+        found.push(
+            d.also(&other.span, "differently here")
+                .hint("say `connection` in both phases, or set `ansible_connection` for the host"),
+        );
+    }
+    Some(*local)
 }
 
 /// Puts roles and tasks of a phase in one row.
@@ -232,7 +264,7 @@ fn check_notifies(program: &Program, found: &mut Diagnostics) {
     for t in &program.tasks {
         for n in t.task.notify.iter().filter(|n| !n.text.contains("{{")) {
             let heard = |h: &TaskUse| h.handler && h.phase == t.phase && hears(h, &n.text);
-            if !program.tasks.iter().any(heard) {
+            if !program.tasks.iter().any(heard) && !program.playbook.partial {
                 let names: Vec<&str> = program
                     .tasks
                     .iter()
@@ -242,7 +274,7 @@ fn check_notifies(program: &Program, found: &mut Diagnostics) {
                 let d = Diagnostic::error(format!("no handler `{}` in this phase", n.text)).at(&n.span);
                 found.push(match nearest(&n.text, names.iter().copied()) {
                     Some(near) => d.hint(format!("did you mean `{near}`?")),
-                    None if names.is_empty() => d.hint("the phase and its roles have no handlers"),
+                    None if names.is_empty() => d.hint("the phase and its roles have no `handlers:`"),
                     None => d.hint(format!("there is: {}", names.join(", "))),
                 });
             }

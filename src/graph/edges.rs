@@ -3,7 +3,7 @@
 use super::compile::sets;
 use super::{Edge, Node, Program, StepGraph, StepIndex, TaskUse};
 use crate::inventory;
-use crate::source::{Diagnostic, Diagnostics, Span};
+use crate::source::{Diagnostic, Diagnostics, Span, nearest};
 use petgraph::visit::EdgeRef;
 use std::collections::{HashMap, HashSet};
 
@@ -62,7 +62,8 @@ impl Builder<'_> {
                 // The same task reached through a role that is used twice is one id, not two.
                 if !std::ptr::eq(&*self.program.tasks[twin].task, &*t.task) {
                     let d = Diagnostic::error(format!("two tasks have the id `{id}`")).at(t.span());
-                    found.push(d.also(self.program.tasks[twin].span(), "the first"));
+                    found
+                        .push(d.also(self.program.tasks[twin].span(), "the first").hint("give one of them another id"));
                 }
                 continue;
             }
@@ -141,16 +142,29 @@ impl Builder<'_> {
                         gates.push((self.ends[i], Edge::Needs));
                     }
                 }
-                Some(_) => found.push(
+                Some(i) if i == index => found.push(
+                    Diagnostic::error(format!("the phase `{}` needs itself", n.phase))
+                        .at(&n.span)
+                        .hint("take it out; `needs: []` lets a phase begin at once"),
+                ),
+                Some(i) => found.push(
                     Diagnostic::error(format!(
                         "the phase `{}` comes later: a phase can only need those above it",
                         n.phase
                     ))
-                    .at(&n.span),
+                    .at(&n.span)
+                    .also(&phases[i].span, "it stands here")
+                    .hint(format!("move `{}` above this phase", n.phase)),
                 ),
+                None if self.program.playbook.partial => {}
                 None => {
                     let d = Diagnostic::error(format!("there is no phase `{}`", n.phase)).at(&n.span);
-                    found.push(d.suggest(&n.phase, phases.iter().map(|p| p.name.as_str())));
+                    let others: Vec<&str> = phases[..index].iter().map(|p| p.name.as_str()).collect();
+                    found.push(match nearest(&n.phase, phases.iter().map(|p| p.name.as_str())) {
+                        Some(near) => d.hint(format!("did you mean `{near}`?")),
+                        None if others.is_empty() => d.hint("no phase stands above this one"),
+                        None => d.hint(format!("above it there is: {}", others.join(", "))),
+                    });
                 }
             }
         }
@@ -180,14 +194,26 @@ impl Builder<'_> {
         for (i, t) in self.program.tasks.iter().enumerate() {
             for n in t.task.needs.iter().flatten() {
                 let Some(&on) = self.ids.get(&n.id) else {
+                    if self.program.playbook.partial {
+                        continue;
+                    }
                     let d = Diagnostic::error(format!("no task has the id `{}`", n.id)).at(&n.span);
-                    found.push(d.suggest(&n.id, self.ids.keys().map(String::as_str)));
+                    let mut ids: Vec<&str> = self.ids.keys().map(String::as_str).collect();
+                    ids.sort_unstable();
+                    let phase = self.program.playbook.phases.iter().any(|p| p.name == n.id);
+                    found.push(match nearest(&n.id, ids.iter().copied()) {
+                        _ if phase => d.hint("this is a phase: put the `needs` on the phase, not on a task"),
+                        Some(near) => d.hint(format!("did you mean `{near}`?")),
+                        None if ids.is_empty() => d.hint("no task has an `id:`; give the one that is meant its own"),
+                        None => d.hint(format!("there is: {}", ids.join(", "))),
+                    });
                     continue;
                 };
                 let on_hosts: Option<HashSet<usize>> = match &n.hosts {
                     None => None,
                     Some(p) => match inventory::select(&self.program.inventory, p) {
                         Ok(h) => Some(h.into_iter().filter_map(|h| self.program.host_index(h)).collect()),
+                        Err(_) if self.program.inventory.partial_hosts => continue,
                         Err(e) => {
                             found.push(e.diagnostic(&n.span));
                             continue;
@@ -200,7 +226,11 @@ impl Builder<'_> {
                         let meant = on_hosts.as_ref().map_or(other == host, |s| s.contains(&other));
                         if meant && let Some(&from) = self.steps.get(&(on, other)) {
                             if from == to {
-                                found.push(Diagnostic::error(format!("the task `{}` needs itself", n.id)).at(&n.span));
+                                found.push(
+                                    Diagnostic::error(format!("the task `{}` needs itself", n.id))
+                                        .at(&n.span)
+                                        .hint("take it out; `needs: []` lets a task begin at once"),
+                                );
                             }
                             edges.push((from, to));
                         }
@@ -293,6 +323,11 @@ impl Builder<'_> {
         let mut d = Diagnostic::error(format!("tasks wait for each other: {}", words.join(" -> ")));
         if let Some(first) = spans.first() {
             d = d.at(first);
+        }
+        for (i, s) in spans.iter().enumerate().skip(1) {
+            if !spans[..i].contains(s) {
+                d = d.also(s, "in the circle");
+            }
         }
         Some(d.hint("take one of these `needs` away"))
     }

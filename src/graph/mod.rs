@@ -9,6 +9,7 @@ mod scope;
 pub use check::{Checked, check};
 pub use compile::{Options, compile, hears, sets};
 pub use prepare::{Item, Part, Place, Prepared, Refusal, evaluate, prepare, render_text};
+
 pub use scope::{Dynamic, Scope};
 
 use crate::inventory::Inventory;
@@ -16,6 +17,7 @@ use crate::playbook::{Condition, Playbook, RoleUse, Task};
 use crate::source::Span;
 use crate::template::Templates;
 use crate::vars::Vars;
+use crate::vault::Redactor;
 use petgraph::graph::{DiGraph, NodeIndex};
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -35,8 +37,12 @@ pub struct Program {
     pub graph: StepGraph,
     /// What tasks register or set, on whichever host: known as names before they have values.
     pub promised: HashSet<String>,
+    /// Something could not be read, and that has been said: what is undefined may be in there.
+    pub partial: bool,
     /// `plan` or `--check`: nothing is to be changed.
     pub check_mode: bool,
+    /// Knows the secrets.
+    pub redactor: Redactor,
     /// What `groups` holds, made once.
     pub groups: serde_json::Value,
 }
@@ -45,8 +51,8 @@ pub struct Program {
 #[derive(Debug)]
 pub struct HostPlan {
     pub name: String,
-    /// Named by nobody but the playbook: this machine.
-    pub implicit: bool,
+    /// This machine, unless the inventory says otherwise.
+    pub local: bool,
     pub group_names: Vec<String>,
 }
 

@@ -4,9 +4,10 @@
 use super::scope::{Dynamic, OMIT};
 use super::{Program, Scope, TaskUse};
 use crate::modules::{ArgError, Bound, FileKind, Local, ModuleDef};
-use crate::playbook::{Become, Condition, Text};
-use crate::source::{Diagnostic, Kind, Node, Source, Span, nearest};
+use crate::playbook::{Become, Condition, Loop, Text, argument_diagnostic};
+use crate::source::{Diagnostic, Diagnostics, Kind, Node, Source, Span, nearest};
 use crate::template::{TemplateError, Trouble, truthy};
+use crate::vault::Redactor;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -93,23 +94,13 @@ pub fn prepare(place: Place<'_>) -> Result<Prepared, Refusal> {
     let items = match over {
         Value::Array(a) => a,
         other => {
-            let d = Diagnostic::error(format!("`loop` takes a list, not {}", kind_of(&other))).at(&l.over.span);
-            return Err(Refusal::Wrong(vec![if other.is_object() {
-                d.hint("for a mapping: loop: \"{{dict2items name}}\"")
-            } else {
-                d
-            }]));
+            return Err(Refusal::Wrong(vec![no_list(&other, &l.over)]));
         }
     };
     let mut parts = vec![];
     for (i, value) in items.into_iter().enumerate() {
-        let mut locals = Map::new();
-        if let Some(v) = &l.index_var {
-            locals.insert(v.clone(), json!(i));
-        }
         let default_label = label_of(&value);
-        locals.insert(l.var.clone(), value);
-        locals.insert("ansible_loop_var".into(), json!(l.var));
+        let locals = locals(l, i, value);
         let scope = place.scope(locals.clone());
         let label = match &l.label {
             Some(t) => crate::template::text(&render_text(t, &scope)?),
@@ -129,8 +120,30 @@ fn item(place: Place<'_>, scope: &Scope<'_>) -> Result<Item, Refusal> {
     let task = &place.task.task;
     let args = arguments(task.module, &task.args, scope)?;
     let files = Files { place, scope };
-    let bound = (task.module.bind)(args, &files).map_err(|e| wrong_argument(e, task.module, &task.args, scope))?;
-    Ok(Item { bound, become_user: become_user(place, scope)?, environment: environment(place, scope)? })
+    let bound = (task.module.bind)(args, &files).map_err(|e| wrong_argument(&e, task.module, &task.args, scope))?;
+    let item = Item { bound, become_user: become_user(place, scope)?, environment: environment(place, scope)? };
+    match shown_secret(&item, &place.program.redactor) {
+        Some(hint) => {
+            let d = Diagnostic::error(
+                "a secret stands in the command's arguments, where every user of the host can read it",
+            );
+            Err(Refusal::Wrong(vec![d.at(&task.args.span).hint(hint)]))
+        }
+        None => Ok(item),
+    }
+}
+
+/// What to do about a secret in a process's arguments, if there is one.
+fn shown_secret(item: &Item, redactor: &Redactor) -> Option<&'static str> {
+    let (words, expanded) = item.bound.arguments();
+    let brought = |name: &str| item.environment.iter().any(|(k, v)| k == name && redactor.contains_secret(v));
+    if words.iter().any(|w| redactor.contains_secret(w)) {
+        Some("hand it over by `environment:` or `stdin:`, or use `shell`, whose script is in no argument")
+    } else if expanded && crate::host::expanded_names(words).any(brought) {
+        Some("`expand_argument_vars: false` leaves the variable to the command itself")
+    } else {
+        None
+    }
 }
 
 /// Whether an expression holds.
@@ -183,12 +196,13 @@ fn environment(place: Place<'_>, scope: &Scope<'_>) -> Result<Vec<(String, Strin
             other => {
                 let d =
                     Diagnostic::error(format!("`environment` takes a mapping, not {}", kind_of(&other))).at(&node.span);
-                return Err(Refusal::Wrong(vec![d]));
+                return Err(Refusal::Wrong(vec![d.hint("write it as `environment: {NAME: value}`")]));
             }
         }
         if let Some(bad) = all.keys().find(|k| !crate::vars::is_name(k)) {
-            let d = Diagnostic::error(format!("`{bad}` cannot be an environment variable's name")).at(&node.span);
-            return Err(Refusal::Wrong(vec![d]));
+            let at = node.entry(bad).map_or(&node.span, |e| &e.key_span);
+            let d = Diagnostic::error(format!("`{bad}` cannot be an environment variable's name")).at(at);
+            return Err(Refusal::Wrong(vec![d.hint("a name has letters, digits and underscores")]));
         }
     }
     Ok(all.into_iter().map(|(k, v)| (k, crate::template::text(&v))).collect())
@@ -196,6 +210,23 @@ fn environment(place: Place<'_>, scope: &Scope<'_>) -> Result<Vec<(String, Strin
 
 /// A module's parameters, rendered. Everything wrong in them is found at once.
 fn arguments(module: &ModuleDef, args: &Node, scope: &Scope<'_>) -> Result<Value, Refusal> {
+    let Arguments { known, wrong, unknown } = each_argument(module, args, scope);
+    match (wrong.is_empty(), unknown) {
+        (false, _) => Err(Refusal::Wrong(wrong)),
+        (true, Some(r)) => Err(r),
+        (true, None) => Ok(Value::Object(known)),
+    }
+}
+
+/// Parameters, as far as they could be rendered.
+struct Arguments {
+    known: Map<String, Value>,
+    wrong: Vec<Diagnostic>,
+    /// Why some exist only later.
+    unknown: Option<Refusal>,
+}
+
+fn each_argument(module: &ModuleDef, args: &Node, scope: &Scope<'_>) -> Arguments {
     let mut out = Map::new();
     let (mut wrong, mut unknown) = (vec![], None);
     for e in args.as_map().unwrap_or_default() {
@@ -213,11 +244,157 @@ fn arguments(module: &ModuleDef, args: &Node, scope: &Scope<'_>) -> Result<Value
             Err(r) => unknown = Some(r),
         }
     }
-    match (wrong.is_empty(), unknown) {
-        (false, _) => Err(Refusal::Wrong(wrong)),
-        (true, Some(r)) => Err(r),
-        (true, None) => Ok(Value::Object(out)),
+    Arguments { known: out, wrong, unknown }
+}
+
+/// Looks at all parts of a task on a host, also at those behind something that exists only later, and collects what is
+/// wrong with them. `true`: some part asks for facts.
+pub fn examine(place: Place<'_>, found: &mut Diagnostics) -> bool {
+    let task = &place.task.task;
+    let mut look = Look { place, found, facts: false, unsure: HashSet::new() };
+    let plain = place.scope(Map::new());
+    let loop_var = task.loop_.as_ref().map(|l| l.var.as_str());
+    let conditions: Vec<&Condition> = place.task.outer_when.iter().chain(&task.when).collect();
+    let whole: Vec<&Condition> = conditions
+        .iter()
+        .copied()
+        .filter(|c| loop_var.is_none_or(|v| !c.compiled.roots().iter().any(|r| r == v)))
+        .collect();
+    if !look.wanted(&whole, &plain) {
+        return look.facts;
     }
+    match &task.loop_ {
+        None => look.part(&Map::new()),
+        Some(l) => match look.take(render_node(&l.over, &plain)) {
+            Some(Value::Array(items)) => {
+                for (i, value) in items.into_iter().enumerate() {
+                    let locals = locals(l, i, value);
+                    let scope = place.scope(locals.clone());
+                    if let Some(label) = &l.label {
+                        look.take(render_text(label, &scope));
+                    }
+                    if look.wanted(&conditions, &scope) {
+                        look.part(&locals);
+                    }
+                }
+            }
+            Some(other) => look.found.push(no_list(&other, &l.over)),
+            None => {
+                look.unsure.extend([l.var.clone()].into_iter().chain(l.index_var.clone()));
+                look.part(&Map::new());
+            }
+        },
+    }
+    look.facts
+}
+
+struct Look<'a> {
+    place: Place<'a>,
+    found: &'a mut Diagnostics,
+    facts: bool,
+    /// More names that nothing can be said of.
+    unsure: HashSet<String>,
+}
+
+impl Look<'_> {
+    fn take<T>(&mut self, r: Result<T, Refusal>) -> Option<T> {
+        match r {
+            Ok(v) => Some(v),
+            Err(Refusal::Unknown { facts, .. }) => {
+                self.facts |= facts;
+                None
+            }
+            Err(Refusal::Wrong(d)) => {
+                d.into_iter().for_each(|d| self.found.push(d));
+                None
+            }
+        }
+    }
+
+    /// Whether conditions let a task through, as far as is known; what they ask for may be what they make sure of.
+    fn wanted(&mut self, conditions: &[&Condition], scope: &Scope<'_>) -> bool {
+        for c in conditions {
+            match self.take(evaluate(c, scope)) {
+                Some(false) => return false,
+                Some(true) => {}
+                None => {
+                    self.unsure.extend(c.compiled.roots().iter().cloned());
+                }
+            }
+        }
+        true
+    }
+
+    /// The parameters and what stands beside them, for one item.
+    fn part(&mut self, locals: &Map<String, Value>) {
+        let all: HashSet<String>;
+        let mut place = self.place;
+        if !self.unsure.is_empty() {
+            all = place.pending.union(&self.unsure).cloned().collect();
+            place.pending = &all;
+        }
+        let task = &place.task.task;
+        let scope = place.scope(locals.clone());
+        let Arguments { known, wrong, unknown } = each_argument(task.module, &task.args, &scope);
+        let whole = wrong.is_empty() && unknown.is_none() && !task.unbound;
+        let files = Files { place, scope: &scope };
+        if whole {
+            let bound = (task.module.bind)(Value::Object(known), &files);
+            self.take(bound.map_err(|e| wrong_argument(&e, task.module, &task.args, &scope)));
+        } else {
+            // A value can be wrong whatever the others come to.
+            for (param, value) in &known {
+                if !task.module.expressions.contains(&param.as_str())
+                    && let Err(e) = (task.module.typed)(param, value.clone())
+                {
+                    self.found.push(argument_diagnostic(&e, task.module, &task.args));
+                }
+            }
+            let template = Some(&known).filter(|_| task.module.name == "template").and_then(|k| k.get("src")?.as_str());
+            if let Some(src) = template.filter(|s| !s.ends_with(".j2")) {
+                let text = files.find(FileKind::Template, src).and_then(|p| {
+                    let text = String::from_utf8_lossy(&files.read(&p)?).into_owned();
+                    files.render(&p, &text)
+                });
+                self.take(text.map_err(|e| wrong_argument(&e, task.module, &task.args, &scope)));
+            }
+        }
+        self.take(match unknown {
+            Some(r) => Err(r),
+            None if wrong.is_empty() => Ok(()),
+            None => Err(Refusal::Wrong(wrong)),
+        });
+        self.take(become_user(place, &scope));
+        self.take(environment(place, &scope));
+        for c in task.until.iter().chain(&task.changed_when).chain(&task.failed_when) {
+            self.take(value_of(c, &scope));
+        }
+        self.facts |= scope.wants_facts();
+    }
+}
+
+fn no_list(value: &Value, over: &Node) -> Diagnostic {
+    let d = Diagnostic::error(format!("`loop` takes a list, not {}", kind_of(value))).at(&over.span);
+    match (value, over.as_str()) {
+        (Value::Object(_), _) => d.hint("for a mapping: loop: \"{{dict2items name}}\""),
+        (Value::String(_), Some(s)) if !s.contains("{{") && crate::vars::is_name(s) => {
+            d.hint(format!("for the variable of that name: loop: \"{{{{{s}}}}}\""))
+        }
+        (Value::String(_), _) => d.hint("write it as a list, or split it: loop: \"{{split name ','}}\""),
+        (Value::Number(_), _) => d.hint("for numbers: loop: \"{{range 0 3}}\""),
+        _ => d.hint("write it as a list: loop: [a, b]"),
+    }
+}
+
+/// The variables of one turn of a loop.
+fn locals(l: &Loop, i: usize, value: Value) -> Map<String, Value> {
+    let mut locals = Map::new();
+    if let Some(v) = &l.index_var {
+        locals.insert(v.clone(), json!(i));
+    }
+    locals.insert(l.var.clone(), value);
+    locals.insert("ansible_loop_var".into(), json!(l.var));
+    locals
 }
 
 /// A parameter that is an expression (or a list of them): what is written and what it comes to.
@@ -256,7 +433,8 @@ pub fn render_node(node: &Node, scope: &Scope<'_>) -> Result<Value, Refusal> {
 }
 
 pub fn render_text(t: &Text, scope: &Scope<'_>) -> Result<Value, Refusal> {
-    scope.render(&t.text).map_err(|e| refusal(e, &t.span, None, scope))
+    let node = || Node { span: t.span.clone(), tag: None, kind: Kind::Str(t.text.clone()) };
+    scope.render(&t.text).map_err(|e| refusal(e, &t.span, Some(&node()), scope))
 }
 
 fn refusal(t: Trouble, span: &Span, node: Option<&Node>, scope: &Scope<'_>) -> Refusal {
@@ -270,32 +448,11 @@ fn refusal(t: Trouble, span: &Span, node: Option<&Node>, scope: &Scope<'_>) -> R
 }
 
 /// A parameter's mistake, at its place.
-fn wrong_argument(e: ArgError, module: &ModuleDef, args: &Node, scope: &Scope<'_>) -> Refusal {
+fn wrong_argument(e: &ArgError, module: &ModuleDef, args: &Node, scope: &Scope<'_>) -> Refusal {
     if e.unknown {
-        return Refusal::Unknown { why: e.message, facts: scope.wants_facts() };
+        return Refusal::Unknown { why: e.message.clone(), facts: scope.wants_facts() };
     }
-    let node = args.at_path(e.param.iter().map(String::as_str));
-    let quoted = |prefix: &str| e.message.strip_prefix(prefix).and_then(|r| r.split('`').next()).map(str::to_string);
-    let mut message = e.message.clone();
-    let mut hint = e.hint.clone();
-    if let Some(field) = quoted("missing field `") {
-        message = format!("`{}` needs `{field}`", module.name);
-    } else if let Some(variant) = quoted("unknown variant `") {
-        let known: Vec<&str> = e.message.split('`').skip(3).step_by(2).collect();
-        message = format!("`{variant}` is not a choice of `{}`", e.param.last().map_or(module.name, String::as_str));
-        hint = Some(match nearest(&variant, known.iter().copied()) {
-            Some(n) => format!("did you mean `{n}`?"),
-            None => format!("it is one of: {}", known.join(", ")),
-        });
-    } else if let Some(rest) = message.strip_prefix("invalid type: ") {
-        message = format!("`{}` of `{}`: {rest}", e.param.join("."), module.name);
-    }
-    let d = Diagnostic::error(message).at(e.span.as_ref().unwrap_or(&node.span));
-    let d = if e.span.is_some() { d.also(&node.span, "used here") } else { d };
-    Refusal::Wrong(vec![match hint {
-        Some(h) => d.hint(h),
-        None => d,
-    }])
+    Refusal::Wrong(vec![argument_diagnostic(e, module, args)])
 }
 
 fn kind_of(v: &Value) -> String {
@@ -333,7 +490,10 @@ impl Local for Files<'_> {
 
     fn read(&self, path: &Path) -> Result<Vec<u8>, ArgError> {
         let shown = crate::source::display_path(path);
-        std::fs::read(path).map_err(|e| ArgError::new("src", format!("cannot read {}: {e}", shown.display())))
+        std::fs::read(path).map_err(|e| {
+            let d = crate::source::unreadable(&shown, &e);
+            ArgError { hint: d.hint, ..ArgError::new("src", d.message) }
+        })
     }
 
     fn render(&self, path: &Path, text: &str) -> Result<String, ArgError> {
@@ -342,7 +502,9 @@ impl Local for Files<'_> {
             let span = e.span.clone().unwrap_or_else(|| {
                 let (l, c) = e.at.unwrap_or((1, 1));
                 let at = source.offset(l, c);
-                Span::new(&source, at..at)
+                // As far as the braces go.
+                let end = text[at..].find("}}").map_or(at, |i| at + i + 2);
+                Span::new(&source, at..e.len.map_or(end, |n| at + n))
             });
             ArgError { span: Some(span), hint: e.hint, ..ArgError::new("src", e.message) }
         };

@@ -2,6 +2,7 @@
 
 use super::{HostPlan, Program, TaskUse};
 use crate::playbook::Condition;
+use crate::source::{Span, nearest};
 use crate::template::{Found, Lookup, TemplateError, Trouble};
 use crate::vars::{Var, Vars};
 use serde_json::{Map, Value, json};
@@ -164,7 +165,7 @@ impl<'a> Scope<'a> {
                 if *name == self.host.name { Some(&self.dynamic.vars) } else { self.dynamic.others.get(name) };
             let plan = HostPlan {
                 name: name.clone(),
-                implicit: false,
+                local: false,
                 group_names: p.inventory.groups_of(name).into_iter().map(str::to_string).collect(),
             };
             let dynamic = Dynamic { vars: learned.cloned().unwrap_or_default(), ..Default::default() };
@@ -210,6 +211,10 @@ impl<'a> Scope<'a> {
             },
             // Where nothing else is said, a host is reached under its name.
             "ansible_host" => Found::Value(json!(self.host.name)),
+            // What cannot be found may be in what could not be read, unless it is nearly the name of something else.
+            _ if self.program.partial && nearest(name, self.known().iter().map(String::as_str)).is_none() => {
+                Found::Unknown(format!("`{name}` may be in a file that could not be read"))
+            }
             _ => Found::Undefined,
         }
     }
@@ -218,10 +223,13 @@ impl<'a> Scope<'a> {
         if self.active.borrow().iter().any(|n| n == name) {
             let mut chain = self.active.borrow().clone();
             chain.push(name.to_string());
-            return Found::Broken(TemplateError {
-                span: Some(var.span.clone()),
-                ..TemplateError::new(format!("the variable needs itself: {}", chain.join(" -> ")))
-            });
+            let begin = chain.iter().position(|n| n == name).unwrap_or(0);
+            let mut e = TemplateError::new(format!("the variable needs itself: {}", chain[begin..].join(" -> ")));
+            e.span = Some(var.span.clone());
+            return Found::Broken(e.hint("give one of them another name: a variable cannot be made of itself"));
+        }
+        if !self.compiles(&var.value) {
+            return Found::Unknown(format!("the template of `{name}` is broken"));
         }
         self.active.borrow_mut().push(name.to_string());
         let result = self.program.templates.render_deep(&var.value, self);
@@ -232,10 +240,31 @@ impl<'a> Scope<'a> {
             Err(Trouble::Error(e)) if e.span.is_some() => Found::Broken(e),
             Err(Trouble::Error(e)) => Found::Broken(TemplateError {
                 message: format!("{} (in the variable `{name}`)", e.message),
-                span: Some(var.span.clone()),
+                span: Some(match (e.at, var.value.as_str()) {
+                    (Some(at), Some(text)) => match crate::playbook::place_in(&var.span, text, at) {
+                        Some(start) => {
+                            let rest = &var.span.source.text[start..var.span.range.end];
+                            let end = rest.find("}}").map_or(var.span.range.end, |i| start + i + 2);
+                            Span::new(&var.span.source, start..end)
+                        }
+                        None => var.span.clone(),
+                    },
+                    _ => var.span.clone(),
+                }),
                 at: None,
+                len: None,
                 hint: e.hint,
             }),
+        }
+    }
+
+    /// Whether every template in a value can be read; what is wrong with one that cannot was said when it was loaded.
+    fn compiles(&self, value: &Value) -> bool {
+        match value {
+            Value::String(s) => self.program.templates.compile(s).is_ok(),
+            Value::Array(a) => a.iter().all(|v| self.compiles(v)),
+            Value::Object(o) => o.values().all(|v| self.compiles(v)),
+            _ => true,
         }
     }
 }
@@ -257,6 +286,28 @@ impl Lookup for Scope<'_> {
             self.memo.borrow_mut().insert(name.to_string(), found.clone());
         }
         found
+    }
+
+    fn advice(&self, name: &str) -> Option<String> {
+        let looped = self.task.and_then(|t| t.task.loop_.as_ref());
+        if name == "item" {
+            return Some(match looped {
+                None => "`item` is the variable of a `loop:`, and this task has none".into(),
+                Some(l) => format!("the variable of this loop is `{}`", l.var),
+            });
+        }
+        if let Some(setter) = self.program.tasks.iter().find(|t| super::sets(&t.task).iter().any(|n| n == name)) {
+            return Some(format!("it is set only later, at {}", setter.span().line()));
+        }
+        let hosts: Vec<&str> = self.program.hosts.iter().map(|h| h.name.as_str()).collect();
+        let has = |h: &&&str| self.program.inventory.host_layers(h).iter().any(|(_, v)| v.contains_key(name));
+        let having: Vec<&str> = hosts.iter().filter(has).copied().collect();
+        if !having.is_empty() {
+            let some = having.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+            let more = if having.len() > 3 { ", …" } else { "" };
+            return Some(format!("only some of the hosts have it: {some}{more}"));
+        }
+        None
     }
 
     fn known(&self) -> Vec<String> {

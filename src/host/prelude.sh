@@ -51,7 +51,9 @@ w_packages() {
 }
 w_units() {
   w_m units
-  systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,MainPID,FragmentPath -- "$@" 2>/dev/null
+  systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,DropInPaths,MainPID,FragmentPath -- "$@" 2>/dev/null
+  w_m dropins
+  for w_p; do for w_d in "/etc/systemd/system/$w_p.d"/*.conf; do [ ! -f "$w_d" ] || printf '%s\n' "$w_d"; done; done
 }
 w_users() { w_m users; getent passwd "$@" 2>/dev/null; }
 w_shadow() { w_m shadow; getent shadow "$@" 2>/dev/null; }

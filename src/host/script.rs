@@ -4,6 +4,7 @@ use crate::action::{Action, Command, CommandLine, Put};
 use crate::probe::{self, Asked, Probe};
 use crate::quote::{shell_join, shell_quote};
 use base64::Engine as _;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 /// What is sent to a host at once. The actions run in order, up to the first that fails; the probes always.
@@ -11,6 +12,8 @@ use std::fmt::Write as _;
 pub struct Request<'a> {
     pub actions: &'a [Action],
     pub probes: &'a [Probe],
+    /// Bodies that are on the host already, by index of their action: the files that hold them.
+    pub staged: HashMap<usize, String>,
 }
 
 impl Request<'_> {
@@ -22,7 +25,7 @@ impl Request<'_> {
             let id = format!("{sequence}a{i}");
             let _ = writeln!(s, "if [ $w_ok = 1 ] && w_tmp; then");
             match a {
-                Action::Put(p) => put(&mut s, p, nonce, &id),
+                Action::Put(p) => put(&mut s, p, self.staged.get(&i), nonce, &id),
                 Action::Script(text) => {
                     let _ =
                         writeln!(s, "(trap - PIPE HUP; exec 9>&-\n{text}\n) </dev/null >\"$W/o{id}\" 2>\"$W/e{id}\"");
@@ -30,6 +33,9 @@ impl Request<'_> {
                 Action::Command(c) => command(&mut s, c, nonce, &id),
             }
             let _ = writeln!(s, "w_result {id} $?\nfi");
+        }
+        if !self.staged.is_empty() {
+            let _ = writeln!(s, "rm -f -- {}", shell_join(self.staged.values()));
         }
         let asked = probe::ask(self.probes, sequence, &mut s);
         let _ = writeln!(s, "w_m end {sequence}\n}} </dev/null");
@@ -44,13 +50,23 @@ fn unfinished(path: &str) -> String {
     format!("{dir}/.{name}.windlass~")
 }
 
-fn put(s: &mut String, p: &Put, nonce: &str, id: &str) {
+fn put(s: &mut String, p: &Put, staged: Option<&String>, nonce: &str, id: &str) {
     let (path, new) = (shell_quote(&p.path), unfinished(&p.path));
     let new_q = shell_quote(&new);
     let own = match (&p.owner, &p.group) {
         (None, None) => String::new(),
         (o, g) => format!("{}{}", o.as_deref().unwrap_or(""), g.as_ref().map(|g| format!(":{g}")).unwrap_or_default()),
     };
+    if let Some(from) = staged {
+        let (from, size) = (shell_quote(from), p.body.len());
+        let _ = writeln!(
+            s,
+            "( [ \"$(wc -c <{from})\" -eq {size} ] || {{ echo 'the file did not arrive whole' >&2; exit 1; }}"
+        );
+        let _ =
+            writeln!(s, "w_put {path} {new_q} {:04o} {} cat -- {from} </dev/null || exit 1", p.mode, shell_quote(&own));
+        return finish(s, p, &path, &new_q, id);
+    }
     let as_text = std::str::from_utf8(&p.body).ok().filter(|t| !t.contains('\0'));
     let (reader, body) = match as_text {
         Some(t) => (format!("head -c {}", t.len()), t.to_string()),
@@ -72,8 +88,13 @@ fn put(s: &mut String, p: &Put, nonce: &str, id: &str) {
         shell_quote(&own)
     );
     s.push_str("[ $? -eq 0 ] || exit 1\n");
+    finish(s, p, &path, &new_q, id);
+}
+
+/// The new file is written beside its place: check it, keep the old one if wanted, move it there.
+fn finish(s: &mut String, p: &Put, path: &str, new_q: &str, id: &str) {
     if let Some(v) = &p.validate {
-        let check = v.replace("%s", &new_q);
+        let check = v.replace("%s", new_q);
         let _ = writeln!(s, "{check} || {{ w_rc=$?; rm -f -- {new_q}; exit $w_rc; }}");
     }
     if p.backup {

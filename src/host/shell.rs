@@ -145,12 +145,15 @@ impl Shell {
     }
 
     /// Ends the shell in order: it removes its scratch folder on the way out.
-    pub async fn close(mut self) {
-        let _ = self.streams_in.shutdown().await;
+    pub async fn close(self) {
+        let Shell { mut streams_in, mut streams_out, stderr_reader, .. } = self;
+        let _ = streams_in.shutdown().await;
+        // A pipe ends only when it is let go of.
+        drop(streams_in);
         let mut rest = [0; 256];
-        let drain = async { while matches!(self.streams_out.read(&mut rest).await, Ok(n) if n > 0) {} };
+        let drain = async { while matches!(streams_out.read(&mut rest).await, Ok(n) if n > 0) {} };
         let _ = tokio::time::timeout(Duration::from_secs(2), drain).await;
-        self.stderr_reader.abort();
+        stderr_reader.abort();
     }
 }
 
@@ -209,7 +212,7 @@ mod tests {
     }
 
     async fn ask(s: &mut Shell, actions: &[Action], probes: &[Probe]) -> Reply {
-        s.request(&Request { actions, probes }, Some(Duration::from_secs(20))).await.unwrap()
+        s.request(&Request { actions, probes, ..Default::default() }, Some(Duration::from_secs(20))).await.unwrap()
     }
 
     #[tokio::test]
@@ -349,7 +352,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mark = dir.path().join("mark");
         let script = format!("touch {}", mark.display());
-        let (text, _) = Request { actions: &[Action::Script(script)], probes: &[] }.script("abc", 1);
+        let (text, _) = Request { actions: &[Action::Script(script)], ..Default::default() }.script("abc", 1);
         let whole = format!("N=abc\n{}\n{text}", include_str!("prelude.sh"));
         for cut in [whole.len() - 13, whole.len() - 20, whole.len() - 60] {
             let mut child = std::process::Command::new("sh")
@@ -368,7 +371,7 @@ mod tests {
     async fn a_shell_that_ends_says_its_last_words() {
         let (mut s, _c) = shell("sh");
         let bad = Action::Script("kill -9 $$".into());
-        let e = s.request(&Request { actions: &[bad], probes: &[] }, None).await.unwrap_err();
+        let e = s.request(&Request { actions: &[bad], ..Default::default() }, None).await.unwrap_err();
         assert!(matches!(e, ShellError::Ended { .. }), "{e:?}");
     }
 }

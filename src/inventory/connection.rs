@@ -42,6 +42,11 @@ const KNOWN: [&str; 32] = [
     "ansible_remote_tmp",
 ];
 
+/// The names of the variables that say how a host is reached.
+pub fn setting_names() -> impl Iterator<Item = &'static str> {
+    KNOWN.into_iter()
+}
+
 /// SSH options that tune how OpenSSH works and say nothing about whom to reach or trust.
 const TUNING: [&str; 18] = [
     "controlmaster",

@@ -38,7 +38,9 @@ impl Inventory {
         }
         var_dirs.extend(playbook_dir.map(Path::to_path_buf));
         b.settle_groups();
+        b.inventory.partial_hosts = b.found.has_errors();
         var_files::read(&var_dirs, &mut b);
+        b.inventory.partial_vars = b.found.has_errors();
         if !paths.is_empty() && b.inventory.hosts.is_empty() && !b.found.has_errors() {
             b.found.push(Diagnostic::warning("the inventory has no hosts"));
         }
@@ -111,7 +113,8 @@ fn ignored(name: &str) -> bool {
 fn file(path: &Path, b: &mut Builder) {
     let shown = source::display_path(path);
     if !path.exists() {
-        let d = Diagnostic::error(format!("the inventory {} does not exist", shown.display()));
+        let d = source::unreadable(&shown, &std::io::ErrorKind::NotFound.into());
+        let d = Diagnostic { message: format!("the inventory {} does not exist", shown.display()), ..d };
         let lone = !path.to_string_lossy().contains(['/', '.']);
         b.found.push(if lone {
             d.hint(format!("for a host of that name, write a comma behind it: -i {},", shown.display()))

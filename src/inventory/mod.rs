@@ -20,7 +20,7 @@ mod property_tests;
 #[cfg(test)]
 mod tests;
 
-pub use connection::Connection;
+pub use connection::{Connection, setting_names};
 pub use pattern::{PatternError, select, select_limit};
 
 use crate::source::Span;
@@ -35,6 +35,10 @@ pub const LOCALHOST: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 pub struct Inventory {
     pub hosts: IndexMap<String, Host>,
     pub groups: IndexMap<String, Group>,
+    /// Hosts or groups could not be read: what seems to be missing may be there.
+    pub partial_hosts: bool,
+    /// The same for variables.
+    pub partial_vars: bool,
     /// Text that came out of encrypted files and values while loading; it is never shown.
     secrets: Vec<String>,
 }
@@ -95,6 +99,8 @@ impl Default for Inventory {
         Inventory {
             hosts: IndexMap::new(),
             groups: [all, ungrouped].into_iter().map(|g| (g.name.clone(), g)).collect(),
+            partial_hosts: false,
+            partial_vars: false,
             secrets: vec![],
         }
     }

@@ -72,8 +72,14 @@ pub fn select_limit<'i>(inventory: &'i Inventory, pattern: &str) -> Result<Vec<&
             all.push(term);
             continue;
         };
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| PatternError::new(&term, format!("cannot read the limit file {path}: {e}")))?;
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            let why = match e.kind() {
+                std::io::ErrorKind::NotFound => "it does not exist".into(),
+                _ => e.to_string(),
+            };
+            PatternError::new(&term, format!("cannot read the limit file {path}: {why}"))
+                .hint("a limit file has a pattern a line; without `@` a pattern is meant itself")
+        })?;
         let mut lines = 0;
         for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
             lines += 1;
@@ -226,8 +232,10 @@ fn matches<'i>(inventory: &'i Inventory, term: &Term) -> Result<Vec<&'i str>, Pa
         return Ok(inventory.group_hosts(text));
     }
     if let Some(expression) = text.strip_prefix('~') {
-        let regex = fancy_regex::Regex::new(&format!("^(?:{expression})"))
-            .map_err(|e| PatternError::new(term, format!("`{expression}` is not a regular expression: {e}")))?;
+        let regex = fancy_regex::Regex::new(&format!("^(?:{expression})")).map_err(|e| {
+            PatternError::new(term, format!("`{expression}` is not a regular expression: {e}"))
+                .hint("close what is open, and put `\\` before a sign that stands for itself")
+        })?;
         return named(inventory, |n| {
             regex.is_match(n).map_err(|e| PatternError::new(term, format!("`{expression}` cannot be matched: {e}")))
         });
@@ -318,8 +326,11 @@ impl Subscript {
             Subscript::One(_) if hosts.is_empty() => Ok(hosts),
             Subscript::One(i) => match usize::try_from(from_end(*i)).ok().and_then(|i| hosts.get(i)) {
                 Some(h) => Ok(vec![h]),
-                None => Err(PatternError::new(term, format!("`{base}` has {len} hosts: there is no [{i}]"))
-                    .hint(format!("counting starts at 0; the last one is [{}], or [-1]", len - 1))),
+                None => Err(PatternError::new(
+                    term,
+                    format!("`{base}` has {len} host{}: there is no [{i}]", if len == 1 { "" } else { "s" }),
+                )
+                .hint(format!("counting starts at 0; the last one is [{}], or [-1]", len - 1))),
             },
             Subscript::Span(from, to) => {
                 let from = from_end(*from).clamp(0, len);

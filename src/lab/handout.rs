@@ -14,6 +14,10 @@ const MARK: &str = "# Written by windlass lab up, removed by windlass lab down."
 /// The files in a lab's inventory directory.
 const FILES: [&str; 4] = ["hosts.yml", "id_ed25519", "id_ed25519.pub", "known_hosts"];
 
+/// Where `windlass demo` keeps the passwords of what it makes on a lab, below the inventory directory. They are worth
+/// nothing without the lab, so they go with it.
+pub const DEMO_VAULT: &str = "group_vars/redis/demo_vault.yml.age";
+
 /// `inventories/lab` for the lab named `lab`, `inventories/lab-NAME` for others.
 pub fn directory(project: &Path, name: &str) -> PathBuf {
     let inventories = project.join("inventories");
@@ -75,15 +79,17 @@ pub fn write(state: &State, lab: &Path) -> Result<()> {
     tool::write(&directory.join("id_ed25519"), &key.private, 0o600)?;
     tool::write(&directory.join("id_ed25519.pub"), &key.public, 0o644)?;
     tool::write(&directory.join("known_hosts"), &known_hosts, 0o644)?;
-    tool::write(&directory.join("hosts.yml"), &inventory(state), 0o644)
+    tool::write(&directory.join("hosts.yml"), &inventory(state, &key.public), 0o644)
 }
 
 /// The inventory's text.
-fn inventory(state: &State) -> String {
+fn inventory(state: &State, public_key: &str) -> String {
     let path = |name: &str| serde_json::Value::from(state.inventory.join(name).to_string_lossy()).to_string();
     let mut text = format!("{MARK}\nall:\n  vars:\n    ansible_user: root\n");
     text.push_str(&format!("    ansible_ssh_private_key_file: {}\n", path("id_ed25519")));
-    text.push_str(&format!("    windlass_known_hosts: {}\n  hosts:\n", path("known_hosts")));
+    text.push_str(&format!("    windlass_known_hosts: {}\n", path("known_hosts")));
+    text.push_str("    # Who may log in to the nodes.\n    lab_public_keys:\n");
+    text.push_str(&format!("      - {}\n  hosts:\n", serde_json::Value::from(public_key.trim())));
     for node in &state.nodes {
         text.push_str(&format!("    {}: {{ansible_host: {}}}\n", node.name, node.address));
     }
@@ -101,14 +107,16 @@ pub fn remove(directory: &Path, progress: Progress) -> Result<()> {
         return Ok(());
     }
     // The marked inventory goes last, so that a second try knows the rest as ours.
-    for name in FILES.iter().rev() {
+    for name in [DEMO_VAULT].iter().chain(FILES.iter().rev()) {
         let path = directory.join(name);
         match fs::remove_file(&path) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(tool::at("remove", &path)(e)),
             _ => {}
         }
     }
-    paths::remove_empty(directory);
+    for folder in Path::new(DEMO_VAULT).ancestors().skip(1) {
+        paths::remove_empty(&directory.join(folder));
+    }
     if directory.exists() {
         progress(&format!("left {}: it holds files of yours", directory.display()));
     }
@@ -145,6 +153,9 @@ all:
     ansible_user: root
     ansible_ssh_private_key_file: \"/p q/inventories/lab/id_ed25519\"
     windlass_known_hosts: \"/p q/inventories/lab/known_hosts\"
+    # Who may log in to the nodes.
+    lab_public_keys:
+      - \"ssh-ed25519 AAAA windlass-lab\"
   hosts:
     node1: {ansible_host: 10.213.7.11}
     node2: {ansible_host: 10.213.7.12}
@@ -154,7 +165,7 @@ all:
         node1:
         node2:
 ";
-        assert_eq!(inventory(&state(directory(Path::new("/p q"), "lab"))), expected);
+        assert_eq!(inventory(&state(directory(Path::new("/p q"), "lab")), "ssh-ed25519 AAAA windlass-lab\n"), expected);
         assert_eq!(directory(Path::new("/p"), "ci"), Path::new("/p/inventories/lab-ci"));
     }
 
@@ -170,10 +181,13 @@ all:
         remove(&at, &mut |_| {}).unwrap();
         assert!(at.join("hosts.yml").exists());
 
-        fs::write(at.join("hosts.yml"), inventory(&state(at.clone()))).unwrap();
+        fs::write(at.join("hosts.yml"), inventory(&state(at.clone()), "key")).unwrap();
         fs::write(at.join("mine.yml"), "").unwrap();
+        fs::create_dir_all(at.join(DEMO_VAULT).parent().unwrap()).unwrap();
+        fs::write(at.join(DEMO_VAULT), "").unwrap();
         remove(&at, &mut |_| {}).unwrap();
         assert!(!at.join("hosts.yml").exists() && at.join("mine.yml").exists());
+        assert!(!at.join("group_vars").exists());
         fs::remove_file(at.join("mine.yml")).unwrap();
         remove(&at, &mut |_| {}).unwrap();
         assert!(!at.parent().unwrap().exists());

@@ -33,7 +33,8 @@ use crate::error::{Error, Result};
 use lock::Locked;
 use state::{Node, State};
 
-pub use require::can_run;
+pub use handout::{DEMO_VAULT, directory as inventory_directory};
+pub use require::{can_run, provide};
 pub use state::Subnet;
 
 /// The lab's name when none is given; its inventory is `inventories/lab`.

@@ -20,7 +20,7 @@ const NEEDS: &[(&str, &str)] = &[
 /// hint what would do.
 pub fn can_run() -> Result<()> {
     root()?;
-    let missing = missing();
+    let missing = missing(NEEDS);
     if missing.is_empty() {
         return Ok(());
     }
@@ -40,9 +40,14 @@ pub fn root() -> Result<()> {
     Ok(())
 }
 
-/// Installs the missing Debian packages and says which.
+/// Installs the Debian packages a lab misses and says which.
 pub fn install_missing(progress: Progress) -> Result<()> {
-    let missing = missing();
+    provide(NEEDS, progress)
+}
+
+/// Installs the Debian packages of programs this machine lacks, and says which.
+pub fn provide(needs: &[(&str, &str)], progress: Progress) -> Result<()> {
+    let missing = missing(needs);
     if missing.is_empty() || tool::find("apt-get").is_none() {
         return Ok(());
     }
@@ -58,12 +63,12 @@ pub fn install_missing(progress: Progress) -> Result<()> {
     Ok(())
 }
 
-fn missing() -> Vec<&'static str> {
+fn missing<'a>(needs: &[(&str, &'a str)]) -> Vec<&'a str> {
     let lacks = |need: &str| match need.starts_with('/') {
         true => !std::path::Path::new(need).exists(),
         false => tool::find(need).is_none(),
     };
-    let mut packages: Vec<_> = NEEDS.iter().filter(|(need, _)| lacks(need)).map(|(_, package)| *package).collect();
+    let mut packages: Vec<_> = needs.iter().filter(|(need, _)| lacks(need)).map(|(_, package)| *package).collect();
     packages.dedup();
     packages
 }

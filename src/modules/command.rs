@@ -78,6 +78,9 @@ impl Module for Command {
         }
         Ok(())
     }
+    fn arguments(&self) -> (&[String], bool) {
+        (&self.words, self.expand_argument_vars.0)
+    }
     fn probes(&self, _: &Ctx) -> Vec<Probe> {
         guards(self.creates.as_deref(), self.removes.as_deref(), self.chdir.as_deref())
     }

@@ -48,6 +48,11 @@ pub trait Module: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     fn prepare(&mut self, _local: &dyn Local) -> Result<(), ArgError> {
         Ok(())
     }
+    /// What will stand in a process's arguments on the host, where every user can read it, and whether `$NAME` in it is
+    /// expanded there. No secret may.
+    fn arguments(&self) -> (&[String], bool) {
+        (&[], false)
+    }
     /// What must be known of the host, as far as it can be said beforehand.
     fn probes(&self, _ctx: &Ctx) -> Vec<Probe> {
         vec![]
@@ -216,11 +221,15 @@ impl Decision {
 
 /// A module with its parameters, ready to be asked.
 pub trait Bound: Send + Sync {
+    fn arguments(&self) -> (&[String], bool);
     fn probes(&self, ctx: &Ctx) -> Vec<Probe>;
     fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop>;
 }
 
 impl<M: Module> Bound for M {
+    fn arguments(&self) -> (&[String], bool) {
+        Module::arguments(self)
+    }
     fn probes(&self, ctx: &Ctx) -> Vec<Probe> {
         Module::probes(self, ctx)
     }
@@ -228,6 +237,9 @@ impl<M: Module> Bound for M {
         Module::decide(self, seen, ctx)
     }
 }
+
+/// Makes a module of its rendered parameters.
+pub type Bind = fn(Value, &dyn Local) -> Result<Box<dyn Bound>, ArgError>;
 
 /// An entry of the list of modules.
 pub struct ModuleDef {
@@ -242,8 +254,10 @@ pub struct ModuleDef {
     pub expressions: &'static [&'static str],
     /// Whether the module has no parameter of a name.
     unknown: fn(&str) -> bool,
+    /// Whether a value has the type of a parameter, whatever the other parameters are.
+    pub typed: fn(&str, Value) -> Result<(), ArgError>,
     /// Makes a module of rendered parameters.
-    pub bind: fn(Value, &dyn Local) -> Result<Box<dyn Bound>, ArgError>,
+    pub bind: Bind,
 }
 
 impl std::fmt::Debug for ModuleDef {
@@ -261,10 +275,31 @@ impl ModuleDef {
         let aliases = aliases.filter_map(|a| a.as_str().map(str::to_string));
         properties.keys().cloned().chain(aliases).collect()
     }
+    /// The parameters it cannot do without that are not among those given, under any of their names.
+    pub fn lacks(&self, given: &[String]) -> Vec<ArgError> {
+        let schema = (self.schema)();
+        let required = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let names = |r: &str| {
+            let aliases = schema["properties"][r]["x-aliases"].as_array().into_iter().flatten();
+            aliases.filter_map(|a| a.as_str().map(str::to_string)).chain([r.to_string()]).collect::<Vec<_>>()
+        };
+        required
+            .filter(|r| !names(r).iter().any(|n| given.contains(n)))
+            .map(|r| ArgError::new("", format!("missing field `{r}`")))
+            .collect()
+    }
     /// If the module has no parameter of this name (nor alias): the names it has.
     pub fn refuses(&self, param: &str) -> Option<Vec<String>> {
         (self.unknown)(param).then(|| self.params())
     }
+}
+
+/// Parameters with their types.
+fn parameters<M: Module>(args: Value) -> Result<M, ArgError> {
+    serde_path_to_error::deserialize(args).map_err(|e| {
+        let param = e.path().iter().map(|s| s.to_string()).filter(|s| s != "?").collect();
+        ArgError { param, ..ArgError::new("", e.inner().to_string()) }
+    })
 }
 
 const fn def<M: Module>() -> ModuleDef {
@@ -282,11 +317,16 @@ const fn def<M: Module>() -> ModuleDef {
                 .err()
                 .is_some_and(|e| e.to_string().starts_with(&format!("unknown field `{param}`")))
         },
+        typed: |param, value| {
+            let one = Value::Object(Map::from_iter([(param.to_string(), value)]));
+            match parameters::<M>(one) {
+                // With one parameter alone, all others are missing; only what is said of this one counts.
+                Err(e) if !e.param.is_empty() => Err(e),
+                _ => Ok(()),
+            }
+        },
         bind: |args, local| {
-            let mut m: M = serde_path_to_error::deserialize(args).map_err(|e| {
-                let param = e.path().iter().map(|s| s.to_string()).filter(|s| s != "?").collect();
-                ArgError { param, ..ArgError::new("", e.inner().to_string()) }
-            })?;
+            let mut m: M = parameters(args)?;
             m.prepare(local)?;
             Ok(Box::new(m))
         },

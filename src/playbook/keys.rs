@@ -1,7 +1,8 @@
 //! Reading a mapping key by key: the types of values, and what is to be said of keys nobody asked for.
 
 use super::{Become, Condition, Text};
-use crate::source::{Diagnostic, Diagnostics, Entry, Kind, Node, Span};
+use crate::modules::{ArgError, ModuleDef};
+use crate::source::{Diagnostic, Diagnostics, Entry, Kind, Node, Span, nearest};
 use crate::template::{TemplateError, Templates};
 use crate::vars::SecretOpener;
 
@@ -10,12 +11,11 @@ pub struct Reader<'a> {
     pub templates: &'a Templates,
     pub opener: &'a dyn SecretOpener,
     pub found: Diagnostics,
+    /// Some file or part could not be read: names that seem to be missing may be in it.
+    pub partial: bool,
 }
 
 impl Reader<'_> {
-    pub fn error(&mut self, at: &Span, message: impl Into<String>) {
-        self.found.push(Diagnostic::error(message).at(at));
-    }
     pub fn error_hint(&mut self, at: &Span, message: impl Into<String>, hint: impl Into<String>) {
         self.found.push(Diagnostic::error(message).at(at).hint(hint));
     }
@@ -24,7 +24,14 @@ impl Reader<'_> {
     pub fn mapping<'n>(&mut self, node: &'n Node, what: &str) -> Option<&'n [Entry]> {
         let m = node.as_map();
         if m.is_none() {
-            self.error(&node.span, format!("{what} must be a mapping, not {}", node.what()));
+            let hint = match what {
+                "a phase" => "write `- phase: NAME`, and below it `hosts:` and `tasks:` or `roles:`",
+                "a task" if node.is_null() => "take the `-` out, or write a module behind it",
+                "a task" => "write a module and its parameters: `- copy: {src: a, dest: /a}`",
+                "a role's meta" => "write `dependencies:` and the roles below it",
+                _ => "write it as `key: value`",
+            };
+            self.error_hint(&node.span, format!("{what} must be a mapping, not {}", node.what()), hint);
         }
         m
     }
@@ -34,7 +41,15 @@ impl Reader<'_> {
             Kind::Seq(s) => s,
             Kind::Null => &[],
             _ => {
-                self.error(&node.span, format!("{what} must be a list, not {}", node.what()));
+                self.partial = true;
+                let hint = match &node.kind {
+                    Kind::Str(s) if !s.contains(char::is_whitespace) => format!("write it as `[{s}]`"),
+                    Kind::Map(m) if what.starts_with("a file of") && m.len() == 1 && m[0].value.as_seq().is_some() => {
+                        format!("the file is the list itself: take `{}:` away", m[0].key)
+                    }
+                    _ => "begin each item with `- `".into(),
+                };
+                self.error_hint(&node.span, format!("{what} must be a list, not {}", node.what()), hint);
                 &[]
             }
         }
@@ -44,7 +59,11 @@ impl Reader<'_> {
             Kind::Str(s) => Some(s.clone()),
             Kind::Number(n) => Some(n.to_string()),
             _ => {
-                self.error(&node.span, format!("{what} must be text, not {}", node.what()));
+                let hint = match what {
+                    "`hosts`" => "name a group, a host or a pattern: hosts: all",
+                    _ => "write one value",
+                };
+                self.error_hint(&node.span, format!("{what} must be text, not {}", node.what()), hint);
                 None
             }
         }
@@ -60,7 +79,11 @@ impl Reader<'_> {
             Kind::Str(s) if matches!(s.as_str(), "yes" | "on") => Some(true),
             Kind::Str(s) if matches!(s.as_str(), "no" | "off") => Some(false),
             _ => {
-                self.error(&node.span, format!("{what} must be true or false, not {}", node.what()));
+                let hint = match (what, &node.kind) {
+                    ("`become`", Kind::Str(user)) => format!("write `become: true` and `become_user: {user}`"),
+                    _ => "write true or false".into(),
+                };
+                self.error_hint(&node.span, format!("{what} must be true or false, not {}", node.what()), hint);
                 None
             }
         }
@@ -72,7 +95,11 @@ impl Reader<'_> {
             _ => None,
         };
         if n.is_none() {
-            self.error(&node.span, format!("{what} must be a whole number, not {}", node.what()));
+            self.error_hint(
+                &node.span,
+                format!("{what} must be a whole number, not {}", node.what()),
+                "write digits only; no template can stand here",
+            );
         }
         n
     }
@@ -83,7 +110,8 @@ impl Reader<'_> {
             Kind::Seq(s) => s.iter().filter_map(|n| self.string(n, what)).collect(),
             Kind::Null => vec![],
             _ => {
-                self.error(&node.span, format!("{what} must be a list of words, not {}", node.what()));
+                let message = format!("{what} must be a list of words, not {}", node.what());
+                self.error_hint(&node.span, message, "write it as `[one, two]`");
                 vec![]
             }
         }
@@ -101,7 +129,11 @@ impl Reader<'_> {
             Kind::Str(s) => s.clone(),
             Kind::Number(n) => n.to_string(),
             _ => {
-                self.error(&node.span, format!("{what} takes an expression, not {}", node.what()));
+                self.error_hint(
+                    &node.span,
+                    format!("{what} takes an expression, not {}", node.what()),
+                    "write a variable or a helper with its arguments: eq a \"x\"",
+                );
                 return None;
             }
         };
@@ -139,34 +171,194 @@ impl Reader<'_> {
                 continue;
             }
             let d = if later.contains(&key) {
-                Diagnostic::error(format!("`{key}` is not supported yet")).at(&e.key_span)
+                Diagnostic::error(format!("`{key}` is not supported yet")).at(&e.key_span).hint(instead_of(key))
             } else {
-                Diagnostic::error(format!("unknown key `{key}` in {what}"))
-                    .at(&e.key_span)
-                    .suggest(key, known.iter().copied())
+                unknown_key(e, known, what)
             };
             self.found.push(d);
         }
     }
 }
 
-/// A template's mistake at its place in a value. The place is exact where the value stands on one line as it is.
+/// A key nobody asked for, with the one that was meant or all there are.
+pub fn unknown_key(e: &Entry, known: &[&str], what: &str) -> Diagnostic {
+    let d = Diagnostic::error(format!("unknown key `{}` in {what}", e.key)).at(&e.key_span);
+    match nearest(&e.key, known.iter().copied()) {
+        Some(n) => d.hint(format!("did you mean `{n}`?")),
+        None => d.hint(format!("it has: {}", known.join(", "))),
+    }
+}
+
+/// What to do in place of a key that is not supported yet.
+pub fn instead_of(key: &str) -> &'static str {
+    match key {
+        "block" | "rescue" | "always" => "write the tasks one below the other, each with the `when` of the block",
+        "include_tasks" | "import_tasks" => "write the tasks here, or make a role of them",
+        "include_role" | "import_role" => "name the role under `roles:` of a phase",
+        "include_vars" => "name the file under `vars_files:` of the phase",
+        "import_playbook" => "give each playbook a run of its own",
+        "delegate_to" | "run_once" | "local_action" => "give that host a phase of its own",
+        "action" => "write the module's name as the key: `command: ls`",
+        "async" | "poll" => "use `timeout`, and wait with `wait_for`",
+        "become_method" => "Windlass becomes another user through sudo only: take it out",
+        "connection" => "set `ansible_connection` in the inventory",
+        "remote_user" => "set `ansible_user` in the inventory",
+        "port" => "set `ansible_port` in the inventory",
+        "when" => "put it on the roles and tasks of the phase",
+        "strategy" | "order" => "hosts never wait for each other: take it out",
+        "vars_prompt" => "give the values with `-e name=value`",
+        "collections" => "modules need no collection: take it out",
+        "arguments" | "argument_specs" => "check the role's variables with the module `assert`",
+        _ => "take it out",
+    }
+}
+
+/// Where in the file a place of a value (line and column) is: exact where the value stands there as it is, a block of text
+/// included; nothing where quotes, folds or escapes make it uncertain.
+pub fn place_in(span: &Span, value: &str, (line, column): (usize, usize)) -> Option<usize> {
+    let wanted = value.lines().nth(line.checked_sub(1)?)?;
+    let skip = wanted.char_indices().nth(column.saturating_sub(1)).map_or(wanted.len(), |(i, _)| i);
+    let text = span.text();
+    if !value.trim_end_matches('\n').contains('\n') && !text.starts_with(['|', '>']) {
+        return Some(span.range.start + text.find(value)? + skip);
+    }
+    // A block: the same line, behind its indentation. Blank lines and folds would move it, so it must be the only one.
+    let mut at = span.range.start;
+    let mut found = None;
+    for l in text.split_inclusive('\n') {
+        if l.trim() == wanted.trim() && !wanted.trim().is_empty() {
+            if found.is_some() {
+                return None;
+            }
+            found = l.find(wanted).map(|i| at + i + skip);
+        }
+        at += l.len();
+    }
+    found
+}
+
+/// A template's mistake at its place in a value.
 pub fn template_diagnostic(e: &TemplateError, node: &Node) -> Diagnostic {
     let mut span = node.span.clone();
-    if let (Some((1, column)), Some(value)) = (e.at, node.as_str())
-        && let Some(at) = span.text().find(value)
-        && !value.contains('\n')
+    if let (Some(at), Some(value)) = (e.at, node.as_str())
+        && let Some(start) = place_in(&span, value, at)
     {
-        let skip = value.char_indices().nth(column.saturating_sub(1)).map_or(0, |(i, _)| i);
-        span.range.start += at + skip;
+        span.range.start = start;
+        if let Some(len) = e.len {
+            span.range.end = (start + len).min(span.range.end);
+        }
     }
-    let d = Diagnostic::error(&e.message).at(e.span.as_ref().unwrap_or(&span));
-    let d = match (&e.span, &e.span == &Some(span.clone())) {
-        (Some(_), false) => d.also(&span, "used here"),
-        _ => d,
-    };
+    let mut d = Diagnostic::error(&e.message).at(e.span.as_ref().unwrap_or(&span));
+    if e.span.as_ref().is_some_and(|s| *s != span) {
+        d = d.also(&span, "used here");
+    }
     match &e.hint {
         Some(h) => d.hint(h),
         None => d,
+    }
+}
+
+/// A parameter's mistake, at its place.
+pub fn argument_diagnostic(e: &ArgError, module: &ModuleDef, args: &Node) -> Diagnostic {
+    let node = args.at_path(e.param.iter().map(String::as_str));
+    let quoted = |prefix: &str| e.message.strip_prefix(prefix).and_then(|r| r.split('`').next()).map(str::to_string);
+    let param = e.param.last().map_or(module.name, String::as_str);
+    let mut message = e.message.clone();
+    let mut hint = e.hint.clone();
+    if let Some(field) = quoted("missing field `") {
+        message = format!("`{}` needs `{field}`", module.name);
+        hint = hint.or_else(|| Some(format!("add `{field}:`")));
+    } else if let Some(field) = quoted("duplicate field `") {
+        message = format!("the parameter `{field}` of `{}` is given twice, under two of its names", module.name);
+        hint = Some("take one of them out".into());
+    } else if let Some(variant) = quoted("unknown variant `") {
+        let known: Vec<&str> = e.message.split('`').skip(3).step_by(2).collect();
+        message = format!("`{variant}` is not a choice of `{param}`");
+        hint = Some(match nearest(&variant, known.iter().copied()) {
+            Some(n) => format!("did you mean `{n}`?"),
+            None => format!("it is one of: {}", known.join(", ")),
+        });
+    } else if let Some((found, wanted)) =
+        message.strip_prefix("invalid type: ").and_then(|m| m.split_once(", expected "))
+    {
+        (message, hint) =
+            (format!("`{param}` of `{}` cannot be {}", module.name, plain(found)), Some(wanted_is(wanted)));
+    } else if let Some((found, wanted)) =
+        message.strip_prefix("invalid value: ").and_then(|m| m.split_once(", expected "))
+    {
+        (message, hint) =
+            (format!("`{param}` of `{}` cannot be {}", module.name, plain(found)), Some(wanted_is(wanted)));
+    } else if let Some((wanted, found)) = message.strip_prefix("expected ").and_then(|m| m.split_once(", found ")) {
+        (message, hint) = (format!("`{param}` of `{}` cannot be {found}", module.name), Some(wanted_is(wanted)));
+    } else if let Some((first, rest)) = message.clone().split_once(": put quotes ").filter(|_| hint.is_none()) {
+        (message, hint) = (first.to_string(), Some(format!("put quotes {rest}")));
+    } else if let Some((first, rest)) = message.clone().split_once("; write it ").filter(|_| hint.is_none()) {
+        (message, hint) = (first.to_string(), Some(format!("write it {rest}")));
+    }
+    let hint = hint.or_else(|| known_hint(&message, param));
+    // What is wrong with a name is shown at the name.
+    let key = e.param.first().filter(|p| message.starts_with(&format!("`{p}` cannot be"))).and_then(|p| args.entry(p));
+    let at = e.span.as_ref().or(key.map(|e| &e.key_span)).unwrap_or(&node.span);
+    let d = Diagnostic::error(message).at(at);
+    let d = if e.span.is_some() { d.also(&node.span, "used here") } else { d };
+    match hint {
+        Some(h) => d.hint(h),
+        None => d,
+    }
+}
+
+/// What to do about mistakes whose message says only what is wrong.
+fn known_hint(message: &str, param: &str) -> Option<String> {
+    let has = |t: &str| message.contains(t);
+    Some(if has("is not an absolute path") {
+        format!("`{param}` is a path on the host, from `/` on")
+    } else if has("is not an octal mode") {
+        "a mode has the digits 0 to 7, four of them: \"0644\"".into()
+    } else if has("exclude each other") {
+        "take one of them out".into()
+    } else if has("is not a regular expression") {
+        "close what is open, and put `\\` before a sign that stands for itself".into()
+    } else if has("quote is not closed") {
+        "close the quote, or put `\\` before one that stands for itself".into()
+    } else if has("is not supported yet") {
+        "take it out".into()
+    } else if has("is not UTF-8 text") {
+        "copy it as it is with the module `copy`".into()
+    } else if has("cannot be a variable's name") {
+        "a name has letters, digits and underscores".into()
+    } else if has("is not a package's name") {
+        "write several as a list: [one, two]".into()
+    } else if has("is not a port") {
+        "a port is a number from 1 to 65535".into()
+    } else if has("has wildcards") {
+        "give each unit a task of its own, or a `loop`".into()
+    } else if has(" goes with ") {
+        format!("take `{param}` out")
+    } else if has(" needs ") {
+        "add what is missing".into()
+    } else {
+        return None;
+    })
+}
+
+fn plain(found: &str) -> String {
+    match found.split(' ').next().unwrap_or_default() {
+        "string" => found.strip_prefix("string ").unwrap_or(found).into(),
+        "sequence" => "a list".into(),
+        "map" => "a mapping".into(),
+        "null" | "unit" => "empty".into(),
+        _ => found.replace("integer ", "").replace("boolean ", "").replace("floating point ", ""),
+    }
+}
+
+fn wanted_is(wanted: &str) -> String {
+    match wanted {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "write a whole number, 0 or more".into(),
+        "i8" | "i16" | "i32" | "i64" | "isize" => "write a whole number".into(),
+        "true or false" => "write true or false".into(),
+        "text" | "a string" => "write one value".into(),
+        "a sequence" => "write a list: [one, two]".into(),
+        "a map" => "write a mapping: {name: value}".into(),
+        other => format!("write {other}"),
     }
 }

@@ -3,7 +3,7 @@
 use super::keys::{Reader, template_diagnostic};
 use super::role::Roles;
 use super::{Phase, PhaseNeed, Playbook, Text};
-use crate::source::{Diagnostic, Diagnostics, Kind, Node, Source, yaml};
+use crate::source::{Diagnostic, Diagnostics, Kind, Node, Source, Span, yaml};
 use crate::template::Templates;
 use crate::vars::{self, SecretOpener, Vars};
 use std::path::{Path, PathBuf};
@@ -26,6 +26,7 @@ const KEYS: &[&str] = &[
     "post_tasks",
     "handlers",
     "gather_facts",
+    "connection",
     "gather",
 ];
 
@@ -37,7 +38,6 @@ const LATER: &[&str] = &[
     "throttle",
     "vars_prompt",
     "import_playbook",
-    "connection",
     "remote_user",
     "port",
     "become_method",
@@ -57,7 +57,7 @@ const LATER: &[&str] = &[
 
 /// Reads a playbook and all it names. What is wrong goes into the findings; what could be read is returned.
 pub fn load(path: &Path, templates: &Templates, opener: &dyn SecretOpener) -> (Option<Playbook>, Diagnostics) {
-    let mut reader = Reader { templates, opener, found: Diagnostics::default() };
+    let mut reader = Reader { templates, opener, found: Diagnostics::default(), partial: false };
     let playbook = reader.playbook(path);
     (playbook, reader.found)
 }
@@ -83,16 +83,16 @@ impl Reader<'_> {
             return None;
         };
         if items.is_empty() {
-            self.error(&node.span, "the playbook has no phases");
+            self.error_hint(&node.span, "the playbook has no phases", "start it with `- phase: NAME`");
         }
         let phases: Vec<Phase> = items.iter().filter_map(|n| self.phase(n, &dir, &mut roles)).collect();
         for (i, p) in phases.iter().enumerate() {
             if let Some(twin) = phases[..i].iter().find(|q| q.name == p.name) {
                 let d = Diagnostic::error(format!("two phases are called `{}`", p.name)).at(&p.span);
-                self.found.push(d.also(&twin.span, "the first"));
+                self.found.push(d.also(&twin.span, "the first").hint("give one of them another name"));
             }
         }
-        Some(Playbook { path: path.to_path_buf(), dir, phases })
+        Some(Playbook { path: path.to_path_buf(), dir, phases, partial: self.partial })
     }
 
     fn phase(&mut self, node: &Node, dir: &Path, roles: &mut Roles) -> Option<Phase> {
@@ -100,13 +100,26 @@ impl Reader<'_> {
         self.unknown_keys(entries, KEYS, LATER, "a phase");
         let get = |k: &str| node.get(k);
         let Some(hosts_node) = get("hosts") else {
+            self.partial = true;
             self.error_hint(&node.span, "this phase does not say on which `hosts`", "hosts: all");
             return None;
         };
         let pattern = match hosts_node.as_seq() {
             Some(s) => s.iter().filter_map(|n| self.string(n, "`hosts`")).collect::<Vec<_>>().join(","),
-            None => self.string(hosts_node, "`hosts`")?,
+            None => match self.string(hosts_node, "`hosts`") {
+                Some(h) => h,
+                None => {
+                    self.partial = true;
+                    return None;
+                }
+            },
         };
+        if pattern.contains("{{") {
+            self.partial = true;
+            let hint = "write the pattern itself; `--limit` narrows it down for one run";
+            self.error_hint(&hosts_node.span, "`hosts` cannot have a template in it", hint);
+            return None;
+        }
         let named = get("phase").or_else(|| get("name"));
         let name = named.and_then(|n| self.string(n, "a phase's name")).unwrap_or_else(|| pattern.clone());
         let span = named.map_or(&node.span, |n| &n.span).clone();
@@ -116,8 +129,8 @@ impl Reader<'_> {
             }
         }
         let mut tasks = |key: &str| get(key).map(|n| self.tasks(n, &format!("`{key}`"))).unwrap_or_default();
-        let (pre_tasks, main, post_tasks, handlers) =
-            (tasks("pre_tasks"), tasks("tasks"), tasks("post_tasks"), tasks("handlers"));
+        let (pre_tasks, main, post_tasks) = (tasks("pre_tasks"), tasks("tasks"), tasks("post_tasks"));
+        let handlers = get("handlers").map(|n| self.handlers(n, "`handlers`")).unwrap_or_default();
         let role_uses = get("roles").map(|n| self.list(n, "`roles`")).unwrap_or_default();
         Some(Phase {
             name,
@@ -125,7 +138,8 @@ impl Reader<'_> {
             hosts: Text { text: pattern, span: hosts_node.span.clone() },
             needs: get("needs").map(|n| self.phase_needs(n)),
             become_: self.become_(get("become"), get("become_user")),
-            vars: get("vars").map(|n| vars::from_node(n, "`vars`", self.opener, &mut self.found)).unwrap_or_default(),
+            local: get("connection").and_then(|n| self.connection(n)),
+            vars: get("vars").map(|n| self.vars(n)).unwrap_or_default(),
             vars_files: get("vars_files").map(|n| self.vars_files(n, dir)).unwrap_or_default(),
             tags: get("tags").map(|n| self.words(n, "`tags`")).unwrap_or_default(),
             environment: get("environment").cloned(),
@@ -137,6 +151,18 @@ impl Reader<'_> {
         })
     }
 
+    fn connection(&mut self, node: &Node) -> Option<(bool, Span)> {
+        let local = match self.string(node, "`connection`")?.as_str() {
+            "local" => true,
+            "ssh" | "smart" | "paramiko" => false,
+            other => {
+                self.error_hint(&node.span, format!("`{other}` is not a connection"), "it is `ssh` or `local`");
+                return None;
+            }
+        };
+        Some((local, node.span.clone()))
+    }
+
     fn phase_needs(&mut self, node: &Node) -> Vec<PhaseNeed> {
         let items: Vec<&Node> = node.as_seq().map_or_else(|| vec![node], |s| s.iter().collect());
         let mut needs = vec![];
@@ -145,17 +171,29 @@ impl Reader<'_> {
                 needs.push(PhaseNeed { phase: phase.to_string(), same_host: false, span: n.span.clone() });
                 continue;
             }
-            let Some(entries) = self.mapping(n, "an entry of `needs`") else { continue };
+            let Some(entries) = n.as_map() else {
+                let message = format!("an entry of `needs` is a phase's name, not {}", n.what());
+                self.error_hint(&n.span, message, "needs: [NAME], or needs: [{phase: NAME, scope: host}]");
+                continue;
+            };
             self.unknown_keys(entries, &["phase", "scope"], &[], "`needs`");
             let Some(phase) = n.get("phase").and_then(|p| self.string(p, "`phase`")) else {
-                self.error(&n.span, "an entry of `needs` says which `phase`");
+                self.error_hint(
+                    &n.span,
+                    "an entry of `needs` says which `phase`",
+                    "needs: [{phase: NAME, scope: host}]",
+                );
                 continue;
             };
             let same_host = match n.get("scope").map(|s| (s, s.as_str())) {
                 None | Some((_, Some("all"))) => false,
                 Some((_, Some("host"))) => true,
                 Some((s, _)) => {
-                    self.error(&s.span, "`scope` is `host` or `all`");
+                    self.error_hint(
+                        &s.span,
+                        "`scope` is `host` or `all`",
+                        "`host` waits for the phase on the same host only, `all` for its end on all hosts",
+                    );
                     false
                 }
             };
@@ -170,24 +208,50 @@ impl Reader<'_> {
             let Some(name) = self.string(n, "a file of variables") else { continue };
             let path = dir.join(&name);
             if !path.is_file() {
-                self.error(&n.span, format!("there is no file {}", crate::source::display_path(&path).display()));
+                self.partial = true;
+                let io = std::io::Error::from(std::io::ErrorKind::NotFound);
+                let d = crate::source::unreadable(&crate::source::display_path(&path), &io).at(&n.span);
+                let lone = d.hint.as_deref().is_some_and(|h| h.starts_with("check"));
+                self.found.push(if lone { d.hint("the path is taken from the playbook's folder") } else { d });
                 continue;
             }
-            let vars = vars::load_file(&path, self.opener, &mut self.found);
-            self.templates_in_vars(&vars);
+            let vars = self.vars_file(&path);
             files.push((path, vars));
         }
         files
     }
 
-    /// Checks the syntax of templates in variables.
-    pub fn templates_in_vars(&mut self, vars: &Vars) {
-        for v in vars.values() {
-            for text in strings(&v.value) {
-                if let Err(e) = self.templates.compile(text) {
-                    let node = Node { span: v.span.clone(), tag: None, kind: Kind::Str(text.to_string()) };
-                    self.found.push(template_diagnostic(&e, &node));
-                }
+    /// Variables of a mapping, their templates checked.
+    pub fn vars(&mut self, node: &Node) -> Vars {
+        let mut found = Diagnostics::default();
+        let vars = vars::from_node(node, "`vars`", self.opener, &mut found);
+        self.take(found);
+        vars
+    }
+
+    /// Variables of a file, their templates checked.
+    pub fn vars_file(&mut self, path: &Path) -> Vars {
+        let mut found = Diagnostics::default();
+        let vars = vars::load_file(path, self.opener, &mut found);
+        self.take(found);
+        templates_in_vars(&vars, self.templates, &mut self.found);
+        vars
+    }
+
+    /// Findings about variables: where they are errors, some variables are missing.
+    fn take(&mut self, found: Diagnostics) {
+        self.partial |= found.has_errors();
+        self.found.extend(found);
+    }
+}
+
+/// Checks the syntax of templates in variables.
+pub fn templates_in_vars(vars: &Vars, templates: &Templates, found: &mut Diagnostics) {
+    for v in vars.values() {
+        for text in strings(&v.value) {
+            if let Err(e) = templates.compile(text) {
+                let node = Node { span: v.span.clone(), tag: None, kind: Kind::Str(text.to_string()) };
+                found.push(template_diagnostic(&e, &node));
             }
         }
     }

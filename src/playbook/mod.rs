@@ -5,8 +5,8 @@ mod load;
 mod role;
 mod task;
 
-pub use keys::template_diagnostic;
-pub use load::load;
+pub use keys::{argument_diagnostic, place_in, template_diagnostic};
+pub use load::{load, templates_in_vars};
 
 use crate::modules::ModuleDef;
 use crate::source::{Node, Span};
@@ -22,6 +22,8 @@ pub struct Playbook {
     /// The folder it lies in.
     pub dir: PathBuf,
     pub phases: Vec<Phase>,
+    /// A role, a task list or variables could not be read: what seems undefined may be in there.
+    pub partial: bool,
 }
 
 /// A playbook's unit: roles and tasks for a set of hosts.
@@ -33,6 +35,8 @@ pub struct Phase {
     /// `None`: the phase above; `Some([])`: nothing.
     pub needs: Option<Vec<PhaseNeed>>,
     pub become_: Become,
+    /// `connection: local`, with its place.
+    pub local: Option<(bool, Span)>,
     pub vars: Vars,
     pub vars_files: Vec<(PathBuf, Vars)>,
     pub tags: Vec<String>,
@@ -139,6 +143,10 @@ pub struct Task {
     pub retries: u32,
     /// Seconds between tries.
     pub delay: u64,
+    /// What is wrong with it has been said: there is no sense in looking at its parts. It is never run.
+    pub broken: bool,
+    /// Some parameters were refused: the others are checked one by one, not as a whole.
+    pub unbound: bool,
 }
 
 /// What a task waits for besides, or instead of, the one above it.

@@ -68,6 +68,7 @@ impl Reader<'_> {
         }
         let entries = self.mapping(node, "a role")?;
         let Some(name_node) = node.get("role").or_else(|| node.get("name")) else {
+            self.partial = true;
             self.error_hint(&node.span, "this entry names no role", "write `- role: NAME`");
             return None;
         };
@@ -77,7 +78,7 @@ impl Reader<'_> {
             .get("vars")
             .map(|n| {
                 self.templates_in(n);
-                vars::from_node(n, "`vars`", self.opener, &mut self.found)
+                self.vars(n)
             })
             .unwrap_or_default();
         // Other keys are parameters of the role, as in Ansible; a mistyped key of ours is caught before that.
@@ -104,6 +105,7 @@ impl Reader<'_> {
 
     fn role(&mut self, name: &str, at: &Span, roles: &mut Roles) -> Option<Arc<Role>> {
         let Some(dir) = roles.find(name) else {
+            self.partial = true;
             let known = roles.names();
             let d = Diagnostic::error(format!("there is no role `{name}`")).at(at);
             self.found.push(match nearest(name, known.iter().map(String::as_str)) {
@@ -121,17 +123,18 @@ impl Reader<'_> {
         if let Some(i) = roles.reading.iter().position(|(d, _)| *d == dir) {
             let mut path: Vec<&str> = roles.reading[i..].iter().map(|(_, n)| n.as_str()).collect();
             path.push(name);
-            self.error(at, format!("the role depends on itself: {}", path.join(" -> ")));
+            let message = format!("the role depends on itself: {}", path.join(" -> "));
+            self.error_hint(at, message, "take one of these out of its `dependencies`");
             return None;
         }
         roles.reading.push((dir.clone(), name.to_string()));
-        let role = Arc::new(self.read_role(name, &dir, roles));
+        let role = Arc::new(self.read_role(name, at, &dir, roles));
         roles.reading.pop();
         roles.read.insert(dir, role.clone());
         Some(role)
     }
 
-    fn read_role(&mut self, name: &str, dir: &Path, roles: &mut Roles) -> Role {
+    fn read_role(&mut self, name: &str, at: &Span, dir: &Path, roles: &mut Roles) -> Role {
         let mut role = Role {
             name: name.to_string(),
             dir: dir.to_path_buf(),
@@ -142,11 +145,26 @@ impl Reader<'_> {
             dependencies: vec![],
             allow_duplicates: false,
         };
+        if ["tasks", "handlers", "defaults", "vars", "meta"].iter().all(|d| main_file(&dir.join(d)).is_none()) {
+            let d = Diagnostic::error(format!("there is nothing in the role `{name}`")).at(at);
+            let other = std::fs::read_dir(dir.join("tasks")).into_iter().flatten().flatten().next();
+            self.found.push(match other {
+                Some(o) => d.hint(format!(
+                    "its tasks are read from {}, not {}",
+                    crate::source::display_path(&dir.join("tasks/main.yml")).display(),
+                    o.file_name().to_string_lossy()
+                )),
+                None => d.hint(format!(
+                    "write its tasks into {}",
+                    crate::source::display_path(&dir.join("tasks/main.yml")).display()
+                )),
+            });
+        }
         if let Some(n) = self.main(&dir.join("tasks")) {
             role.tasks = self.tasks(&n, "a file of tasks");
         }
         if let Some(n) = self.main(&dir.join("handlers")) {
-            role.handlers = self.tasks(&n, "a file of handlers");
+            role.handlers = self.handlers(&n, "a file of handlers");
         }
         if let Some(n) = self.main(&dir.join("meta"))
             && let Some(entries) = self.mapping(&n, "a role's meta")
@@ -174,25 +192,28 @@ impl Reader<'_> {
     fn role_vars(&mut self, dir: &Path) -> Vars {
         let mut all = Vars::new();
         for file in vars::files_for(dir, "main") {
-            let vars = vars::load_file(&file, self.opener, &mut self.found);
-            self.templates_in_vars(&vars);
-            all.extend(vars);
+            all.extend(self.vars_file(&file));
         }
         all
     }
 
     /// `main.yml` of one of a role's folders.
     fn main(&mut self, dir: &Path) -> Option<Node> {
-        let file = ["main.yml", "main.yaml"].iter().map(|f| dir.join(f)).find(|p| p.is_file())?;
+        let file = main_file(dir).filter(|f| f.extension().is_some_and(|e| e != "age" && e != "json"))?;
         match Source::read(&file).and_then(|s| yaml::parse(&s)) {
             Ok(n) if n.is_null() => None,
             Ok(n) => Some(n),
             Err(d) => {
+                self.partial = true;
                 self.found.push(d);
                 None
             }
         }
     }
+}
+
+fn main_file(dir: &Path) -> Option<PathBuf> {
+    vars::files_for(dir, "main").into_iter().next()
 }
 
 fn shown(dirs: &[PathBuf]) -> String {

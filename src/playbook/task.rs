@@ -1,9 +1,9 @@
 //! A task's keys.
 
-use super::keys::Reader;
+use super::keys::{Reader, argument_diagnostic, instead_of, unknown_key};
 use super::{Loop, Task, TaskNeed};
 use crate::modules::{self, ModuleDef};
-use crate::source::{Diagnostic, Entry, Kind, Node, nearest};
+use crate::source::{Diagnostic, Diagnostics, Entry, Kind, Node, Span, nearest};
 use crate::vars;
 use std::sync::Arc;
 
@@ -64,20 +64,90 @@ const LATER: &[&str] = &[
     "include_vars",
 ];
 
+/// Parameters people write into the text of a command.
+const OF_COMMAND: &[&str] = &["creates", "removes", "chdir"];
+
+/// Names no task can set.
+const RESERVED: &[&str] = &[
+    "hostvars",
+    "groups",
+    "group_names",
+    "inventory_hostname",
+    "facts",
+    "playbook_dir",
+    "inventory_dir",
+    "role_path",
+    "role_name",
+    "omit",
+];
+
+/// `a=1 b=2` as a mapping, to be shown as what to write.
+fn key_equals_value(text: &str) -> Option<String> {
+    let words: Option<Vec<String>> = text
+        .split_whitespace()
+        .map(|w| {
+            let (k, v) = w.split_once('=')?;
+            let quoted = k == "mode" || v.contains(['{', ':', ',']);
+            Some(if quoted { format!("{k}: \"{v}\"") } else { format!("{k}: {v}") })
+        })
+        .collect();
+    words.filter(|w| !w.is_empty()).map(|w| format!("{{{}}}", w.join(", ")))
+}
+
+fn has_template(node: &Node) -> bool {
+    let mut has = false;
+    node.walk(&mut |n| has |= n.tag.is_some() || n.as_str().is_some_and(|s| s.contains("{{")));
+    has
+}
+
 impl Reader<'_> {
     pub fn tasks(&mut self, node: &Node, what: &str) -> Vec<Arc<Task>> {
         self.list(node, what).iter().filter_map(|n| self.task(n)).map(Arc::new).collect()
     }
 
+    /// Handlers: tasks with a name to call them by.
+    pub fn handlers(&mut self, node: &Node, what: &str) -> Vec<Arc<Task>> {
+        let handlers = self.tasks(node, what);
+        for h in handlers.iter().filter(|h| h.name.is_none() && h.listen.is_empty() && !h.broken) {
+            self.error_hint(&h.span, "a handler without a name: nobody can notify it", "give it a `name:`");
+        }
+        handlers
+    }
+
     fn task(&mut self, node: &Node) -> Option<Task> {
-        let entries = self.mapping(node, "a task")?;
-        let get = |key: &str| node.get(key);
-        let (module, mut args) = self.module(node, entries)?;
+        let Some(entries) = self.mapping(node, "a task") else {
+            self.partial = true;
+            return None;
+        };
+        // A key that is nearly right is reported, and read as if it were right: what it sets is not missing then.
+        let nearly = |key: &str| {
+            let meant = |e: &&Entry| !KEYS.contains(&e.key.as_str()) && modules::find(&e.key).is_none();
+            entries.iter().filter(meant).find(|e| nearest(&e.key, KEYS.iter().copied()) == Some(key)).map(|e| &e.value)
+        };
+        let get = |key: &str| node.get(key).or_else(|| nearly(key));
+        let (module, mut args, mut broken) = self.module(node, entries);
         if let Some(extra) = node.get("args") {
             self.add_args(&mut args, extra);
         }
-        self.module_params(module, &args);
+        let mut unbound = false;
+        if !broken {
+            unbound = self.module_params(module, &mut args);
+        }
         self.templates_in(&args);
+        let mut found = Diagnostics::default();
+        args.walk(&mut |n| {
+            if n.tag.is_some() {
+                found.push(
+                    Diagnostic::error("a `!age` value stands in a task")
+                        .at(&n.span)
+                        .hint("put it into a variable, and write \"{{name}}\" here"),
+                );
+            }
+        });
+        self.found.extend(found);
+        let vars = get("vars").map(|n| self.vars(n)).unwrap_or_default();
+        let loop_ = get("loop").and_then(|n| self.loop_(n, node.get("loop_control")));
+        broken |= get("loop").is_some() && loop_.is_none();
 
         let mut task = Task {
             name: get("name").and_then(|n| self.text(n, "`name`")),
@@ -87,13 +157,13 @@ impl Reader<'_> {
             module,
             args,
             when: get("when").map(|n| self.conditions(n, "`when`")).unwrap_or_default(),
-            loop_: get("loop").and_then(|n| self.loop_(n, node.get("loop_control"))),
+            loop_,
             register: get("register").and_then(|n| self.name(n, "`register`")),
             notify: vec![],
             listen: get("listen").map(|n| self.one_or_more(n, "`listen`")).unwrap_or_default(),
             tags: get("tags").map(|n| self.words(n, "`tags`")).unwrap_or_default(),
             become_: self.become_(get("become"), get("become_user")),
-            vars: get("vars").map(|n| vars::from_node(n, "`vars`", self.opener, &mut self.found)).unwrap_or_default(),
+            vars,
             environment: get("environment").cloned(),
             timeout: get("timeout").and_then(|n| self.whole(n, "`timeout`")).filter(|t| *t > 0),
             ignore_errors: get("ignore_errors").and_then(|n| self.boolean(n, "`ignore_errors`")).unwrap_or(false),
@@ -104,6 +174,8 @@ impl Reader<'_> {
             until: get("until").map(|n| self.conditions(n, "`until`")).unwrap_or_default(),
             retries: get("retries").and_then(|n| self.whole(n, "`retries`")).map_or(3, |n| n.min(100_000) as u32),
             delay: get("delay").and_then(|n| self.whole(n, "`delay`")).unwrap_or(5),
+            broken,
+            unbound,
         };
         if let Some(n) = get("notify") {
             let items: Vec<&Node> = n.as_seq().map_or_else(|| vec![n], |s| s.iter().collect());
@@ -117,13 +189,28 @@ impl Reader<'_> {
         if get("loop").is_none()
             && let Some(e) = node.entry("loop_control")
         {
-            self.error(&e.key_span, "`loop_control` without a `loop`");
+            self.error_hint(&e.key_span, "`loop_control` without a `loop`", "add a `loop:`, or take it out");
+        }
+        if let Some(id) = &task.id
+            && id.contains("{{")
+            && let Some(n) = get("id")
+        {
+            self.error_hint(&n.span, "an id is plain text, without templates", "`needs` names it as it is written");
+        }
+        for key in ["retries", "delay"] {
+            if get("until").is_none()
+                && let Some(e) = node.entry(key)
+            {
+                let message = format!("`{key}` without an `until`");
+                self.error_hint(&e.key_span, message, "say when it is done: until: eq result.rc 0");
+            }
         }
         Some(task)
     }
 
-    /// The one key that is a module; what else is there must be a task's key.
-    fn module(&mut self, node: &Node, entries: &[Entry]) -> Option<(&'static ModuleDef, Node)> {
+    /// The one key that is a module; what else is there must be a task's key. `true`: no task can be made of it, and
+    /// that has been said.
+    fn module(&mut self, node: &Node, entries: &[Entry]) -> (&'static ModuleDef, Node, bool) {
         let others: Vec<&Entry> = entries.iter().filter(|e| !KEYS.contains(&e.key.as_str())).collect();
         let (mut known, mut unknown) = (vec![], vec![]);
         for e in others {
@@ -137,37 +224,55 @@ impl Reader<'_> {
             self.found.push(d.also(&known[0].0.key_span, "the first").hint("give each module a task of its own"));
         }
         let has_module = !known.is_empty();
-        for e in unknown {
+        let mut broken = !has_module;
+        let said = !unknown.is_empty();
+        let beside: Vec<&Entry> = match known.first() {
+            Some((_, m)) => {
+                unknown.iter().copied().filter(|e| !m.params().is_empty() && m.refuses(&e.key).is_none()).collect()
+            }
+            None => vec![],
+        };
+        if let ([first, rest @ ..], Some((m, _))) = (beside.as_slice(), known.first()) {
+            let words: Vec<String> = beside.iter().map(|e| format!("`{}`", e.key)).collect();
+            let is = if rest.is_empty() { "is a parameter" } else { "are parameters" };
+            let message = format!("{} {is} of `{}`, not of the task", words.join(", "), m.key);
+            self.error_hint(&first.key_span, message, format!("indent below `{}:`", m.key));
+            broken = true;
+        }
+        for e in unknown.into_iter().filter(|e| !beside.iter().any(|b| b.key == e.key)) {
             let d = if LATER.contains(&e.key.as_str()) {
-                Diagnostic::error(format!("`{}` is not supported yet", e.key)).at(&e.key_span)
+                Diagnostic::error(format!("`{}` is not supported yet", e.key)).at(&e.key_span).hint(instead_of(&e.key))
             } else if let Some(rest) = e.key.strip_prefix("with_") {
+                broken = true;
                 Diagnostic::error(format!("unknown key `{}` in a task", e.key))
                     .at(&e.key_span)
                     .hint(if rest == "items" { "write `loop:` instead" } else { "write it as a `loop:` over a list" })
             } else if has_module {
-                Diagnostic::error(format!("unknown key `{}` in a task", e.key))
-                    .at(&e.key_span)
-                    .suggest(&e.key, KEYS.iter().copied())
+                unknown_key(e, KEYS, "a task")
             } else {
                 let bare = e.key.rsplit('.').next().unwrap_or(&e.key);
                 let near = nearest(bare, modules::names()).or_else(|| nearest(&e.key, KEYS.iter().copied()));
                 let d = Diagnostic::error(format!("unknown module `{}`", e.key)).at(&e.key_span);
                 match near {
                     Some(n) => d.hint(format!("did you mean `{n}`?")),
-                    None => d.hint("`windlass modules` lists all modules"),
+                    None => d.hint(format!("the modules are: {}", modules::names().collect::<Vec<_>>().join(", "))),
                 }
             };
             self.found.push(d);
         }
-        let had_unknown = self.found.has_errors();
+        let nothing = Node { span: node.span.clone(), tag: None, kind: Kind::Map(vec![]) };
         let Some((entry, def)) = known.first() else {
-            if !had_unknown || entries.iter().all(|e| KEYS.contains(&e.key.as_str())) {
-                self.error(&node.span, "this task names no module");
+            if !said {
+                let hint = "write a module and its parameters: `copy: {src: a, dest: /a}`";
+                self.error_hint(&node.span, "this task names no module", hint);
             }
-            return None;
+            // Something must stand there; it is never run.
+            return (&modules::MODULES[0], nothing, true);
         };
-        let args = self.free_form(entry, def)?;
-        Some((def, args))
+        match self.free_form(entry, def) {
+            Some(args) => (def, args, broken),
+            None => (def, nothing, true),
+        }
     }
 
     /// `module: text` stands for one parameter where the module has such a one.
@@ -180,16 +285,10 @@ impl Reader<'_> {
                 let e = Entry { key: param.to_string(), key_span: entry.key_span.clone(), value: value.clone() };
                 Some(Node { span: value.span.clone(), tag: None, kind: Kind::Map(vec![e]) })
             }
-            (Kind::Str(_), None) => {
-                self.error_hint(
-                    &value.span,
-                    format!("`{}` takes a mapping of parameters, not text", def.name),
-                    format!("write `{}: {{name: value}}`", def.name),
-                );
-                None
-            }
             _ => {
-                self.error(&value.span, format!("`{}` takes a mapping of parameters, not {}", def.name, value.what()));
+                let message = format!("`{}` takes a mapping of parameters, not {}", def.name, value.what());
+                let hint = value.as_str().and_then(key_equals_value).unwrap_or_else(|| "{name: value}".into());
+                self.error_hint(&value.span, message, format!("write `{}: {hint}`", entry.key));
                 None
             }
         }
@@ -202,7 +301,7 @@ impl Reader<'_> {
                 match m.iter().find(|x| x.key == e.key) {
                     Some(twin) => {
                         let d = Diagnostic::error(format!("the parameter `{}` is given twice", e.key)).at(&e.key_span);
-                        self.found.push(d.also(&twin.key_span, "first here"));
+                        self.found.push(d.also(&twin.key_span, "first here").hint("take one of them out"));
                     }
                     None => m.push(e.clone()),
                 }
@@ -210,8 +309,10 @@ impl Reader<'_> {
         }
     }
 
-    /// Parameters the module does not have. What a value must be is checked once it is rendered.
-    fn module_params(&mut self, def: &'static ModuleDef, args: &Node) {
+    /// Parameters the module does not have, those it lacks, and values of the wrong type. What a template comes to is
+    /// checked once it is rendered.
+    /// `true`: some are gone, and the rest cannot be judged as a whole.
+    fn module_params(&mut self, def: &'static ModuleDef, args: &mut Node) -> bool {
         for e in args.as_map().unwrap_or_default() {
             if let Some(known) = def.refuses(&e.key) {
                 let d = Diagnostic::error(format!("`{}` has no parameter `{}`", def.name, e.key)).at(&e.key_span);
@@ -221,15 +322,72 @@ impl Reader<'_> {
                 });
             }
         }
+        // What was refused stands in for what was meant: it is not missing as well.
+        let mut given: Vec<String> = args.as_map().unwrap_or_default().iter().map(|e| e.key.clone()).collect();
+        for e in args.as_map().unwrap_or_default().iter().filter(|e| def.refuses(&e.key).is_some()) {
+            let params = def.params();
+            given.extend(nearest(&e.key, params.iter().map(String::as_str)).map(str::to_string));
+        }
+        let mut refused = false;
+        if let Kind::Map(m) = &mut args.kind {
+            let before = m.len();
+            m.retain(|e| def.refuses(&e.key).is_none());
+            refused = m.len() < before;
+        }
+        for e in def.lacks(&given) {
+            self.found.push(argument_diagnostic(&e, def, args));
+        }
+        if matches!(def.name, "command" | "shell") {
+            self.no_shell(def, args);
+        }
+        for e in args.as_map().unwrap_or_default().iter().filter(|e| !has_template(&e.value)) {
+            if !def.expressions.contains(&e.key.as_str())
+                && let Err(wrong) = (def.typed)(&e.key, e.value.to_value())
+            {
+                self.found.push(argument_diagnostic(&wrong, def, args));
+            }
+        }
+        refused
+    }
+
+    /// What only a shell understands, in a command that has none.
+    fn no_shell(&mut self, def: &ModuleDef, args: &Node) {
+        let Some(node) = args.get("cmd") else { return };
+        let (Some(text), span) = (node.as_str(), &node.span) else { return };
+        let bare = |at: usize| text[..at].matches('"').count() % 2 == 0 && text[..at].matches('\'').count() % 2 == 0;
+        let mut at = 0;
+        for word in text.split(' ') {
+            let here = at;
+            at += word.len() + 1;
+            let place = span.text().find(text).map(|i| span.range.start + i + here);
+            let place = place.map_or(span.clone(), |p| Span::new(&span.source, p..p + word.len()));
+            if matches!(word, "|" | "||" | "&&" | ">" | ">>" | "2>&1" | "2>/dev/null" | ">/dev/null")
+                && def.name == "command"
+                && bare(here)
+            {
+                let message = format!("`command` runs without a shell: `{word}` would be an argument");
+                self.error_hint(&place, message, "use `shell`, or write the words as `argv`");
+                return;
+            }
+            if let Some((param, _)) = word.split_once('=').filter(|(k, _)| OF_COMMAND.contains(k)) {
+                let message = format!("`{param}` is a parameter, and stands in the command");
+                let rest: Vec<&str> = text.split(' ').filter(|w| *w != word).collect();
+                let value = &word[param.len() + 1..];
+                let hint = format!("write `{}: {{cmd: {}, {param}: {value}}}`", def.name, rest.join(" "));
+                self.error_hint(&place, message, hint);
+                return;
+            }
+        }
     }
 
     fn loop_(&mut self, over: &Node, control: Option<&Node>) -> Option<Loop> {
         if !matches!(over.kind, Kind::Seq(_) | Kind::Str(_)) {
-            self.error_hint(
-                &over.span,
-                format!("`loop` takes a list, not {}", over.what()),
-                "for a mapping: loop: \"{{dict2items name}}\"",
-            );
+            let hint = match &over.kind {
+                Kind::Map(_) => "for a mapping: loop: \"{{dict2items name}}\"",
+                Kind::Number(_) => "for numbers: loop: \"{{range 0 3}}\"",
+                _ => "write it as a list: loop: [a, b]",
+            };
+            self.error_hint(&over.span, format!("`loop` takes a list, not {}", over.what()), hint);
             return None;
         }
         let mut l = Loop { over: over.clone(), var: "item".into(), index_var: None, label: None };
@@ -252,6 +410,11 @@ impl Reader<'_> {
 
     fn name(&mut self, node: &Node, what: &str) -> Option<String> {
         let s = self.string(node, what)?;
+        if RESERVED.contains(&s.as_str()) {
+            let message = format!("{what} cannot be `{s}`: Windlass sets it itself");
+            self.error_hint(&node.span, message, "take another name");
+            return None;
+        }
         if vars::is_name(&s) {
             return Some(s);
         }
@@ -278,7 +441,7 @@ impl Reader<'_> {
             let entries = r.mapping(n, "an entry of `needs`")?;
             r.unknown_keys(entries, &["task", "hosts"], &[], "`needs`");
             let Some(task) = n.get("task") else {
-                r.error(&n.span, "an entry of `needs` says which `task`");
+                r.error_hint(&n.span, "an entry of `needs` says which `task`", "needs: [{task: ID, hosts: all}]");
                 return None;
             };
             Some(TaskNeed {

@@ -85,7 +85,7 @@ impl Asked {
         let mut canonical = fields(body("canonical")).into_iter();
         let sums = sums(body("sha256"));
         let packages = text("packages");
-        let mut units = units(&text("units")).into_iter();
+        let mut units = units(&text("units"), &text("dropins")).into_iter();
         let users = text("users");
         let shadow = text("shadow");
         let sysctls = sysctls(&text("sysctls"));
@@ -220,7 +220,9 @@ fn package(name: &str, lines: &str) -> PackageState {
     best
 }
 
-fn units(text: &str) -> Vec<UnitState> {
+/// `drop_ins` are the files that are there. systemd looks for additions in folders it remembers, so that it does not see
+/// one in a new folder until it reloads.
+fn units(text: &str, drop_ins: &str) -> Vec<UnitState> {
     text.trim_matches('\n')
         .split("\n\n")
         .filter(|b| !b.trim().is_empty())
@@ -228,12 +230,16 @@ fn units(text: &str) -> Vec<UnitState> {
             let get = |key: &str| {
                 block.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('=')).unwrap_or_default().to_string()
             };
+            let folder = format!("/etc/systemd/system/{}.d/", get("Id"));
+            let known = get("DropInPaths");
+            let unseen =
+                drop_ins.lines().any(|f| f.starts_with(&folder) && !known.split_whitespace().any(|known| known == f));
             UnitState {
                 load: get("LoadState"),
                 active: get("ActiveState"),
                 sub: get("SubState"),
                 file: get("UnitFileState"),
-                needs_reload: get("NeedDaemonReload") == "yes",
+                needs_reload: get("NeedDaemonReload") == "yes" || (unseen && get("LoadState") == "loaded"),
                 main_pid: get("MainPID").parse().unwrap_or(0),
                 fragment: get("FragmentPath"),
             }
@@ -290,6 +296,15 @@ mod tests {
         assert_eq!(sysctl_path("net.ipv4.ip_forward"), "/proc/sys/net/ipv4/ip_forward");
         assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.forwarding"), "/proc/sys/net/ipv4/conf/eth0.1/forwarding");
         assert_eq!(sysctl_path("net/ipv4/conf/eth0.1/forwarding"), "/proc/sys/net/ipv4/conf/eth0.1/forwarding");
+    }
+
+    #[test]
+    fn an_addition_systemd_has_not_seen_needs_a_reload() {
+        let show = "Id=a.service\nLoadState=loaded\nNeedDaemonReload=no\nDropInPaths=/etc/systemd/system/a.service.d/1.conf\n\n\
+                    Id=b.service\nLoadState=loaded\nNeedDaemonReload=no\nDropInPaths=\n";
+        let reload = |files: &str| units(show, files).iter().map(|u| u.needs_reload).collect::<Vec<_>>();
+        assert_eq!(reload("/etc/systemd/system/a.service.d/1.conf\n"), [false, false]);
+        assert_eq!(reload("/etc/systemd/system/b.service.d/x.conf\n"), [false, true]);
     }
 
     #[test]

@@ -11,17 +11,18 @@ use std::path::{Path, PathBuf};
 pub struct LogFile {
     out: BufWriter<File>,
     pub path: PathBuf,
-    again: String,
+    again: crate::run::Again,
+    hosts: usize,
     check_mode: bool,
 }
 
 impl LogFile {
     /// Makes `DIR/NAME.log`.
-    pub fn create(dir: &Path, name: &str, again: &str) -> io::Result<Self> {
+    pub fn create(dir: &Path, name: &str) -> io::Result<Self> {
         std::fs::create_dir_all(dir)?;
         let path = dir.join(format!("{name}.log"));
         let file = File::options().create_new(true).write(true).mode(0o600).open(&path)?;
-        Ok(LogFile { out: BufWriter::new(file), path, again: again.to_string(), check_mode: false })
+        Ok(LogFile { out: BufWriter::new(file), path, again: Default::default(), hosts: 0, check_mode: false })
     }
 
     fn line(&mut self, text: &str) {
@@ -39,6 +40,8 @@ impl Reader for LogFile {
         match event {
             Event::Started(s) => {
                 self.check_mode = s.check_mode;
+                self.again = s.command.clone();
+                self.hosts = s.hosts.len();
                 let verb = if s.check_mode { "plan" } else { "apply" };
                 self.line(&format!(
                     "{verb} {} run {} hosts {} steps {}",
@@ -49,8 +52,9 @@ impl Reader for LogFile {
                 ));
             }
             Event::Connected { host, took } => self.line(&format!("connected {host} in {}", words::time(*took))),
-            Event::Unreachable { host, message, hint } => {
+            Event::Unreachable { host, task, place, message, hint } => {
                 self.line(&format!("UNREACHED {host} {message}"));
+                self.line(&format!("task {task} {place}"));
                 hint.iter().for_each(|h| self.line(&format!("help {h}")));
             }
             Event::StepStarted { host, task, phase } => self.line(&format!("start     {host} {phase} / {task}")),
@@ -68,7 +72,7 @@ impl Reader for LogFile {
                         o.stderr.lines().for_each(|l| self.line(&format!("  err {l}")));
                     }
                     if let Some(f) = &p.failure {
-                        let again = format!("{} --limit {}", self.again, e.host);
+                        let again = self.again.on(&[&e.host], self.hosts);
                         self.line(&words::failure(e, p, f, &again));
                     }
                 }

@@ -3,6 +3,8 @@
 mod json;
 mod logfile;
 mod terminal;
+#[cfg(test)]
+mod tests;
 mod words;
 
 pub use json::Json;

@@ -1,8 +1,8 @@
 //! What a person sees: plain lines, and on a terminal a few lines below them that say what goes on right now.
 
 use super::{Reader, words};
-use crate::run::Outcome;
 use crate::run::event::{Event, StepEnded};
+use crate::run::{Again, Outcome};
 use console::style;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::collections::HashMap;
@@ -20,8 +20,6 @@ pub struct View {
     pub diff: bool,
     /// A live display, where standard error is a terminal.
     pub live: bool,
-    /// The command to run again after a failure; ` --limit HOST` is added.
-    pub again: String,
 }
 
 /// The terminal's reader. Results go to standard output, live progress to standard error.
@@ -31,6 +29,7 @@ pub struct Terminal {
     check_mode: bool,
     out: Box<dyn Write>,
     hosts: usize,
+    again: Again,
 }
 
 struct Live {
@@ -49,7 +48,7 @@ impl Terminal {
             }
             Live { bars, total, hosts: HashMap::new() }
         });
-        Terminal { view, live, check_mode: false, out, hosts: 0 }
+        Terminal { view, live, check_mode: false, out, hosts: 0, again: Again::default() }
     }
 
     fn line(&mut self, text: &str) {
@@ -96,9 +95,7 @@ impl Terminal {
                 }
             }
             if let Some(f) = &p.failure {
-                let again = format!("{} --limit {}", self.view.again, e.host);
-                let again = if self.hosts == 1 { &self.view.again } else { &again };
-                let text = words::failure(e, p, f, again);
+                let text = words::failure(e, p, f, &self.again.on(&[&e.host], self.hosts));
                 self.line(text.trim_end_matches('\n'));
             }
         }
@@ -111,13 +108,13 @@ impl Reader for Terminal {
             Event::Started(s) => {
                 self.check_mode = s.check_mode;
                 self.hosts = s.hosts.len();
+                self.again = s.command.clone();
                 let verb = if s.check_mode { "plan" } else { "apply" };
-                let hosts = if s.hosts.len() == 1 { "1 host".into() } else { format!("{} hosts", s.hosts.len()) };
+                let (hosts, steps) = (words::count(s.hosts.len(), "host"), words::count(s.steps, "step"));
                 self.line(&format!(
-                    "{} {} on {hosts}, {} steps {}",
+                    "{} {} on {hosts}, {steps} {}",
                     style(verb).bold(),
                     s.playbook,
-                    s.steps,
                     style(format!("(run {})", s.run)).dim()
                 ));
                 if let Some(l) = &self.live {
@@ -135,17 +132,14 @@ impl Reader for Terminal {
                     ));
                 }
             }
-            Event::Unreachable { host, message, hint } => {
+            Event::Unreachable { host, task, place, message, hint } => {
                 let o = Outcome::Failed;
                 self.line(&format!("{} {}  {message}", words::colour(o).apply_to("UNREACHED"), style(host).bold()));
+                self.line(&format!("  {} {task} ({place})", style("task     ").dim()));
                 if let Some(h) = hint {
                     self.line(&format!("  {} {h}", style("help     ").dim()));
                 }
-                let again = if self.hosts == 1 {
-                    self.view.again.clone()
-                } else {
-                    format!("{} --limit {host}", self.view.again)
-                };
+                let again = self.again.on(&[host], self.hosts);
                 self.line(&format!("  {} {again}", style("again    ").dim()));
             }
             Event::StepStarted { host, task, .. } => {

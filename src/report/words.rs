@@ -35,6 +35,11 @@ pub fn colour(o: Outcome) -> Style {
     }
 }
 
+/// `1 host`, `3 hosts`.
+pub fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 /// `1.2 s`, `340 ms`, `3 min 5 s`.
 pub fn time(d: Duration) -> String {
     match d.as_millis() {
@@ -55,7 +60,7 @@ pub fn step(e: &StepEnded, check_mode: bool) -> String {
     let shown: Vec<&PartEnded> = e.parts.iter().filter(|p| p.outcome == Some(o) || e.parts.len() == 1).collect();
     if let Some(w) = &e.why {
         let _ = write!(line, " {}", style(format!("({w})")).dim());
-    } else if let ([one], true) = (shown.as_slice(), e.parts.len() == 1) {
+    } else if let ([one], [PartEnded { label: None, .. }]) = (shown.as_slice(), e.parts.as_slice()) {
         if !one.summary.is_empty() && o != Outcome::Failed {
             let _ = write!(line, " {}", style(format!("- {}", one_line(&one.summary))).dim());
         }
@@ -178,7 +183,8 @@ pub fn diff(d: &Diff) -> String {
 /// The table at the end.
 pub fn recap(r: &Recap) -> String {
     let name = r.hosts.iter().map(|(h, _)| h.chars().count()).max().unwrap_or(4).max(4);
-    let columns: [(&str, fn(&Counts) -> usize, Outcome); 5] = [
+    type Column = (&'static str, fn(&Counts) -> usize, Outcome);
+    let columns: [Column; 5] = [
         ("satisfied", |c| c.satisfied, Outcome::Satisfied),
         ("changed", |c| c.changed, Outcome::Changed),
         ("failed", |c| c.failed, Outcome::Failed),
@@ -211,7 +217,7 @@ pub fn recap(r: &Recap) -> String {
         }
         t.push('\n');
     }
-    let hosts = if r.hosts.len() == 1 { "1 host".to_string() } else { format!("{} hosts", r.hosts.len()) };
+    let hosts = count(r.hosts.len(), "host");
     let trips = r.hosts.iter().map(|(_, c)| c.round_trips).max().unwrap_or(0);
     let _ = writeln!(
         t,

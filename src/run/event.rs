@@ -20,6 +20,9 @@ pub enum Event {
     /// A host could not be reached, or was lost.
     Unreachable {
         host: String,
+        /// The task it was lost at, `role : name`, and where that is written, `path:line`.
+        task: String,
+        place: String,
         message: String,
         hint: Option<String>,
     },
@@ -45,6 +48,28 @@ pub struct Started {
     /// Steps in all.
     pub steps: usize,
     pub check_mode: bool,
+    /// The command that started the run.
+    pub command: Again,
+}
+
+/// The command that started a run, from which the one that goes on is made.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Again {
+    /// As it was given.
+    pub given: String,
+    /// Without what narrows it to hosts.
+    pub bare: String,
+}
+
+impl Again {
+    /// The command that does it again on these hosts, of `all` that took part.
+    pub fn on(&self, hosts: &[&str], all: usize) -> String {
+        if hosts.len() == all {
+            self.given.clone()
+        } else {
+            format!("{} --limit {}", self.bare, crate::quote::shell_quote(&hosts.join(",")))
+        }
+    }
 }
 
 /// How a step ended.

@@ -42,7 +42,7 @@ pub struct Shared {
     /// Set when no new step is to be started.
     pub stop: AtomicBool,
     /// The command that starts this run, for "rerun from here".
-    pub again: String,
+    pub again: super::event::Again,
 }
 
 /// What a host's worker tells the scheduler.
@@ -94,6 +94,13 @@ struct Ready {
     task: usize,
     prepared: Result<Prepared, Refusal>,
     sets: Vec<String>,
+}
+
+/// What comes after the item at hand: the rest of its loop, and the steps made ready behind it.
+#[derive(Clone, Copy)]
+struct Ahead<'a> {
+    rest: &'a [Part],
+    ready: &'a VecDeque<Ready>,
 }
 
 /// Why a host is given up.
@@ -153,7 +160,7 @@ impl Worker {
                 ready.push_front(step);
                 break;
             }
-            let node = step.node;
+            let (node, task) = (step.node, step.task);
             match self.step(step, &ready).await {
                 Ok((outcome, sets)) => {
                     let _ = tell.send(Told::Step { node, outcome, sets });
@@ -164,6 +171,8 @@ impl Worker {
                 Err(GivenUp(e)) => {
                     self.shared.emit.send(Event::Unreachable {
                         host: self.name().to_string(),
+                        task: self.title(task),
+                        place: self.shared.program.tasks[task].span().line(),
                         message: e.to_string(),
                         hint: e.hint,
                     });
@@ -211,7 +220,7 @@ impl Worker {
                 pending: &pending,
             };
             let prepared = graph::prepare(place);
-            if !matches!(prepared, Ok(_)) && !ready.is_empty() {
+            if prepared.is_err() && !ready.is_empty() {
                 break;
             }
             coming.pop_front();
@@ -273,7 +282,8 @@ impl Worker {
                 shared.emit.send(Event::StepStarted { host: ended.host.clone(), phase, task: title });
                 let mut results = vec![];
                 let mut known = true;
-                for part in &parts {
+                for (i, part) in parts.iter().enumerate() {
+                    let ahead = Ahead { rest: &parts[i + 1..], ready: ahead };
                     let (end, value, part_facts) = self.part(step.task, part, ahead).await?;
                     facts.extend(part_facts);
                     match value {
@@ -336,10 +346,8 @@ impl Worker {
             conceal(&mut ended);
         }
         let mut sets = facts;
-        if let Some(name) = &used.task.register {
-            if let Some(v) = registered {
-                sets.insert(name.clone(), v);
-            }
+        if let (Some(name), Some(v)) = (&used.task.register, registered) {
+            sets.insert(name.clone(), v);
         }
         for (k, v) in &sets {
             if !self.later.contains(k) {
@@ -398,6 +406,9 @@ impl Worker {
     /// Before a change: its handlers are due from now on, whatever becomes of this process.
     fn announce(&self, task: usize) -> Result<(), GivenUp> {
         let p = &self.shared.program;
+        if self.check() {
+            return Ok(());
+        }
         for h in self.handlers_of(task) {
             self.shared.due.set(self.name(), &p.handler_key(&p.tasks[h]), true).map_err(|e| {
                 GivenUp(
@@ -423,7 +434,7 @@ impl Worker {
         &mut self,
         task: usize,
         part: &Part,
-        ahead: &VecDeque<Ready>,
+        ahead: Ahead<'_>,
     ) -> Result<(PartEnded, Option<Value>, Map<String, Value>), GivenUp> {
         let shared = self.shared.clone();
         let used = &shared.program.tasks[task];
@@ -509,7 +520,7 @@ impl Worker {
             }
             return Ok(());
         }
-        if !t.failed_when.is_empty() && !did.refused {
+        if !t.failed_when.is_empty() {
             let failed = self.holds(task, part, did, &t.failed_when)?;
             if failed && did.outcome != Outcome::Failed {
                 did.outcome = Outcome::Failed;
@@ -572,7 +583,7 @@ impl Worker {
         task: usize,
         part: &Part,
         item: &graph::Item,
-        ahead: &VecDeque<Ready>,
+        ahead: Ahead<'_>,
         reconnects: &mut u32,
     ) -> Result<Option<Did>, GivenUp> {
         let shared = self.shared.clone();
@@ -713,7 +724,7 @@ impl Worker {
         user: &Option<String>,
         item: &graph::Item,
         mut c: Change,
-        ahead: &VecDeque<Ready>,
+        ahead: Ahead<'_>,
         ctx: &Ctx,
     ) -> Result<Acted, GivenUp> {
         let t = self.shared.program.tasks[task].task.clone();
@@ -721,28 +732,6 @@ impl Worker {
             if let Action::Command(cmd) = a {
                 cmd.environment = item.environment.clone();
                 cmd.timeout = t.timeout.or(cmd.timeout);
-                if let crate::action::CommandLine::Words { words, expand } = &cmd.what {
-                    let secret = |text: &str| self.shared.emit.redactor().contains_secret(text);
-                    let brought = |name: &str| cmd.environment.iter().any(|(k, v)| k == name && secret(v));
-                    let hint = if words.iter().any(|w| secret(w)) {
-                        Some(
-                            "hand it over by `environment:` or `stdin:`, or use `shell`, whose script is in no argument",
-                        )
-                    } else if *expand && crate::host::expanded_names(words).any(brought) {
-                        Some("`expand_argument_vars: false` leaves the variable to the command itself")
-                    } else {
-                        None
-                    };
-                    if let Some(hint) = hint {
-                        return Ok(Acted::Did(Box::new(Did::refused(Failure {
-                            message:
-                                "a secret stands in the command's arguments, where every user of the host can read it"
-                                    .into(),
-                            hint: Some(hint.into()),
-                            ..Default::default()
-                        }))));
-                    }
-                }
             }
         }
         if !t.notify.is_empty() {
@@ -799,12 +788,20 @@ impl Worker {
             // Something may have been done before it failed: what was known is no longer.
             self.forget(&Touches::everything());
             let timed_out = is_command && t.timeout.is_some() && matches!(last.rc, 124 | 137);
+            let put = match actions.get(outputs.len().saturating_sub(1)) {
+                Some(Action::Put(p)) => Some(p.path.as_str()),
+                _ => None,
+            };
             did.failure = Some(FailureReport {
+                hint: put.and_then(|p| no_room(p, &last.stderr)),
                 message: match (timed_out, is_command) {
                     (true, _) => format!("did not end within {} s and was stopped", t.timeout.unwrap_or_default()),
                     (_, true) => format!("the command ended with exit code {}", last.rc),
-                    _ => last_line(&last.stderr)
-                        .map_or_else(|| format!("failed with exit code {}", last.rc), str::to_string),
+                    _ => {
+                        let said = last_line(&last.stderr)
+                            .map_or_else(|| format!("failed with exit code {}", last.rc), str::to_string);
+                        put.map_or(said.clone(), |p| format!("cannot put {p} in place: {said}"))
+                    }
                 },
                 command: is_command.then(|| did.summary.strip_prefix("runs ").unwrap_or(&did.summary).to_string()),
                 rc: Some(last.rc),
@@ -831,7 +828,6 @@ impl Worker {
             })
             .collect();
         let mut d = Did::new(Outcome::Failed);
-        d.refused = true;
         d.result = json!({"elapsed": w.limit.as_secs()});
         d.failure = Some(FailureReport { message: w.message, evidence, ..Default::default() });
         Ok(d)
@@ -842,7 +838,7 @@ impl Worker {
         &mut self,
         user: &Option<String>,
         mut probes: Vec<Probe>,
-        ahead: &VecDeque<Ready>,
+        ahead: Ahead<'_>,
         ctx: &Ctx,
     ) -> Result<(), GivenUp> {
         if self.missing(user, probes.clone()).is_empty() {
@@ -852,11 +848,14 @@ impl Worker {
         self.ask(user, probes).await
     }
 
-    /// What the steps made ready will ask as this user.
-    fn probes_ahead(&self, user: &Option<String>, ahead: &VecDeque<Ready>, ctx: &Ctx) -> Vec<Probe> {
+    /// What comes next will ask as this user.
+    fn probes_ahead(&self, user: &Option<String>, ahead: Ahead<'_>, ctx: &Ctx) -> Vec<Probe> {
         let mut probes = vec![];
-        for r in ahead {
-            let Ok(Prepared::Parts { parts, .. }) = &r.prepared else { continue };
+        let ready = ahead.ready.iter().filter_map(|r| match &r.prepared {
+            Ok(Prepared::Parts { parts, .. }) => Some(parts.as_slice()),
+            _ => None,
+        });
+        for parts in std::iter::once(ahead.rest).chain(ready) {
             for item in parts.iter().filter_map(|p| p.item.as_ref()) {
                 let login = self.link.as_ref().map(|l| l.user_key(item.become_user.as_deref()));
                 if login.is_none_or(|k| k == *user) {
@@ -964,7 +963,8 @@ impl Worker {
     ) -> Result<Reply, LinkError> {
         let link = self.link().await.map_err(LinkError::Refused)?;
         tracing::debug!(actions = actions.len(), probes = probes.len(), "request");
-        link.request(user, &Request { actions, probes }, limit).await
+        let staged = link.stage(user, actions).await?;
+        link.request(user, &Request { actions, probes, staged }, limit).await
     }
 
     async fn drop_link(&mut self) {
@@ -995,8 +995,6 @@ struct Did {
     known: bool,
     /// Something was (or would be) done.
     acted: bool,
-    /// The module itself said no; `failed_when` does not overrule that.
-    refused: bool,
 }
 
 impl Did {
@@ -1012,12 +1010,11 @@ impl Did {
             failure: None,
             known: true,
             acted: false,
-            refused: false,
         }
     }
     fn refused(f: Failure) -> Self {
         let report = FailureReport { message: f.message, hint: f.hint, ..Default::default() };
-        Did { result: Value::Object(f.result), failure: Some(report), refused: true, ..Did::new(Outcome::Failed) }
+        Did { result: Value::Object(f.result), failure: Some(report), ..Did::new(Outcome::Failed) }
     }
 }
 
@@ -1059,6 +1056,19 @@ fn conceal(e: &mut StepEnded) {
                 ..Default::default()
             };
         }
+    }
+}
+
+/// What to do where a file system takes no file.
+fn no_room(path: &str, stderr: &str) -> Option<String> {
+    let dir = path.rsplit_once('/').map_or("/", |(d, _)| if d.is_empty() { "/" } else { d });
+    let dir = crate::quote::shell_quote(dir);
+    if stderr.contains("No space left on device") || stderr.contains("Disk quota exceeded") {
+        Some(format!("make room there: `df -h {dir}; df -i {dir}` shows what is used"))
+    } else if stderr.contains("Read-only file system") {
+        Some(format!("`findmnt -T {dir}` shows how it is mounted; after a disk error `dmesg` says why"))
+    } else {
+        None
     }
 }
 

@@ -1,5 +1,6 @@
 //! The way to one host: one connection, and on it one shell for each user tasks act as.
 
+use crate::action::Action;
 use crate::error::Error;
 use crate::host::{Reply, Request, Shell, ShellError, Streams};
 use crate::inventory::connection::{Connection as Settings, HostKeys, Via};
@@ -18,10 +19,11 @@ pub struct LinkOptions {
     pub user: Option<String>,
     pub private_keys: Vec<PathBuf>,
     pub accept_new_host_keys: bool,
+    pub password: Option<SecretString>,
     pub become_password: Option<SecretString>,
     pub connect_timeout: Option<Duration>,
-    /// Hold the host's lock as long as the connection lasts (an apply does, a plan does not).
-    pub lock: bool,
+    /// Hold the host's lock as long as the connection lasts, in the name of this run (an apply does, a plan does not).
+    pub lock: Option<String>,
 }
 
 /// An open way to a host.
@@ -31,7 +33,7 @@ pub struct Link {
     pub login: String,
     become_password: Option<SecretString>,
     shells: HashMap<Option<String>, Shell>,
-    lock: bool,
+    lock: Option<String>,
     closed_round_trips: u64,
 }
 
@@ -40,7 +42,10 @@ enum Way {
     Local(Vec<tokio::process::Child>),
 }
 
-/// Seconds a sudo may take to ask for its password or to let us in.
+/// From this size on (bytes) a file's body does not go through the shell.
+const STAGE_FROM: usize = 1 << 20;
+
+/// How long a sudo may take to ask for its password or to let us in.
 const SUDO_PATIENCE: Duration = Duration::from_secs(20);
 
 impl Link {
@@ -60,7 +65,14 @@ impl Link {
                 (Way::Ssh(connector.connect(&target).await?), login)
             }
         };
-        Ok(Link { way, login, become_password, shells: HashMap::new(), lock: options.lock, closed_round_trips: 0 })
+        Ok(Link {
+            way,
+            login,
+            become_password,
+            shells: HashMap::new(),
+            lock: options.lock.clone(),
+            closed_round_trips: 0,
+        })
     }
 
     /// The shell key of a task's user: nobody becomes who they already are.
@@ -96,9 +108,49 @@ impl Link {
         }
     }
 
+    /// Brings large bodies over on a channel of their own, into files only the login can read. A user who is neither
+    /// the login nor root could not read them: theirs go with the request.
+    pub async fn stage(
+        &mut self,
+        user: &Option<String>,
+        actions: &[Action],
+    ) -> Result<HashMap<usize, String>, LinkError> {
+        let mut staged = HashMap::new();
+        let Way::Ssh(c) = &self.way else { return Ok(staged) };
+        if user.as_deref().is_some_and(|u| u != "root") {
+            return Ok(staged);
+        }
+        for (i, a) in actions.iter().enumerate() {
+            let Action::Put(p) = a else { continue };
+            if p.body.len() < STAGE_FROM {
+                continue;
+            }
+            let command = "exec sh -c 'umask 077; t=${TMPDIR:-/var/tmp}; [ -w \"$t\" ] || t=/tmp; \
+                           f=$(mktemp \"$t/.windlass.XXXXXXXX\") && cat >\"$f\" && echo \"$f\"'";
+            let out = c.upload(command, &p.body[..]).await.map_err(|e| LinkError::Lost(e.to_string()))?;
+            let path = String::from_utf8_lossy(&out.stdout).trim().to_string();
+            if !out.status.success() || path.is_empty() {
+                let said = String::from_utf8_lossy(&out.stderr).trim().to_string();
+                return Err(LinkError::Refused(Error::unreachable(format!("cannot bring {} over: {said}", p.path))));
+            }
+            // A login shell that greets on standard output: the path is the last line.
+            staged.insert(i, path.lines().last().unwrap_or_default().to_string());
+        }
+        Ok(staged)
+    }
+
     async fn shell(&mut self, user: Option<&str>) -> Result<Shell, LinkError> {
-        // Only one apply works on a host at a time; the first shell holds the lock.
-        let first = if self.lock && self.shells.is_empty() { LOCK } else { "" };
+        let first = self
+            .lock
+            .as_ref()
+            .map(|run| {
+                format!(
+                    "w_mine={}
+{LOCK}",
+                    shell_quote(run)
+                )
+            })
+            .unwrap_or_default();
         let mark = format!("windlass-{:x}-", std::process::id());
         let asks = user.is_some() && self.become_password.is_some();
         let command = match user {
@@ -115,7 +167,7 @@ impl Link {
         if asks && let (Some(u), Some(p)) = (user, self.become_password.clone()) {
             give_password(&mut streams, &mark, u, &p).await?;
         }
-        Ok(Shell::new(streams, first))
+        Ok(Shell::new(streams, &first))
     }
 
     async fn start(&mut self, command: &str) -> Result<Streams, LinkError> {
@@ -185,7 +237,10 @@ async fn explain(
 ) -> LinkError {
     match e {
         ShellError::TimedOut(d) => LinkError::TimedOut(d),
-        ShellError::Garbled(m) => LinkError::Refused(Error::unreachable(m)),
+        ShellError::Garbled(m) => {
+            let e = Error::unreachable(&m);
+            LinkError::Refused(if m.starts_with(LOCKED) { e.hint(LOCKED_HELP) } else { e })
+        }
         ShellError::Ended { stderr } => {
             if let (true, Some(u)) = (first, user) {
                 return LinkError::Refused(sudo_error(&stderr, u, password));
@@ -217,15 +272,29 @@ pub enum LinkError {
     TimedOut(Duration),
 }
 
-/// Held on a descriptor of the session's shell: it goes away with the session, however that ends.
+const LOCKED: &str = "another apply is at work on this host";
+const LOCKED_HELP: &str = "wait until it has ended; there, `fuser -v /run/lock/windlass-*.lock` shows whose it is";
+
+/// Only one apply works on a host at a time. The lock is held on a descriptor of the session's shell and goes away with
+/// it, however that ends; sessions of one run (several names for one machine) share it. A run that was killed may still
+/// be finishing its last request: it is given ten seconds.
 const LOCK: &str = r#"
-w_lock=/run/lock/windlass.lock
+w_lock=/run/lock/windlass-$(id -u).lock
 if [ -d /run/lock ] && command -v flock >/dev/null 2>&1; then
-  [ -e "$w_lock" ] || (umask 022; : >"$w_lock") 2>/dev/null
-  if exec 9<"$w_lock" && ! flock -n 9; then
-    w_m "broken another apply is at work on this host"
-    w_m "end 1"
-    exit 1
+  [ -e "$w_lock" ] || : >"$w_lock"
+  if exec 9<"$w_lock"; then
+    w_try=0
+    until flock -n 9; do
+      read -r w_run <"$w_lock" && [ "$w_run" = "$w_mine" ] && break
+      w_try=$((w_try + 1))
+      if [ "$w_try" -gt 100 ]; then
+        w_m "broken another apply is at work on this host"
+        w_m "end 1"
+        exit 1
+      fi
+      sleep 0.1
+    done
+    echo "$w_mine" >"$w_lock"
   fi
 fi 2>/dev/null
 "#;
@@ -355,7 +424,7 @@ fn target(s: &Settings, o: &LinkOptions, config: &SshConfig) -> Result<Target, E
         user: o.user.clone().or_else(|| s.user.clone()),
         port: s.port,
         keys,
-        password: s.password.clone(),
+        password: o.password.clone().or_else(|| s.password.clone()),
         known_hosts: (!known.is_empty()).then_some(known),
         host_key_policy: policy,
         connect_timeout: o.connect_timeout,

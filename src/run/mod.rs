@@ -6,8 +6,10 @@ mod executor;
 pub mod link;
 mod result;
 mod schedule;
+#[cfg(test)]
+mod tests;
 
-pub use event::{Counts, Emit, Event, Outcome, Recap};
+pub use event::{Again, Counts, Emit, Event, Outcome, Recap};
 pub use executor::Shared;
 pub use link::LinkOptions;
 pub use schedule::run;

@@ -125,6 +125,11 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
     }
     drop(windows);
     while workers.join_next().await.is_some() {}
+    while let Ok(t) = told.try_recv() {
+        if let Told::Window { host, round_trips, .. } = t {
+            s.counts[host].round_trips = round_trips;
+        }
+    }
 
     let names = shared.program.hosts.iter().map(|h| h.name.clone());
     let recap = Recap {
@@ -321,18 +326,8 @@ fn ranks(g: &crate::graph::StepGraph) -> Vec<u32> {
 }
 
 /// The command that does what is left: the same, on the hosts that are not through.
-fn again(recap: &Recap, command: &str) -> Option<String> {
-    let hosts: Vec<&str> = recap
-        .hosts
-        .iter()
-        .filter(|(_, c)| c.failed + c.blocked > 0 || c.unreachable)
-        .map(|(h, _)| h.as_str())
-        .collect();
-    (!hosts.is_empty()).then(|| {
-        if hosts.len() == recap.hosts.len() {
-            command.to_string()
-        } else {
-            format!("{command} --limit {}", crate::quote::shell_quote(&hosts.join(",")))
-        }
-    })
+fn again(recap: &Recap, command: &super::event::Again) -> Option<String> {
+    let open = |c: &Counts| c.failed + c.blocked > 0 || c.unreachable;
+    let hosts: Vec<&str> = recap.hosts.iter().filter(|(_, c)| open(c)).map(|(h, _)| h.as_str()).collect();
+    (!hosts.is_empty()).then(|| command.on(&hosts, recap.hosts.len()))
 }

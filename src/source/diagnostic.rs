@@ -125,10 +125,20 @@ pub struct Diagnostics {
 }
 
 impl Diagnostics {
-    /// Adds a finding unless the same one is there already (many hosts hit the same line).
+    /// Adds a finding unless the same one is there already: many hosts hit the same line, and many tasks the same
+    /// variable.
     pub fn push(&mut self, d: Diagnostic) {
-        if !self.items.contains(&d) {
-            self.items.push(d);
+        let same = |x: &Diagnostic| {
+            *x == d || d.span.is_some() && (&x.message, &x.span, x.severity) == (&d.message, &d.span, d.severity)
+        };
+        match self.items.iter().position(same) {
+            None => self.items.push(d),
+            // A name is worth more than advice.
+            Some(i) => {
+                if d.hint.as_ref().is_some_and(|h| h.starts_with("did you mean")) {
+                    self.items[i].hint = d.hint;
+                }
+            }
         }
     }
     pub fn extend(&mut self, other: Diagnostics) {

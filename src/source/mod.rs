@@ -43,8 +43,7 @@ impl Source {
     /// Reads a file; what cannot be read, or is not UTF-8, is a diagnostic without a place in it.
     pub fn read(path: &Path) -> Result<Arc<Self>, Diagnostic> {
         let shown = display_path(path);
-        let bytes =
-            std::fs::read(path).map_err(|e| Diagnostic::error(format!("cannot read {}: {e}", shown.display())))?;
+        let bytes = std::fs::read(path).map_err(|e| unreadable(&shown, &e))?;
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Self::new(shown, text)),
             Err(e) => {
@@ -70,8 +69,46 @@ impl Source {
     }
 }
 
+/// Why a file cannot be read, without the system's own numbers.
+pub(crate) fn unreadable(shown: &Path, e: &std::io::Error) -> Diagnostic {
+    use std::io::ErrorKind;
+    let path = shown.display();
+    match e.kind() {
+        ErrorKind::NotFound => {
+            let d = Diagnostic::error(format!("there is no file {path}"));
+            let dir = shown.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let here: Vec<String> = std::fs::read_dir(dir)
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|e| e.file_name().to_string_lossy().into_owned())
+                .collect();
+            let name = shown.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            // Of short names with one ending, everything is nearly something.
+            let stem = |n: &str| n.split('.').next().unwrap_or_default().to_string();
+            let near = here
+                .iter()
+                .map(String::as_str)
+                .filter(|h| stem(h) == stem(&name) || nearest(&stem(&name), [stem(h).as_str()]).is_some());
+            match nearest(&name, near) {
+                Some(n) => d.hint(format!("did you mean `{}`?", shown.with_file_name(n).display())),
+                None if !dir.is_dir() => d.hint(format!("there is no folder {} either", dir.display())),
+                None => d.hint("check the path; it is taken from the folder you are in"),
+            }
+        }
+        ErrorKind::IsADirectory => {
+            Diagnostic::error(format!("{path} is a folder, not a file")).hint("name a file in it")
+        }
+        ErrorKind::PermissionDenied => {
+            Diagnostic::error(format!("{path} may not be read")).hint("see who owns it, and its mode: ls -l")
+        }
+        _ => Diagnostic::error(format!("cannot read {path}: {e}")).hint("check the path"),
+    }
+}
+
 /// The path as it is shown: relative to the working directory where it lies below it.
 pub fn display_path(path: &Path) -> PathBuf {
+    let path = path.strip_prefix("./").unwrap_or(path);
     match std::env::current_dir() {
         Ok(cwd) => path.strip_prefix(&cwd).map_or_else(|_| path.to_path_buf(), Path::to_path_buf),
         Err(_) => path.to_path_buf(),

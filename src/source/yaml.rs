@@ -33,21 +33,106 @@ pub fn parse(source: &Arc<Source>) -> Result<Node, Diagnostic> {
     match documents.len() {
         0 => Ok(Node { span: Span::new(source, 0..0), tag: None, kind: Kind::Null }),
         1 => Ok(documents.remove(0)),
-        n => Err(Diagnostic::error(format!("{n} YAML documents where one is expected")).at(&documents[1].span)),
+        n => Err(Diagnostic::error(format!("{n} YAML documents where one is expected"))
+            .at(&documents[1].span)
+            .hint("take the line `---` between them out, or make a file of each")),
     }
 }
 
+/// A mistake the parser found, in words that say what to do about it.
 fn syntax(source: &Arc<Source>, at: usize, info: &str) -> Diagnostic {
-    let line = source.line_column(at).0;
-    let d = Diagnostic::error(format!("not valid YAML: {info}")).at(&Span::new(source, at..at));
+    let (line, column) = source.line_column(at);
     let text = source.text.lines().nth(line.saturating_sub(1)).unwrap_or("");
-    if text.contains('\t') {
-        d.hint("YAML is indented with spaces, not tabs")
-    } else if text.contains("{{") && !text.contains("\"{{") && !text.contains("'{{") {
-        d.hint("put quotes round a value that starts with `{{`: key: \"{{name}}\"")
-    } else {
-        d
+    let start = source.offset(line, 1);
+    let error = |message: &str| Diagnostic::error(message).at(&Span::new(source, at..at));
+    let broken = || error(&format!("not valid YAML: {info}"));
+    if info.contains("duplicated key") {
+        return doubled(source, at, line, column).unwrap_or_else(|| broken().hint("take one of them out"));
     }
+    let indentation = text.len() - text.trim_start_matches([' ', '\t']).len();
+    if let Some(tab) = text[..indentation].find('\t') {
+        let d = Diagnostic::error("a tab where YAML wants spaces");
+        return d.at(&Span::new(source, start + tab..start + tab + 1)).hint("YAML is indented with spaces, not tabs");
+    }
+    if let Some(i) = text.find("{{").filter(|i| bare(text, *i)) {
+        let end = text.find("}}").map_or(i + 2, |e| (e + 2).max(i + 2));
+        let key = text[..i].trim().trim_start_matches("- ").trim_end_matches(':').trim();
+        let key = if vars_like(key) { key } else { "key" };
+        return Diagnostic::error("a value starts with an unquoted `{{`")
+            .at(&Span::new(source, start + i..start + end))
+            .hint(format!("put quotes round the whole value: {key}: \"{}\"", text[i..].trim_end()));
+    }
+    let has = |words: &[&str]| words.iter().any(|w| info.contains(w));
+    if has(&["quoted scalar"]) {
+        broken().hint("close the quote; a line of quoted text that goes on must be indented deeper than its key")
+    } else if has(&["mapping values are not allowed"]) {
+        if text[..at.saturating_sub(start).min(text.len())].contains(": ") {
+            error("not valid YAML: a second `: ` in one value").hint("put quotes round text that has `: ` in it")
+        } else {
+            broken().hint("indent this line like its neighbours: it stands deeper than the lines it belongs to")
+        }
+    } else if has(&["flow sequence"]) {
+        broken().hint("close the `[`, or put the missing comma")
+    } else if has(&["flow mapping"]) {
+        broken().hint(
+            "close the `{`, or put the missing comma; put quotes round text that has `{`, `}`, `[`, `]` or `,` in it",
+        )
+    } else if has(&["expected '-' indicator", "did not find expected key", "block collection", "block mapping"]) {
+        broken().hint(
+            "indent this line like its neighbours: keys of one mapping, and items of one list, stand in one column",
+        )
+    } else if has(&["unknown anchor"]) {
+        broken().hint("an alias `*name` needs an anchor `&name` above it; put quotes round text that starts with `*`")
+    } else if has(&["alias expansion"]) {
+        broken().hint("the aliases of this file stand for more values than any real file has")
+    } else if has(&["unexpected character", "cannot start any token"]) {
+        broken().hint("put quotes round text that starts with a sign")
+    } else {
+        broken().hint("is the line indented rightly, and are all quotes and brackets closed?")
+    }
+}
+
+/// Whether what stands at `at` on a line stands outside quotes, as a value begins.
+fn bare(line: &str, at: usize) -> bool {
+    let before = line[..at].trim_end();
+    before.ends_with([':', '-', '[', ','])
+        && before.matches('"').count().is_multiple_of(2)
+        && before.matches('\'').count().is_multiple_of(2)
+}
+
+fn vars_like(key: &str) -> bool {
+    !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
+}
+
+/// A key that stands twice, with the place where it stands first.
+fn doubled(source: &Arc<Source>, at: usize, line: usize, column: usize) -> Option<Diagnostic> {
+    let key: String = source.text[at..].chars().take_while(|c| !matches!(c, ':' | '\n' | ',' | '}')).collect();
+    let key = key.trim_end();
+    let bare = key.trim_matches(['"', '\'']);
+    let d = Diagnostic::error(format!("the key `{bare}` stands twice in one mapping"))
+        .at(&Span::new(source, at..at + key.len()))
+        .hint("take one of them out");
+    let same = |from: usize, to: usize| {
+        let part = source.text.get(from..to)?;
+        let i = part.rmatch_indices(key).find(|(i, _)| {
+            part[i + key.len()..].trim_start().starts_with(':')
+                && part[..*i].chars().next_back().is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != '-')
+        })?;
+        Some(from + i.0)
+    };
+    // In the same line (`{a: 1, a: 2}`), else the nearest line above that has it in the same column.
+    let mut first = same(source.offset(line, 1), at);
+    for above in (1..line).rev() {
+        if first.is_some() {
+            break;
+        }
+        let (from, to) = (source.offset(above, 1), source.offset(above + 1, 1));
+        first = same(from, to).filter(|f| source.line_column(*f) == (above, column));
+    }
+    Some(match first {
+        Some(f) => d.also(&Span::new(source, f..f + key.len()), "first here"),
+        None => d,
+    })
 }
 
 struct Convert<'s> {
@@ -57,7 +142,18 @@ struct Convert<'s> {
 
 impl Convert<'_> {
     fn span(&self, y: &MarkedYaml) -> Span {
-        Span::new(self.source, self.bytes.byte(y.span.start.index())..self.bytes.byte(y.span.end.index()))
+        let (start, mut end) = (self.bytes.byte(y.span.start.index()), self.bytes.byte(y.span.end.index()));
+        // The parser leaves the closing bracket out.
+        let text = self.source.text.as_bytes();
+        let close = match (&y.data, text.get(start)) {
+            (YamlData::Mapping(_), Some(b'{')) => Some(&b'}'),
+            (YamlData::Sequence(_), Some(b'[')) => Some(&b']'),
+            _ => None,
+        };
+        if close.is_some() && text.get(end) == close {
+            end += 1;
+        }
+        Span::new(self.source, start..end)
     }
 
     fn node(&self, y: &MarkedYaml) -> Result<Node, Diagnostic> {
@@ -84,22 +180,27 @@ impl Convert<'_> {
                     let key = match &k.data {
                         YamlData::Representation(s, _, _) => s.to_string(),
                         YamlData::Mapping(_) => {
-                            return Err(Diagnostic::error("a mapping stands where a value is expected")
-                                .at(&key_span)
-                                .hint("put quotes round a value that starts with `{{`: key: \"{{name}}\""));
+                            return Err(Diagnostic::error("a mapping stands where a key is expected").at(&key_span).hint(
+                                "keys are plain text; put quotes round a value that starts with `{{`: key: \"{{name}}\"",
+                            ));
                         }
-                        _ => return Err(Diagnostic::error("keys must be plain text").at(&key_span)),
+                        _ => {
+                            return Err(Diagnostic::error("a list stands where a key is expected")
+                                .at(&key_span)
+                                .hint("keys are plain text"));
+                        }
                     };
                     if matches!(&v.data, YamlData::Mapping(m) if m.len() == 1 && m.iter().next().is_some_and(|(k, v)| matches!(k.data, YamlData::Mapping(_)) && is_null(v)))
                     {
                         return Err(Diagnostic::error(format!("the value of `{key}` starts with an unquoted `{{{{`"))
                             .at(&self.span(v))
-                            .hint(format!("put quotes round it: {key}: \"{{{{name}}}}\"")));
+                            .hint(format!("put quotes round it: {key}: \"{}\"", self.span(v).text())));
                     }
                     if let Some(twin) = entries.iter().find(|e| e.key == key) {
                         return Err(Diagnostic::error(format!("the key `{key}` stands twice in one mapping"))
                             .at(&key_span)
-                            .also(&twin.key_span, "first here"));
+                            .also(&twin.key_span, "first here")
+                            .hint("take one of them out"));
                     }
                     let value = self.node(v)?;
                     if key == "<<" {
@@ -137,7 +238,9 @@ fn merge(entries: &mut Vec<Entry>, at: &Span, value: Node) -> Result<(), Diagnos
             Ok(())
         }
         Kind::Seq(s) => s.into_iter().try_for_each(|n| merge(entries, at, n)),
-        _ => Err(Diagnostic::error("`<<` takes a mapping or a list of mappings").at(at)),
+        _ => Err(Diagnostic::error("`<<` takes a mapping or a list of mappings")
+            .at(at)
+            .hint("write `<<: *name`, with `&name` on the mapping that is to be merged")),
     }
 }
 

@@ -123,11 +123,15 @@ impl Connector {
             Some(result) => result,
             None => {
                 let stage = *stage.lock().unwrap_or_else(PoisonError::into_inner);
-                Err(Error::unreachable(format!(
+                let text = format!(
                     "{}: timed out after {} s while {stage}",
                     target.place(),
                     target.connect_timeout.as_secs_f32()
-                )))
+                );
+                Err(Error::unreachable(text).hint(match stage {
+                    "connecting" => NOBODY_THERE,
+                    _ => "something takes connections there and does not answer as an sshd does; -T gives it more time",
+                }))
             }
         }
     }
@@ -179,7 +183,8 @@ impl Connector {
         let mut tries = 0;
         let (mut handle, life, outcome) = loop {
             at("connecting");
-            let (stream, said) = open_stream(target, via.as_ref()).await.map_err(unreachable)?;
+            let (stream, said) =
+                open_stream(target, via.as_ref()).await.map_err(|t| unreachable(t).hint(NOBODY_THERE))?;
             at("waiting for the SSH handshake");
             let (life_sender, life) = watch::channel(None);
             let outcome = Arc::new(Mutex::new(Outcome::default()));
@@ -244,6 +249,9 @@ impl Connector {
         })))
     }
 }
+
+const NOBODY_THERE: &str =
+    "is the host up, are address and port right, and does every firewall on the way let this machine through?";
 
 async fn open_stream(
     target: &Target,

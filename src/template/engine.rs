@@ -23,6 +23,8 @@ pub struct Compiled {
     roots: Vec<String>,
     /// Every name and text literal in it, kept only when it asks for `hostvars`.
     words: Vec<String>,
+    /// Variables it cannot do without, whatever the others are, with their places.
+    certain: Vec<(String, Option<(usize, usize)>)>,
 }
 
 enum What {
@@ -65,47 +67,71 @@ impl Templates {
     pub fn compile_expression(&self, text: &str) -> Result<Arc<Compiled>, TemplateError> {
         let bare = text.trim();
         if bare.is_empty() {
-            return Err(TemplateError::new("the expression is empty"));
+            return Err(TemplateError::new("the expression is empty").hint("write one, or take the key out"));
         }
         if bare.starts_with("{{") {
             return Err(TemplateError::new("an expression stands without braces here")
                 .hint(format!("write it as: {}", bare.trim_start_matches('{').trim_end_matches('}').trim())));
         }
         if let Ok(v @ (Value::Bool(_) | Value::Number(_) | Value::Null)) = serde_json::from_str(bare) {
-            return Ok(Arc::new(Compiled { what: What::Constant(v), roots: vec![], words: vec![] }));
+            return Ok(Arc::new(Compiled::of(What::Constant(v))));
         }
         let compiled = self.compile(&format!("{{{{{bare}}}}}")).map_err(|mut e| {
             if let Some(h) = infix_hint(bare) {
                 e.hint = Some(h);
             }
-            e.at = None;
+            // The braces are ours: places in front of them are counted without.
+            e.at = e.at.filter(|(l, c)| *l == 1 && *c > 2 && bare.len() == text.len()).map(|(l, c)| (l, c - 2));
+            e.len = None;
+            if bare.matches('(').count() != bare.matches(')').count() {
+                e.message = "the parentheses do not match".into();
+                e.hint = Some("close every `(` with a `)`".into());
+            } else if e.hint.as_ref().is_some_and(|h| h.starts_with("write `{{name}}`")) {
+                e.hint = Some(EXPRESSION.into());
+            }
+            if e.message.starts_with("`{{` is not closed") {
+                e.message = "the expression's syntax is wrong".into();
+                e.at = None;
+                e.hint = infix_hint(bare).or_else(|| Some(EXPRESSION.into()));
+            }
             e
         })?;
         match compiled.what {
             What::Value(_) => Ok(compiled),
-            _ => Err(TemplateError::new("this is not one expression")),
+            _ => Err(TemplateError::new("this is not one expression").hint(EXPRESSION)),
         }
     }
 
     fn build(&self, text: &str) -> Result<Compiled, TemplateError> {
         if !text.contains("{{") {
-            return Ok(Compiled { what: What::Literal(text.to_string()), roots: vec![], words: vec![] });
+            return Ok(Compiled::of(What::Literal(text.to_string())));
         }
         let template = Template::compile(text).map_err(|e| {
-            let mut t = TemplateError::new(match e.reason() {
-                TemplateErrorReason::InvalidSyntax(_) => "the template's syntax is wrong".to_string(),
-                other => other.to_string(),
-            });
-            t.at = e.pos();
-            t.hint = infix_hint(text);
+            let mut t = match e.reason() {
+                TemplateErrorReason::MismatchingClosedHelper(open, close)
+                | TemplateErrorReason::MismatchingClosedDecorator(open, close) => {
+                    TemplateError::new(format!("`{{{{#{open}}}}}` is closed by `{{{{/{close}}}}}`"))
+                        .hint(format!("close it with `{{{{/{open}}}}}`"))
+                }
+                _ => unclosed(text).unwrap_or_else(|| TemplateError::new("the template's syntax is wrong")),
+            };
+            t.at = t.at.or(e.pos());
+            t.hint = infix_hint(text)
+                .or(t.hint)
+                .or_else(|| Some("write `{{name}}`, `{{helper argument}}`, or `{{#if x}}…{{/if}}`".into()));
             t
         })?;
-        let mut names = Names { roots: vec![], words: vec![], error: None };
+        if let Some(i) = text.find("{%").filter(|_| text.contains("%}")) {
+            let mut e = TemplateError::new("`{% … %}` is Jinja2").hint(JINJA);
+            e.at = Some(place_of(text, i));
+            return Err(e);
+        }
+        let mut names = Names { roots: vec![], words: vec![], certain: vec![], sure: true, at: None, error: None };
         names.template(&template, 0);
         if let Some(e) = names.error {
             return Err(e);
         }
-        let (roots, mut words) = (names.roots, names.words);
+        let (roots, mut words, certain) = (names.roots, names.words, names.certain);
         if !roots.iter().any(|r| r == "hostvars") {
             words.clear();
         }
@@ -113,7 +139,7 @@ impl Templates {
             [TemplateElement::Expression(h) | TemplateElement::HtmlExpression(h)] => What::Value(as_parameter(h)),
             _ => What::Text(template),
         };
-        Ok(Compiled { what, roots, words })
+        Ok(Compiled { what, roots, words, certain })
     }
 
     /// The value of a compiled template or expression.
@@ -125,15 +151,24 @@ impl Templates {
             return Ok(v.clone());
         }
         let mut data = Map::new();
+        let mut unknown = None;
         for name in &compiled.roots {
             match lookup.get(name, &compiled.words) {
                 Found::Value(v) => {
                     data.insert(name.clone(), v);
                 }
                 Found::Undefined => {}
-                Found::Unknown(why) => return Err(Trouble::Unknown(why)),
+                Found::Unknown(why) => unknown = unknown.or(Some(why)),
                 Found::Broken(e) => return Err(Trouble::Error(e)),
             }
+        }
+        if let Some(why) = unknown {
+            // What is missing whatever the unknown comes to is said now.
+            let undefined = |name: &str| matches!(lookup.get(name, &[]), Found::Undefined);
+            return Err(match compiled.certain.iter().find(|(n, _)| !data.contains_key(n) && undefined(n)) {
+                Some((name, at)) => Trouble::Error(TemplateError { at: *at, ..undefined_variable(name, lookup) }),
+                None => Trouble::Unknown(why),
+            });
         }
         let context = Context::from(Value::Object(data));
         let mut rc = RenderContext::new(None);
@@ -173,20 +208,18 @@ impl Templates {
                 let mut parts = path.split('.');
                 let root = parts.next().unwrap_or(path);
                 match lookup.get(root, &[]) {
-                    Found::Undefined => {
-                        let t = TemplateError::new(format!("undefined variable `{root}`"));
-                        match nearest(root, lookup.known().iter().map(String::as_str)) {
-                            Some(n) => t.hint(format!("did you mean `{n}`?")),
-                            None => t,
-                        }
-                    }
+                    Found::Undefined => undefined_variable(root, lookup),
                     Found::Value(v) => missing_field(path, &v, parts),
                     _ => TemplateError::new(format!("`{path}` has no value")),
                 }
             }
             RenderErrorReason::MissingVariable(None) => TemplateError::new("an expression in it has no value"),
-            RenderErrorReason::Other(s) => TemplateError::new(s.clone()),
-            other => TemplateError::new(other.to_string()),
+            RenderErrorReason::Other(s) if s.contains("not a regular expression") => TemplateError::new(s.clone())
+                .hint("close what is open, and put `\\` before a sign that stands for itself"),
+            RenderErrorReason::Other(s) => {
+                TemplateError::new(s.clone()).hint("look at the values it is given: they are of another kind")
+            }
+            other => TemplateError::new(other.to_string()).hint("look at the values it is given"),
         };
         t.at = e.line_no.zip(e.column_no);
         t
@@ -194,10 +227,74 @@ impl Templates {
 }
 
 impl Compiled {
+    fn of(what: What) -> Self {
+        Compiled { what, roots: vec![], words: vec![], certain: vec![] }
+    }
     /// The names of the variables this asks for.
     pub fn roots(&self) -> &[String] {
         &self.roots
     }
+}
+
+const EXPRESSION: &str = "write a variable, or a helper with its arguments: eq a \"x\"";
+const JINJA: &str = "here it is `{{#if x}}…{{/if}}` and `{{#each list}}…{{/each}}`";
+
+fn undefined_variable(name: &str, lookup: &dyn Lookup) -> TemplateError {
+    let t = TemplateError::new(format!("undefined variable `{name}`"));
+    if let Some(advice) = lookup.advice(name) {
+        return t.hint(advice);
+    }
+    match nearest(name, lookup.known().iter().map(String::as_str)) {
+        Some(n) => t.hint(format!("did you mean `{n}`?")),
+        None => t.hint("set it in `vars:`, in group_vars, in a role's defaults or with -e"),
+    }
+}
+
+/// Line and column of a byte of a text.
+fn place_of(text: &str, at: usize) -> (usize, usize) {
+    let before = &text[..at];
+    let line = before.matches('\n').count() + 1;
+    (line, before.rsplit('\n').next().map_or(1, |l| l.chars().count() + 1))
+}
+
+/// The first `{{` that is not closed on its line, or the block that is not closed at all.
+fn unclosed(text: &str) -> Option<TemplateError> {
+    let mut blocks: Vec<(&str, usize)> = vec![];
+    let mut at = 0;
+    while let Some(i) = text[at..].find("{{").map(|i| at + i) {
+        if i > 0 && text.as_bytes()[i - 1] == b'\\' {
+            at = i + 2;
+            continue;
+        }
+        let line_end = text[i..].find('\n').map_or(text.len(), |n| i + n);
+        let next = text[i + 2..].find("{{").map_or(text.len(), |n| i + 2 + n);
+        let end = text[i..].find("}}").map(|e| i + e);
+        let comment = text[i..].starts_with("{{!");
+        let Some(end) = end.filter(|e| comment || *e < next.max(i + 3)) else {
+            let mut e = TemplateError::new("`{{` is not closed").hint("close it with `}}`");
+            e.at = Some(place_of(text, i));
+            e.len = Some(line_end.min(next) - i);
+            return Some(e);
+        };
+        let inner = text[i + 2..end].trim_start_matches(['{', '~']).trim_end_matches('~').trim();
+        if let Some(open) = inner.strip_prefix('#') {
+            blocks.push((open.split_whitespace().next().unwrap_or(open), i));
+        } else if inner.starts_with('/') {
+            blocks.pop();
+        }
+        if inner.matches('(').count() > inner.matches(')').count() && !inner.contains('"') && !inner.contains('\'') {
+            let mut e = TemplateError::new("a `(` is not closed").hint("close it with `)`");
+            e.at = Some(place_of(text, i));
+            e.len = Some(end + 2 - i);
+            return Some(e);
+        }
+        at = end + 2;
+    }
+    let (name, i) = blocks.pop()?;
+    let mut e =
+        TemplateError::new(format!("`{{{{#{name}}}}}` is not closed")).hint(format!("close it with `{{{{/{name}}}}}`"));
+    e.at = Some(place_of(text, i));
+    Some(e)
 }
 
 /// Says which part of a path is missing and what is there instead.
@@ -208,22 +305,35 @@ fn missing_field<'a>(path: &str, value: &Value, parts: impl Iterator<Item = &'a 
             Some(v) => at = v,
             None => {
                 let t = TemplateError::new(format!("`{path}`: there is no `{part}`"));
-                let Value::Object(o) = at else { return t };
+                // `hostvars` holds only what is asked for: what else a host has is not known here.
+                if let Some((host, _)) = path.strip_prefix("hostvars.").and_then(|r| r.split_once('.'))
+                    && host != part
+                {
+                    return t.hint(format!("the host `{host}` has no such variable"));
+                }
+                let o = match at {
+                    Value::Object(o) => o,
+                    Value::Array(a) => {
+                        return t.hint(match a.len() {
+                            0 => "the list is empty".to_string(),
+                            n => format!("the list has {n} element{}, counted from 0", if n == 1 { "" } else { "s" }),
+                        });
+                    }
+                    Value::Null => return t.hint("the value before it is empty"),
+                    _ => return t.hint("the value before it is no mapping: it has no fields"),
+                };
                 return match nearest(part, o.keys().map(String::as_str)) {
                     Some(n) => t.hint(format!("did you mean `{n}`?")),
-                    None if o.len() <= 12 => {
-                        t.hint(format!("there is: {}", o.keys().cloned().collect::<Vec<_>>().join(", ")))
+                    None if o.is_empty() => t.hint("there is nothing in it"),
+                    None => {
+                        let some: Vec<&str> = o.keys().take(12).map(String::as_str).collect();
+                        t.hint(format!("there is: {}{}", some.join(", "), if o.len() > 12 { ", …" } else { "" }))
                     }
-                    None => t,
                 };
             }
         }
     }
-    match at {
-        Value::Null => TemplateError::new(format!("`{path}` has no value")),
-        // What the engine calls a missing variable is one of the wrong kind.
-        _ => TemplateError::new(format!("`{path}` is neither a list nor a mapping")),
-    }
+    TemplateError::new(format!("`{path}` has no value"))
 }
 
 fn infix_hint(text: &str) -> Option<String> {
@@ -242,8 +352,16 @@ fn infix_hint(text: &str) -> Option<String> {
     if text.contains(" | ") {
         return Some("filters are helpers here: `{{ name | upper }}` is `{{upper name}}`".into());
     }
+    for (sign, helper) in [(" > ", "gt"), (" < ", "lt")] {
+        if text.contains(sign) {
+            return Some(format!("operators are helpers here: `a{sign}b` is `{helper} a b`"));
+        }
+    }
     if text.contains("{%") {
-        return Some("`{% … %}` is Jinja2; here it is `{{#if x}}…{{/if}}` and `{{#each list}}…{{/each}}`".into());
+        return Some(format!("`{{% … %}}` is Jinja2; {JINJA}"));
+    }
+    if text.contains("lookup(") {
+        return Some("there are no lookups of Ansible's here; give the value as a variable".into());
     }
     None
 }
@@ -260,6 +378,10 @@ fn as_parameter(h: &HelperTemplate) -> Parameter {
 struct Names {
     roots: Vec<String>,
     words: Vec<String>,
+    certain: Vec<(String, Option<(usize, usize)>)>,
+    /// What is looked at is evaluated in any case, and must have a value.
+    sure: bool,
+    at: Option<(usize, usize)>,
     error: Option<TemplateError>,
 }
 
@@ -267,6 +389,8 @@ impl Names {
     fn template(&mut self, t: &Template, depth: usize) {
         for (i, e) in t.elements.iter().enumerate() {
             let before = self.error.is_none();
+            self.sure = depth == 0;
+            self.at = t.mapping.get(i).map(|m| (m.0, m.1));
             match e {
                 TemplateElement::Expression(h) | TemplateElement::HtmlExpression(h) => self.call(h, depth),
                 TemplateElement::HelperBlock(h) => {
@@ -293,22 +417,30 @@ impl Names {
         if h.params.is_empty() && h.hash.is_empty() && !h.block {
             return self.parameter(&h.name, depth);
         }
-        self.helper_name(&h.name);
-        h.params.iter().chain(h.hash.values()).for_each(|p| self.parameter(p, depth));
+        self.helper_name(&h.name, h.params.len());
+        self.parameters(h, depth);
     }
 
-    fn helper_name(&mut self, name: &Parameter) {
-        let name = match name {
-            Parameter::Name(n) => n.as_str(),
-            Parameter::Path(Path::Relative((_, raw))) => raw.as_str(),
-            _ => return,
-        };
+    fn parameters(&mut self, h: &HelperTemplate, depth: usize) {
+        let sure = self.sure;
+        let lenient =
+            helper_of(&h.name).is_some_and(|n| ["default", "defined", "if", "unless", "each", "with"].contains(&n));
+        self.sure &= !lenient;
+        h.params.iter().chain(h.hash.values()).for_each(|p| self.parameter(p, depth));
+        self.sure = sure;
+    }
+
+    fn helper_name(&mut self, name: &Parameter, given: usize) {
+        let Some(name) = helper_of(name) else { return };
+        if let Some(e) = helpers::arity_error(name, given) {
+            self.error.get_or_insert(TemplateError::new(e).hint(helpers::usage(name)));
+        }
         if !helpers::names().any(|n| n == name) {
             self.error.get_or_insert_with(|| {
                 let e = TemplateError::new(format!("unknown helper `{name}`"));
                 match nearest(name, helpers::names()) {
                     Some(n) => e.hint(format!("did you mean `{n}`?")),
-                    None => e,
+                    None => e.hint("`{{name argument}}` calls a helper; is a quote missing, or an operator too many?"),
                 }
             });
         }
@@ -321,8 +453,8 @@ impl Names {
             Parameter::Subexpression(s) => {
                 if let TemplateElement::Expression(h) | TemplateElement::HtmlExpression(h) = s.as_element() {
                     if s.is_helper() {
-                        self.helper_name(&h.name);
-                        h.params.iter().chain(h.hash.values()).for_each(|p| self.parameter(p, depth));
+                        self.helper_name(&h.name, h.params.len());
+                        self.parameters(h, depth);
                     } else {
                         self.parameter(&h.name, depth);
                     }
@@ -343,12 +475,23 @@ impl Names {
         }
         let rest = rest.strip_prefix("this.").or_else(|| rest.strip_prefix("./")).unwrap_or(rest);
         let mut segments = rest.split(['.', '/', '[', ']']).filter(|s| !s.is_empty());
-        if let Some(root) = segments.next()
-            && !self.roots.iter().any(|r| r == root)
-        {
-            self.roots.push(root.to_string());
+        if let Some(root) = segments.next() {
+            if !self.roots.iter().any(|r| r == root) {
+                self.roots.push(root.to_string());
+            }
+            if self.sure && !self.certain.iter().any(|(r, _)| r == root) {
+                self.certain.push((root.to_string(), self.at));
+            }
         }
         self.words.extend(segments.map(str::to_string));
+    }
+}
+
+fn helper_of(name: &Parameter) -> Option<&str> {
+    match name {
+        Parameter::Name(n) => Some(n.as_str()),
+        Parameter::Path(Path::Relative((_, raw))) => Some(raw.as_str()),
+        _ => None,
     }
 }
 

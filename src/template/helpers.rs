@@ -148,6 +148,29 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     TABLE.iter().map(|d| d.name).chain(["defined", "if", "unless", "each", "with", "lookup"])
 }
 
+/// What is wrong with the number of arguments a helper is given.
+pub fn arity_error(name: &str, given: usize) -> Option<String> {
+    let Def { arity, .. } = TABLE.iter().find(|d| d.name == name)?;
+    if (arity.0..=arity.1).contains(&given) {
+        return None;
+    }
+    let s = |n: usize| if n == 1 { "" } else { "s" };
+    let takes = match *arity {
+        (a, b) if a == b => format!("{a} argument{}", s(a)),
+        (a, MANY) => format!("{a} argument{} or more", s(a)),
+        (a, b) => format!("{a} to {b} arguments"),
+    };
+    Some(format!("`{name}` takes {takes}, not {given}"))
+}
+
+/// How a helper is called.
+pub fn usage(name: &str) -> String {
+    let Some(d) = TABLE.iter().find(|d| d.name == name) else { return format!("write `{name} argument`") };
+    let letters: Vec<&str> = ["a", "b", "c"].into_iter().take(d.arity.0).collect();
+    let more = if d.arity.1 == MANY { " …" } else { "" };
+    format!("write `{name} {}{more}`; an argument that is a call itself stands in parentheses", letters.join(" "))
+}
+
 pub fn register(engine: &mut Handlebars<'static>) {
     for d in TABLE {
         engine.register_helper(d.name, Box::new(Call(d)));
@@ -165,15 +188,9 @@ impl HelperDef for Call {
         _: &'rc Context,
         _: &mut RenderContext<'reg, 'rc>,
     ) -> Result<ScopedJson<'rc>, RenderError> {
-        let Def { name, arity, lenient, work } = self.0;
-        let n = h.params().len();
-        if n < arity.0 || n > arity.1 {
-            let takes = match *arity {
-                (a, b) if a == b => format!("{a}"),
-                (a, MANY) => format!("{a} or more"),
-                (a, b) => format!("{a} to {b}"),
-            };
-            return Err(RenderErrorReason::Other(format!("`{name}` takes {takes} argument(s), not {n}")).into());
+        let Def { name, lenient, work, .. } = self.0;
+        if let Some(e) = arity_error(name, h.params().len()) {
+            return Err(RenderErrorReason::Other(e).into());
         }
         if let Some(p) = h.params().iter().find(|p| p.is_value_missing() && !lenient) {
             return Err(RenderErrorReason::MissingVariable(p.relative_path().cloned()).into());

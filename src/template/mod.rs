@@ -26,6 +26,10 @@ pub trait Lookup {
     fn get(&self, name: &str, words: &[String]) -> Found;
     /// The names that could be meant by a mistyped one.
     fn known(&self) -> Vec<String>;
+    /// What to do about an undefined name, where that is known better than by its spelling.
+    fn advice(&self, _name: &str) -> Option<String> {
+        None
+    }
 }
 
 /// Why a template or expression gave no value.
@@ -40,6 +44,8 @@ pub enum Trouble {
 pub struct TemplateError {
     pub message: String,
     pub at: Option<(usize, usize)>,
+    /// How many bytes of the text it is about, where that is known.
+    pub len: Option<usize>,
     pub hint: Option<String>,
     /// The variable's own place, where the mistake is in a variable's value rather than in the template.
     pub span: Option<crate::source::Span>,
@@ -47,7 +53,7 @@ pub struct TemplateError {
 
 impl TemplateError {
     pub fn new(message: impl Into<String>) -> Self {
-        TemplateError { message: message.into(), at: None, hint: None, span: None }
+        TemplateError { message: message.into(), at: None, len: None, hint: None, span: None }
     }
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());

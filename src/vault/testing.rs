@@ -17,6 +17,7 @@ pub fn x25519() -> (String, String) {
 
 /// A new ssh key made by ssh-keygen: its private file and its public line.
 pub fn ssh_key(dir: &Path, kind: &str, passphrase: &str) -> (PathBuf, String) {
+    crate::testing::ssh_keygen();
     let path = dir.join(format!("id_{kind}_{}", passphrase.len()));
     let mut command = Command::new("ssh-keygen");
     command.args(["-q", "-a", "1", "-C", "test", "-N", passphrase, "-t", kind, "-f"]).arg(&path);

@@ -27,6 +27,7 @@ impl Drop for Sshd {
 }
 
 fn keygen(args: &[&str]) {
+    crate::testing::ssh_keygen();
     let done = Command::new("ssh-keygen").args(args).stdout(Stdio::null()).status().unwrap();
     assert!(done.success(), "ssh-keygen {args:?}");
 }

@@ -1,0 +1,229 @@
+//! Whole runs without a host: tasks that need no probe, on hosts that are never connected to.
+
+use super::due::Due;
+use super::executor::Shared;
+use super::{Emit, Event, LinkOptions, Outcome, Recap};
+use crate::graph::{self, Node, Options, Program};
+use crate::inventory::{Connection, Inventory};
+use crate::source::{Diagnostics, Source};
+use crate::ssh::{Connector, SshConfig};
+use crate::template::Templates;
+use crate::vars::NoSecrets;
+use crate::vault::Redactor;
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+fn program(playbook: &str, inventory: &str) -> (Program, Diagnostics) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("site.yml");
+    std::fs::write(&path, playbook).unwrap();
+    let templates = Templates::new();
+    let (book, mut found) = crate::playbook::load(&path, &templates, &NoSecrets);
+    let (inv, d) = Inventory::parse(&Source::new("hosts.yml", inventory), &NoSecrets);
+    found.extend(d);
+    let book = book.expect("a playbook");
+    let program = graph::compile(book, inv, templates, &Options::default(), &mut found);
+    graph::check(&program, &mut found);
+    found.sort();
+    (program, found)
+}
+
+fn messages(playbook: &str) -> Vec<String> {
+    let (_, found) = program(playbook, HOSTS);
+    found.iter().map(|d| d.message.clone()).collect()
+}
+
+const HOSTS: &str = "all: {hosts: {a: , b: , c: }}";
+
+/// Runs it, and gives back what ended, in order: (host, task, outcome).
+fn run(playbook: &str) -> (Vec<(String, String, Outcome)>, Recap) {
+    let (program, found) = program(playbook, HOSTS);
+    assert!(!found.has_errors(), "{}", found.render(false));
+    execute(program, 64, false)
+}
+
+fn execute(program: Program, forks: usize, fail_fast: bool) -> (Vec<(String, String, Outcome)>, Recap) {
+    let dir = tempfile::tempdir().unwrap();
+    let (to, mut events) = tokio::sync::mpsc::unbounded_channel();
+    let settings = program.hosts.iter().map(|h| Connection::read(&h.name, false, &|_| None, &|_| None).0).collect();
+    let shared = Arc::new(Shared {
+        program,
+        settings,
+        options: LinkOptions::default(),
+        ssh_config: SshConfig::empty(),
+        connector: Connector::default(),
+        emit: Emit::new(Redactor::new(), to),
+        due: Due::open(dir.path().join("due")).unwrap(),
+        diff: false,
+        wants_facts: false,
+        stop: AtomicBool::new(false),
+        again: super::Again { given: "windlass".into(), bare: "windlass".into() },
+    });
+    let rt = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let recap = rt.block_on(async {
+        let work = super::run(shared, "r".into(), forks, fail_fast);
+        tokio::time::timeout(std::time::Duration::from_secs(30), work).await.expect("the run hangs")
+    });
+    let mut ended = vec![];
+    while let Ok(e) = events.try_recv() {
+        if let Event::StepEnded(e) = e {
+            ended.push((e.host, e.task, e.outcome));
+        }
+    }
+    (ended, recap)
+}
+
+fn position(ended: &[(String, String, Outcome)], host: &str, task: &str) -> usize {
+    ended.iter().position(|(h, t, _)| h == host && t == task).unwrap_or_else(|| panic!("{host} {task} in {ended:?}"))
+}
+
+fn outcome(ended: &[(String, String, Outcome)], host: &str, task: &str) -> Outcome {
+    ended[position(ended, host, task)].2
+}
+
+#[test]
+fn a_failure_blocks_what_comes_after_it_on_that_host_only() {
+    let (ended, recap) = run(
+        "- phase: one\n  hosts: all\n  tasks:\n  - {name: t1, debug: {msg: x}}\n  - {name: t2, assert: {that: [ne inventory_hostname \"b\"]}}\n  - {name: t3, debug: {msg: x}}\n- phase: two\n  hosts: all\n  tasks:\n  - {name: t4, debug: {msg: x}}\n",
+    );
+    for h in ["a", "c"] {
+        assert_eq!(outcome(&ended, h, "t4"), Outcome::Satisfied);
+    }
+    assert_eq!(outcome(&ended, "b", "t2"), Outcome::Failed);
+    assert_eq!((outcome(&ended, "b", "t3"), outcome(&ended, "b", "t4")), (Outcome::Blocked, Outcome::Blocked));
+    let b = &recap.hosts.iter().find(|(h, _)| h == "b").unwrap().1;
+    assert_eq!((b.satisfied, b.failed, b.blocked), (1, 1, 2));
+    assert_eq!(recap.again.as_deref(), Some("windlass --limit b"));
+}
+
+#[test]
+fn a_phase_that_needs_another_is_blocked_on_all_hosts_when_one_fails_there() {
+    let (ended, _) = run(
+        "- phase: one\n  hosts: all\n  tasks:\n  - {name: t1, assert: {that: [ne inventory_hostname \"b\"]}}\n- phase: two\n  hosts: all\n  needs: [one]\n  tasks:\n  - {name: t2, debug: {msg: x}}\n- phase: three\n  hosts: all\n  needs: [{phase: one, scope: host}]\n  tasks:\n  - {name: t3, debug: {msg: x}}\n- phase: free\n  hosts: all\n  needs: []\n  tasks:\n  - {name: t4, debug: {msg: x}}\n",
+    );
+    for h in ["a", "b", "c"] {
+        assert_eq!(outcome(&ended, h, "t2"), Outcome::Blocked, "{h}");
+        assert_eq!(outcome(&ended, h, "t3"), if h == "b" { Outcome::Blocked } else { Outcome::Satisfied }, "{h}");
+        assert_eq!(outcome(&ended, h, "t4"), Outcome::Satisfied, "{h}");
+    }
+}
+
+#[test]
+fn a_task_waits_for_others_where_it_says_so() {
+    let (ended, _) = run(
+        "- phase: one\n  hosts: all\n  tasks:\n  - {name: first, id: first, debug: {msg: x}}\n  - {name: second, needs: [{task: first, hosts: all}], debug: {msg: x}}\n  - {name: free, needs: [], debug: {msg: x}}\n",
+    );
+    let last_first = ["a", "b", "c"].map(|h| position(&ended, h, "first")).into_iter().max().unwrap();
+    for h in ["a", "b", "c"] {
+        assert!(position(&ended, h, "second") > last_first);
+    }
+}
+
+#[test]
+fn a_registered_value_of_another_host_is_waited_for() {
+    let (ended, _) = run(
+        "- phase: one\n  hosts: all\n  tasks:\n  - {name: say, when: [eq inventory_hostname \"a\"], set_fact: {token: \"t-{{inventory_hostname}}\"}}\n  - {name: use, when: [ne inventory_hostname \"a\"], assert: {that: [eq hostvars.a.token \"t-a\"]}}\n",
+    );
+    assert_eq!((outcome(&ended, "b", "use"), outcome(&ended, "c", "use")), (Outcome::Satisfied, Outcome::Satisfied));
+}
+
+#[test]
+fn a_later_value_never_comes_from_a_lower_layer() {
+    let (ended, _) = run(
+        "- phase: one\n  hosts: a\n  vars: {x: 1}\n  tasks:\n  - {name: one, assert: {that: [eq x 1]}}\n  - {name: set, set_fact: {x: 2}}\n  - {name: two, assert: {that: [eq x 2]}}\n  - {name: look, debug: {msg: \"{{x}}\"}, register: out}\n  - {name: three, assert: {that: [eq out.msg 2]}}\n",
+    );
+    assert!(ended.iter().all(|(_, _, o)| *o == Outcome::Satisfied), "{ended:?}");
+}
+
+#[test]
+fn ignored_failures_and_failed_when_let_the_run_go_on() {
+    let (ended, recap) = run(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: no, assert: {that: [false]}, ignore_errors: true, register: r}\n  - {name: told, assert: {that: [r.failed]}}\n  - {name: fine, assert: {that: [false]}, failed_when: false}\n  - {name: bad, debug: {msg: x}, failed_when: [true]}\n",
+    );
+    assert_eq!(outcome(&ended, "a", "no"), Outcome::Ignored);
+    assert_eq!((outcome(&ended, "a", "told"), outcome(&ended, "a", "fine")), (Outcome::Satisfied, Outcome::Satisfied));
+    assert_eq!(outcome(&ended, "a", "bad"), Outcome::Failed);
+    assert_eq!(recap.hosts[0].1.failed, 1);
+}
+
+#[test]
+fn loops_give_results_and_handlers_run_once_at_the_end() {
+    let (ended, _) = run(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: each, debug: {msg: \"{{i}}-{{n}}\"}, loop: [x, y, z], loop_control: {loop_var: i, index_var: n}, when: [ne i \"y\"], register: r, changed_when: true, notify: [h, twice]}\n  - {name: count, assert: {that: [eq (length r.results) 3, eq r.results.2.msg \"z-2\", r.results.1.skipped]}}\n  handlers:\n  - {name: h, debug: {msg: h}}\n  - {name: other, listen: twice, debug: {msg: o}}\n  - {name: silent, debug: {msg: s}}\n",
+    );
+    let names: Vec<&str> = ended.iter().map(|(_, t, _)| t.as_str()).collect();
+    assert_eq!(names, ["each", "count", "h", "other"]);
+    assert_eq!(ended[0].2, Outcome::Changed);
+}
+
+#[test]
+fn fail_fast_stops_everything() {
+    let (program, _) = program(
+        "- phase: one\n  hosts: all\n  tasks:\n  - {name: t1, assert: {that: [false]}}\n- phase: two\n  hosts: all\n  needs: []\n  tasks:\n  - {name: t2, debug: {msg: x}}\n",
+        HOSTS,
+    );
+    let (_, recap) = execute(program, 1, true);
+    assert_eq!(recap.hosts.iter().map(|(_, c)| c.failed).sum::<usize>(), 1);
+    assert!(!recap.interrupted);
+}
+
+#[test]
+fn cycles_are_shown() {
+    let m = messages(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: x, id: conf, needs: [check], debug: {msg: x}}\n  - {name: y, id: svc, needs: [conf], debug: {msg: x}}\n  - {name: z, id: check, needs: [svc], debug: {msg: x}}\n",
+    );
+    assert_eq!(m.len(), 1);
+    assert!(m[0].starts_with("tasks wait for each other: "), "{m:?}");
+    for id in ["conf on a", "svc on a", "check on a"] {
+        assert!(m[0].contains(id), "{m:?}");
+    }
+}
+
+/// A random playbook of debug tasks: for each task, whether it has `needs`, and which of the tasks above it.
+fn tasks() -> impl Strategy<Value = Vec<Option<Vec<(usize, bool)>>>> {
+    let needs = proptest::collection::vec((0usize..20, any::<bool>()), 0..3);
+    proptest::collection::vec(proptest::option::of(needs), 1..20)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #[test]
+    fn every_step_is_done_once_and_after_all_it_needs(tasks in tasks(), fails in proptest::option::of(0usize..20), forks in 1usize..4) {
+        let mut text = String::from("- phase: p\n  hosts: all\n  tasks:\n");
+        for (i, needs) in tasks.iter().enumerate() {
+            let what = if fails == Some(i) { "assert: {that: [ne inventory_hostname \"b\"]}" } else { "debug: {msg: x}" };
+            let needs = needs.as_ref().map(|n| {
+                let list: Vec<String> = n.iter().filter(|(t, _)| *t < i)
+                    .map(|(t, all)| if *all { format!("{{task: t{t}, hosts: all}}") } else { format!("t{t}") }).collect();
+                format!("needs: [{}], ", list.join(", "))
+            }).unwrap_or_default();
+            text.push_str(&format!("  - {{name: t{i}, id: t{i}, {needs}{what}}}\n"));
+        }
+        let (program, found) = program(&text, HOSTS);
+        prop_assert!(!found.has_errors(), "{}", found.render(false));
+        let names: Vec<Option<(String, String)>> = program.graph.node_weights().map(|n| match *n {
+            Node::Step { task, host } => Some((program.hosts[host].name.clone(), program.tasks[task].title())),
+            Node::Gate { .. } => None,
+        }).collect();
+        let edges: Vec<(usize, usize)> = program.graph.raw_edges().iter().map(|e| (e.source().index(), e.target().index())).collect();
+        let (ended, recap) = execute(program, forks, false);
+        let steps = names.iter().flatten().count();
+        prop_assert_eq!(ended.len(), steps);
+        let at: HashMap<(String, String), (usize, Outcome)> =
+            ended.iter().enumerate().map(|(i, (h, t, o))| ((h.clone(), t.clone()), (i, *o))).collect();
+        prop_assert_eq!(at.len(), steps);
+        for (from, to) in edges {
+            if let (Some(f), Some(t)) = (&names[from], &names[to]) {
+                let ((fi, fo), (ti, to)) = (at[f], at[t]);
+                prop_assert!(fi < ti, "{:?} before {:?}", f, t);
+                if matches!(fo, Outcome::Failed | Outcome::Blocked) {
+                    prop_assert_eq!(to, Outcome::Blocked);
+                }
+            }
+        }
+        let total: usize = recap.hosts.iter().map(|(_, c)| c.satisfied + c.failed + c.blocked).sum();
+        prop_assert_eq!(total, steps);
+    }
+}
