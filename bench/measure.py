@@ -3,6 +3,7 @@
 
 import argparse
 import datetime
+import json
 import os
 import platform
 import re
@@ -124,6 +125,19 @@ class Bench:
         if args.tools:
             self.tools = [t for t in self.tools if t.name in args.tools.split(",")]
 
+        if args.times and args.times.exists():
+            before = json.loads(args.times.read_text())
+            for t in self.tools:
+                t.times.update(before.get(t.name, {}).get("times", {}))
+                t.trips.update((s, n) for s, n in before.get(t.name, {}).get("trips", []))
+
+    def keep(self, tool, stage, took):
+        tool.times[stage].append(took)
+        if self.args.times:
+            found = json.loads(self.args.times.read_text()) if self.args.times.exists() else {}
+            found[tool.name] = {"times": tool.times, "trips": sorted(tool.trips)}
+            self.args.times.write_text(json.dumps(found, indent=1))
+
     def once(self, tool, stage):
         out = self.out
         if tool.name == "limit":
@@ -166,27 +180,25 @@ class Bench:
         a = self.args
         for stage, count in (("bare", a.bare), ("first", a.first)):
             for i in range(count):
-                for tool in self.tools:
+                for tool in [t for t in self.tools if len(t.times[stage]) <= i]:
                     say(f"{STAGES[stage]}, {i + 1}/{count}: {tool.name}: new nodes")
                     self.lab.fresh(tool.python, stage == "first")
                     time.sleep(1)
                     took = self.once(tool, stage)
-                    tool.times[stage].append(took)
+                    self.keep(tool, stage, took)
                     say(f"  {took:.2f} s (load {load()})")
                     self.converged()
         # The same nodes for all now, with Python for those who need it.
-        if not a.first + a.bare:
-            self.lab.fresh(True, True)
+        if a.repeat:
+            self.lab.fresh(any(t.python for t in self.tools), True)
             self.once(self.tools[0], "first")
-        elif any(t.python for t in self.tools):
-            self.lab.everywhere(f"DEBIAN_FRONTEND=noninteractive apt-get install -y -q {' '.join(PYTHON)} >/dev/null")
         for tool in self.tools:
             self.once(tool, "again")
         for i in range(a.repeat):
             for tool in self.tools:
                 # The two that are compared most closely take turns more often.
                 for _ in range(3 if tool.name in ("limit", "windlass") else 1):
-                    tool.times["again"].append(self.once(tool, "again"))
+                    self.keep(tool, "again", self.once(tool, "again"))
             say(f"rerun {i + 1}/{a.repeat}: "
                 + ", ".join(f"{t.name} {t.times['again'][-1]:.3f} s" for t in self.tools) + f" (load {load()})")
 
@@ -292,6 +304,7 @@ def main():
     p.add_argument("--many", type=int, default=200, help="hosts for the second measurement of memory; 0: none")
     p.add_argument("--tools", help="only these, with commas: limit,windlass,pyinfra,ansible,ansible+mitogen")
     p.add_argument("--out", type=Path, help="where the report goes besides standard output")
+    p.add_argument("--times", type=Path, help="a file that keeps the times: first runs that are in it are not repeated")
     p.add_argument("--keep", action="store_true", help="leave the lab up")
     args = p.parse_args()
     args.windlass, args.work = args.windlass.resolve(), args.work.resolve()
