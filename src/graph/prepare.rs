@@ -7,7 +7,6 @@ use crate::modules::{ArgError, Bound, FileKind, Local, ModuleDef};
 use crate::playbook::{Become, Condition, Loop, Text, argument_diagnostic};
 use crate::source::{Diagnostic, Diagnostics, Kind, Node, Source, Span, nearest};
 use crate::template::{TemplateError, Trouble, truthy};
-use crate::vault::Redactor;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -122,28 +121,27 @@ fn item(place: Place<'_>, scope: &Scope<'_>) -> Result<Item, Refusal> {
     let files = Files { place, scope };
     let bound = (task.module.bind)(args, &files).map_err(|e| wrong_argument(&e, task.module, &task.args, scope))?;
     let item = Item { bound, become_user: become_user(place, scope)?, environment: environment(place, scope)? };
-    match shown_secret(&item, &place.program.redactor) {
-        Some(hint) => {
-            let d = Diagnostic::error(
-                "a secret stands in the command's arguments, where every user of the host can read it",
-            );
-            Err(Refusal::Wrong(vec![d.at(&task.args.span).hint(hint)]))
-        }
-        None => Ok(item),
-    }
+    no_secret_shown(place, item.bound.arguments(), &item.environment)?;
+    Ok(item)
 }
 
-/// What to do about a secret in a process's arguments, if there is one.
-fn shown_secret(item: &Item, redactor: &Redactor) -> Option<&'static str> {
-    let (words, expanded) = item.bound.arguments();
-    let brought = |name: &str| item.environment.iter().any(|(k, v)| k == name && redactor.contains_secret(v));
-    if words.iter().any(|w| redactor.contains_secret(w)) {
-        Some("hand it over by `environment:` or `stdin:`, or use `shell`, whose script is in no argument")
+/// Refuses a secret in a process's arguments.
+fn no_secret_shown(
+    place: Place<'_>,
+    (words, expanded): (&[String], bool),
+    environment: &[(String, String)],
+) -> Result<(), Refusal> {
+    let secret = |text: &str| place.program.redactor.contains_secret(text);
+    let brought = |name: &str| environment.iter().any(|(k, v)| k == name && secret(v));
+    let hint = if words.iter().any(|w| secret(w)) {
+        "hand it over by `environment:` or `stdin:`, or use `shell`, whose script is in no argument"
     } else if expanded && crate::host::expanded_names(words).any(brought) {
-        Some("`expand_argument_vars: false` leaves the variable to the command itself")
+        "`expand_argument_vars: false` leaves the variable to the command itself"
     } else {
-        None
-    }
+        return Ok(());
+    };
+    let d = Diagnostic::error("a secret stands in the command's arguments, where every user of the host can read it");
+    Err(Refusal::Wrong(vec![d.at(&place.task.task.args.span).hint(hint)]))
 }
 
 /// Whether an expression holds.
@@ -340,7 +338,10 @@ impl Look<'_> {
         let files = Files { place, scope: &scope };
         if whole {
             let bound = (task.module.bind)(Value::Object(known), &files);
-            self.take(bound.map_err(|e| wrong_argument(&e, task.module, &task.args, &scope)));
+            let bound = bound.map_err(|e| wrong_argument(&e, task.module, &task.args, &scope));
+            if let (Some(b), Ok(e)) = (self.take(bound), environment(place, &scope)) {
+                self.take(no_secret_shown(place, b.arguments(), &e));
+            }
         } else {
             // A value can be wrong whatever the others come to.
             for (param, value) in &known {

@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 pub struct File {
     /// The path on the host. Also `dest`, `name`.
     #[serde(alias = "dest", alias = "name")]
+    #[schemars(extend("x-aliases" = ["dest", "name"]))]
     path: Text,
     /// What should be there. Without it: what is there now, else a folder if `recurse`, else a file (which must exist).
     state: Option<State>,

@@ -19,16 +19,19 @@ use std::borrow::Cow;
 pub struct LineInFile {
     /// The file on the host. Also `dest`, `destfile`, `name`.
     #[serde(alias = "dest", alias = "destfile", alias = "name")]
+    #[schemars(extend("x-aliases" = ["dest", "destfile", "name"]))]
     path: Text,
     /// `present` or `absent`.
     #[serde(default)]
     state: State,
     /// The line. Also `value`.
     #[serde(alias = "value")]
+    #[schemars(extend("x-aliases" = ["value"]))]
     line: Option<Text>,
     /// A regular expression for the line to replace (the last that matches) or to remove (every one that matches).
     /// Also `regex`.
     #[serde(alias = "regex")]
+    #[schemars(extend("x-aliases" = ["regex"]))]
     regexp: Option<Text>,
     /// As `regexp`, but a text that the line holds.
     search_string: Option<Text>,

@@ -410,6 +410,27 @@ pub fn python_groups(replacement: &str) -> String {
 }
 
 #[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_given_under_another_name_is_not_missing() {
+        for (module, name) in
+            [("file", "dest"), ("lineinfile", "destfile"), ("stat", "name"), ("user", "user"), ("sysctl", "key")]
+        {
+            let def = find(module).unwrap();
+            let lacks = def.lacks(&[name.to_string()]);
+            assert!(
+                !lacks.iter().any(|e| e.message.contains("`path`") || e.message.contains("`name`")),
+                "{module} {lacks:?}"
+            );
+            assert!(!def.lacks(&[]).is_empty(), "{module}");
+            assert_eq!(def.refuses(name), None);
+        }
+    }
+}
+
+#[cfg(test)]
 pub(crate) mod kit {
     //! What a module's tests use: parameters as YAML, answers as values, no host.
     use super::*;

@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 pub struct Stat {
     /// The path on the host. Also `dest`, `name`.
     #[serde(alias = "dest", alias = "name")]
+    #[schemars(extend("x-aliases" = ["dest", "name"]))]
     path: Text,
     /// Follow a link at the path.
     #[serde(default)]
@@ -27,12 +28,15 @@ pub struct Stat {
     /// The checksum's kind: md5, sha1 (the default), sha224, sha256, sha384, sha512. sha256 costs least.
     /// Also `checksum`, `checksum_algo`.
     #[serde(alias = "checksum", alias = "checksum_algo")]
+    #[schemars(extend("x-aliases" = ["checksum", "checksum_algo"]))]
     checksum_algorithm: Option<Algorithm>,
     /// Only `false`: the type of a file's content is not looked for.
     #[serde(alias = "mime", alias = "mime_type", alias = "mime-type")]
+    #[schemars(extend("x-aliases" = ["mime", "mime_type", "mime-type"]))]
     get_mime: Option<Bool>,
     /// Only `false`: attributes of the file system are not looked for.
     #[serde(alias = "attr", alias = "attributes")]
+    #[schemars(extend("x-aliases" = ["attr", "attributes"]))]
     get_attributes: Option<Bool>,
 }
 

@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 pub struct User {
     /// The account's name. Also `user`.
     #[serde(alias = "user")]
+    #[schemars(extend("x-aliases" = ["user"]))]
     name: Text,
     /// `present` or `absent`.
     #[serde(default)]
@@ -38,6 +39,7 @@ pub struct User {
     home: Option<Text>,
     /// Make the home folder if there is none. Also `createhome`.
     #[serde(default = "yes", alias = "createhome")]
+    #[schemars(extend("x-aliases" = ["createhome"]))]
     create_home: Bool,
     /// When `home` changes, the old folder moves there.
     #[serde(default)]
