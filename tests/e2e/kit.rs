@@ -14,7 +14,7 @@ use std::io::{Read, Seek, Write};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use windlass::lab;
@@ -34,7 +34,7 @@ struct Lab {
 
 static LAB: OnceLock<Lab> = OnceLock::new();
 /// Set when the lab is to be gone: nobody brings it up again.
-static OVER: Mutex<bool> = Mutex::new(false);
+static OVER: RwLock<bool> = RwLock::new(false);
 
 /// Why no lab can be made here.
 pub fn cannot_run() -> Option<String> {
@@ -55,8 +55,7 @@ fn name() -> String {
 
 fn the_lab() -> &'static Lab {
     LAB.get_or_init(|| {
-        let over = OVER.lock().unwrap_or_else(|e| e.into_inner());
-        assert!(!*over, "the tests are being stopped");
+        let _going_on = going_on();
         sweep();
         let project = tempfile::tempdir().expect("a folder for the lab's inventory");
         let options = lab::Options::new(project.path());
@@ -68,6 +67,13 @@ fn the_lab() -> &'static Lab {
             project,
         }
     })
+}
+
+/// While this is held, the lab is not taken down.
+fn going_on() -> RwLockReadGuard<'static, bool> {
+    let over = OVER.read().unwrap_or_else(|e| e.into_inner());
+    assert!(!*over, "the tests are being stopped");
+    over
 }
 
 /// Takes down labs of test processes that were killed.
@@ -82,11 +88,14 @@ fn sweep() {
 
 /// Takes the lab down, if there is one.
 pub fn tear_down() -> Result<(), String> {
-    let mut over = OVER.lock().unwrap_or_else(|e| e.into_inner());
+    let mut over = OVER.write().unwrap_or_else(|e| e.into_inner());
     *over = true;
-    if lab::names().unwrap_or_default().contains(&name()) {
-        lab::down(&name(), &mut |_| {}).map_err(|e| e.to_string())?;
-    }
+    // A signal to the whole process group may end what `down` itself has started: once more, then.
+    let gone = || match lab::names().unwrap_or_default().contains(&name()) {
+        true => lab::down(&name(), &mut |_| {}).map(drop),
+        false => Ok(()),
+    };
+    gone().or_else(|_| gone()).map_err(|e| e.to_string())?;
     if let Some(l) = LAB.get() {
         let _ = fs::remove_dir_all(l.project.path());
     }
@@ -106,7 +115,9 @@ pub fn on_signals() {
         });
         if let Some(s) = signal {
             eprintln!("stopping: the lab is taken down");
-            let _ = tear_down();
+            if let Err(e) = tear_down() {
+                eprintln!("the lab could not be taken down: {e}");
+            }
             std::process::exit(128 + s);
         }
     });
@@ -156,6 +167,7 @@ fn take(count: usize, pristine: bool) -> Vec<Taken> {
     let taken: Vec<Taken> = free.into_iter().map(Taken).collect();
     for (t, reset) in taken.iter().zip(resets) {
         if reset {
+            let _going_on = going_on();
             lab::reset(&lab.name, &lab.nodes[t.0].0, &mut |_| {}).expect("a reset node");
         }
     }
