@@ -176,20 +176,33 @@ class Bench:
         if text or not well:
             raise SystemExit(f"the nodes are not as the workload wants them: {text}")
 
+    def missing(self, stage, i):
+        return [t for t in self.tools if len(t.times[stage]) <= i]
+
+    def measure_first(self, tool, stage):
+        time.sleep(1)
+        took = self.once(tool, stage)
+        self.keep(tool, stage, took)
+        say(f"{STAGES[stage]}: {tool.name}: {took:.2f} s (load {load()})")
+        self.converged()
+
     def measure(self):
         a = self.args
-        for stage, count in (("bare", a.bare), ("first", a.first)):
-            for i in range(count):
-                for tool in [t for t in self.tools if len(t.times[stage]) <= i]:
-                    say(f"{STAGES[stage]}, {i + 1}/{count}: {tool.name}: new nodes")
-                    self.lab.fresh(tool.python, stage == "first")
-                    time.sleep(1)
-                    took = self.once(tool, stage)
-                    self.keep(tool, stage, took)
-                    say(f"  {took:.2f} s (load {load()})")
-                    self.converged()
+        for i in range(a.bare):
+            for tool in self.missing("bare", i):
+                self.lab.fresh(tool.python, False)
+                self.measure_first(tool, "bare")
+        ready = False
+        for i in range(a.first):
+            for tool in self.missing("first", i):
+                if ready:
+                    self.lab.everywhere(workload.undo())
+                else:
+                    self.lab.fresh(any(t.python for t in self.tools), True)
+                    ready = True
+                self.measure_first(tool, "first")
         # The same nodes for all now, with Python for those who need it.
-        if a.repeat:
+        if a.repeat and not ready:
             self.lab.fresh(any(t.python for t in self.tools), True)
             self.once(self.tools[0], "first")
         for tool in self.tools:

@@ -112,6 +112,14 @@ def limit_first(packages):
     return "\n".join(s) + "\n"
 
 
+def undo():
+    """Takes away what the tasks have made, the packages not."""
+    return "; ".join([
+        "set -e", "systemctl disable -q --now bench", f"rm {UNIT_PATH}", "systemctl daemon-reload",
+        *(f"userdel -r bench{i} 2>/dev/null" for i in range(USERS)), "rm -r /opt/bench",
+        "sed -i /^BENCH/d /etc/environment", "sync"])
+
+
 def limit_again(host):
     """One process for each kind of question; prints what is not as it should be."""
     folders = [f"/opt/bench/d{i}" for i in range(FOLDERS)]
