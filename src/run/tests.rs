@@ -289,6 +289,16 @@ fn a_plan_knows_a_name_again_when_it_is_set_again() {
     assert_eq!(outcome(&ended, "a", "t3"), Outcome::Satisfied, "{ended:?}");
 }
 
+#[test]
+fn reading_a_value_of_a_host_does_not_weaken_the_need_of_it() {
+    let (ended, _) = run(
+        "- phase: one\n  hosts: all\n  tasks:\n  - {name: first, id: first, assert: {that: [ne inventory_hostname \"a\"]}, register: r}\n  - {name: second, needs: [{task: first, hosts: all}], debug: {msg: \"{{hostvars.b.r.failed}}\"}}\n",
+    );
+    for h in ["a", "b", "c"] {
+        assert_eq!(outcome(&ended, h, "second"), Outcome::Blocked, "{ended:?}");
+    }
+}
+
 /// A random playbook of debug tasks: for each task, whether it has `needs`, and which of the tasks above it.
 fn tasks() -> impl Strategy<Value = Vec<Option<Vec<(usize, bool)>>>> {
     let needs = proptest::collection::vec((0usize..20, any::<bool>()), 0..3);
