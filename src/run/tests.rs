@@ -299,6 +299,16 @@ fn reading_a_value_of_a_host_does_not_weaken_the_need_of_it() {
     }
 }
 
+#[test]
+fn a_home_is_meant_by_a_tilde_in_creates_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ended, _) = run_here(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: t1, command: {cmd: 'false', creates: '~'}}\n  - {name: t2, command: {cmd: 'false', creates: '~/.'}}\n  - {name: t3, command: {cmd: 'false', creates: ., chdir: '~'}}\n",
+        dir.path(),
+    );
+    assert!(ended.iter().all(|(_, _, o)| *o == Outcome::Satisfied), "{ended:?}");
+}
+
 /// A random playbook of debug tasks: for each task, whether it has `needs`, and which of the tasks above it.
 fn tasks() -> impl Strategy<Value = Vec<Option<Vec<(usize, bool)>>>> {
     let needs = proptest::collection::vec((0usize..20, any::<bool>()), 0..3);
