@@ -49,8 +49,16 @@ struct Builder<'p> {
 
 impl Builder<'_> {
     fn edge(&mut self, from: StepIndex, to: StepIndex, kind: Edge) {
-        if from != to {
-            self.graph.update_edge(from, to, kind);
+        if from == to {
+            return;
+        }
+        match self.graph.find_edge(from, to) {
+            // Of two reasons to wait the stronger holds.
+            Some(e) if kind == Edge::Needs => self.graph[e] = kind,
+            Some(_) => {}
+            None => {
+                self.graph.add_edge(from, to, kind);
+            }
         }
     }
 

@@ -144,9 +144,20 @@ fn guard(pattern: &str, chdir: Option<&str>) -> Probe {
     if !is_glob && pattern.starts_with('/') {
         return Probe::Path(pattern.to_string());
     }
-    let cd = chdir.map(|c| format!("cd -- {} && ", crate::quote::shell_quote(c))).unwrap_or_default();
+    // `~` is the home of whom the command runs as.
+    let home = |path: &str| match path.strip_prefix('~') {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => ("\"$HOME\"", rest.to_string()),
+        _ => ("", path.to_string()),
+    };
+    let cd = chdir.map(|c| {
+        let (home, rest) = home(c);
+        let rest = if rest.is_empty() { rest } else { crate::quote::shell_quote(&rest) };
+        format!("cd -- {home}{rest} && ")
+    });
+    let cd = cd.unwrap_or_default();
+    let (home, pattern) = home(pattern);
     // Everything is quoted but the wildcards themselves.
-    let mut word = String::new();
+    let mut word = home.to_string();
     for c in pattern.chars() {
         match c {
             '*' | '?' | '[' | ']' => word.push(c),

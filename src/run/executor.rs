@@ -76,6 +76,8 @@ pub struct Worker {
     later: HashSet<String>,
     /// Handlers that were notified, by index of their task.
     notified: HashSet<usize>,
+    /// Handlers the step at hand has put on the list of what is due.
+    announced: Vec<String>,
     closed_round_trips: u64,
 }
 
@@ -117,6 +119,7 @@ impl Worker {
             fog: Fog::default(),
             later: HashSet::new(),
             notified: HashSet::new(),
+            announced: vec![],
             closed_round_trips: 0,
         }
     }
@@ -145,6 +148,10 @@ impl Worker {
         tell: &tokio::sync::mpsc::UnboundedSender<Told>,
     ) {
         self.dynamic.others = others;
+        // While this host waited, others may have changed what it looked at: by a shared folder, or from outside.
+        if !self.check() {
+            self.forget(&Touches::everything());
+        }
         let mut coming: VecDeque<StepIndex> = nodes.into();
         let mut ready: VecDeque<Ready> = VecDeque::new();
         let mut unreachable = false;
@@ -270,6 +277,7 @@ impl Worker {
         }
         let mut registered: Option<Value> = None;
         let mut facts = Map::new();
+        let mut unknown: Vec<String> = vec![];
         match prepared {
             Ok(Prepared::Skipped { why }) => {
                 ended.outcome = Outcome::Skipped;
@@ -302,7 +310,7 @@ impl Worker {
                     (true, false) => results.pop(),
                 };
                 if !known {
-                    self.later.extend(graph::sets(&used.task));
+                    unknown = graph::sets(&used.task);
                 }
             }
             Err(Refusal::Unknown { why, .. }) if self.check() => {
@@ -313,7 +321,7 @@ impl Worker {
                 } else {
                     self.add_fog(Touches::everything());
                 }
-                self.later.extend(graph::sets(&used.task));
+                unknown = graph::sets(&used.task);
             }
             Err(Refusal::Unknown { why, .. }) => {
                 ended.outcome = Outcome::Failed;
@@ -342,6 +350,7 @@ impl Worker {
                 registered = Some(json!({"changed": false, "failed": true}));
             }
         }
+        self.take_back(&ended);
         if used.task.no_log {
             conceal(&mut ended);
         }
@@ -350,10 +359,10 @@ impl Worker {
             sets.insert(name.clone(), v);
         }
         for (k, v) in &sets {
-            if !self.later.contains(k) {
-                self.dynamic.vars.insert(k.clone(), v.clone());
-            }
+            self.later.remove(k);
+            self.dynamic.vars.insert(k.clone(), v.clone());
         }
+        self.later.extend(unknown);
         if ended.outcome == Outcome::Changed {
             self.notify(step.task);
         }
@@ -404,13 +413,19 @@ impl Worker {
     }
 
     /// Before a change: its handlers are due from now on, whatever becomes of this process.
-    fn announce(&self, task: usize) -> Result<(), GivenUp> {
-        let p = &self.shared.program;
+    fn announce(&mut self, task: usize) -> Result<(), GivenUp> {
+        let shared = self.shared.clone();
+        let p = &shared.program;
         if self.check() {
             return Ok(());
         }
         for h in self.handlers_of(task) {
-            self.shared.due.set(self.name(), &p.handler_key(&p.tasks[h]), true).map_err(|e| {
+            let key = p.handler_key(&p.tasks[h]);
+            if shared.due.is_due(self.name(), &key) {
+                continue;
+            }
+            self.announced.push(key.clone());
+            shared.due.set(self.name(), &key, true).map_err(|e| {
                 GivenUp(
                     Error::environment("cannot write down which handlers are due")
                         .because(e)
@@ -419,6 +434,27 @@ impl Worker {
             })?;
         }
         Ok(())
+    }
+
+    /// After a step: what it announced and did not come to is not due.
+    fn take_back(&mut self, ended: &StepEnded) {
+        let announced = std::mem::take(&mut self.announced);
+        // A command that failed has changed nothing, by Ansible's word; of what else failed some may have been done.
+        let in_vain = |p: &PartEnded| match p.outcome {
+            Some(Outcome::Changed) => false,
+            Some(Outcome::Failed) => p.output.is_some(),
+            _ => true,
+        };
+        let nothing = match ended.outcome {
+            Outcome::Satisfied | Outcome::Skipped => true,
+            Outcome::Ignored => ended.parts.iter().all(in_vain),
+            _ => false,
+        };
+        if nothing {
+            for key in announced {
+                let _ = self.shared.due.set(self.name(), &key, false);
+            }
+        }
     }
 
     fn handler_done(&mut self, task: usize, outcome: Outcome) {
@@ -447,6 +483,7 @@ impl Worker {
         };
         let retries = if used.task.until.is_empty() { 0 } else { used.task.retries };
         let mut reconnects = 0;
+        let mut lost = false;
         loop {
             end.attempts += 1;
             let mut did = match self.once(task, part, item, ahead, &mut reconnects).await? {
@@ -454,9 +491,16 @@ impl Worker {
                 // The connection was lost before anything was sent that cannot be repeated.
                 None => {
                     end.attempts -= 1;
+                    lost = true;
                     continue;
                 }
             };
+            // It was not as wanted before the connection was lost, and is now: the change was done, only its answer was lost.
+            if std::mem::take(&mut lost) && did.outcome == Outcome::Satisfied {
+                did.outcome = Outcome::Changed;
+                did.acted = true;
+                did.summary = "done before the connection was lost".into();
+            }
             if did.outcome == Outcome::KnownAfterApply {
                 end.outcome = Some(did.outcome);
                 end.summary = did.summary;
@@ -557,11 +601,16 @@ impl Worker {
         let p = &self.shared.program;
         let used = &p.tasks[task];
         let mut locals = part.locals.clone();
+        let mut result = did.result.clone();
+        if let Some(r) = result.as_object_mut() {
+            r.insert("changed".into(), json!(did.outcome == Outcome::Changed));
+            r.insert("failed".into(), json!(did.outcome == Outcome::Failed));
+        }
         if let Some(name) = &used.task.register {
-            locals.insert(name.clone(), did.result.clone());
+            locals.insert(name.clone(), result.clone());
         }
         // The result's own fields are at hand as well, as `result.rc`.
-        locals.entry("result").or_insert_with(|| did.result.clone());
+        locals.entry("result").or_insert(result);
         let place = Place { program: p, host: self.host, task: used, dynamic: &self.dynamic, pending: &self.later };
         let scope = place.scope(locals);
         for c in conditions {
@@ -707,7 +756,7 @@ impl Worker {
     }
 
     fn add_fog(&mut self, touches: Touches) {
-        self.forget(&touches);
+        self.seen.values_mut().for_each(|s| s.forget(&touches));
         for (user, seen) in &self.seen {
             self.fog.certain.retain(|(u, p)| u != user || seen.has(p));
         }
@@ -932,8 +981,19 @@ impl Worker {
         }
     }
 
+    /// After something was really done. What only a planned change makes certain stays: nothing on the host can tell.
     fn forget(&mut self, t: &Touches) {
-        self.seen.values_mut().for_each(|s| s.forget(t));
+        for (user, seen) in &mut self.seen {
+            let certain: Vec<_> = self
+                .fog
+                .certain
+                .iter()
+                .filter(|(u, _)| u == user)
+                .filter_map(|(_, p)| Some((p.clone(), seen.get(p)?.clone())))
+                .collect();
+            seen.forget(t);
+            certain.into_iter().for_each(|(p, a)| seen.insert(p, a));
+        }
     }
 
     async fn user_key(&mut self, become_user: Option<&str>) -> Result<Option<String>, GivenUp> {
@@ -968,7 +1028,7 @@ impl Worker {
     }
 
     async fn drop_link(&mut self) {
-        self.seen.clear();
+        self.forget(&Touches::everything());
         if let Some(l) = self.link.take() {
             self.closed_round_trips += l.round_trips();
             let _ = tokio::time::timeout(Duration::from_secs(3), l.close()).await;

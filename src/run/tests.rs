@@ -16,6 +16,10 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 fn program(playbook: &str, inventory: &str) -> (Program, Diagnostics) {
+    program_with(playbook, inventory, &Options::default())
+}
+
+fn program_with(playbook: &str, inventory: &str, options: &Options) -> (Program, Diagnostics) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("site.yml");
     std::fs::write(&path, playbook).unwrap();
@@ -24,7 +28,7 @@ fn program(playbook: &str, inventory: &str) -> (Program, Diagnostics) {
     let (inv, d) = Inventory::parse(&Source::new("hosts.yml", inventory), &NoSecrets);
     found.extend(d);
     let book = book.expect("a playbook");
-    let program = graph::compile(book, inv, templates, &Options::default(), &mut found);
+    let program = graph::compile(book, inv, templates, options, &mut found);
     graph::check(&program, &mut found);
     found.sort();
     (program, found)
@@ -46,8 +50,19 @@ fn run(playbook: &str) -> (Vec<(String, String, Outcome)>, Recap) {
 
 fn execute(program: Program, forks: usize, fail_fast: bool) -> (Vec<(String, String, Outcome)>, Recap) {
     let dir = tempfile::tempdir().unwrap();
+    perform(program, forks, fail_fast, false, dir.path())
+}
+
+/// The same with hosts that are all this machine; `dir` is the project's folder.
+fn perform(
+    program: Program,
+    forks: usize,
+    fail_fast: bool,
+    here: bool,
+    dir: &std::path::Path,
+) -> (Vec<(String, String, Outcome)>, Recap) {
     let (to, mut events) = tokio::sync::mpsc::unbounded_channel();
-    let settings = program.hosts.iter().map(|h| Connection::read(&h.name, false, &|_| None, &|_| None).0).collect();
+    let settings = program.hosts.iter().map(|h| Connection::read(&h.name, here, &|_| None, &|_| None).0).collect();
     let shared = Arc::new(Shared {
         program,
         settings,
@@ -55,7 +70,7 @@ fn execute(program: Program, forks: usize, fail_fast: bool) -> (Vec<(String, Str
         ssh_config: SshConfig::empty(),
         connector: Connector::default(),
         emit: Emit::new(Redactor::new(), to),
-        due: Due::open(dir.path().join("due")).unwrap(),
+        due: Due::open(dir.join("due")).unwrap(),
         diff: false,
         wants_facts: false,
         stop: AtomicBool::new(false),
@@ -179,6 +194,119 @@ fn cycles_are_shown() {
     for id in ["conf on a", "svc on a", "check on a"] {
         assert!(m[0].contains(id), "{m:?}");
     }
+}
+
+/// Runs it on this machine, in a folder that the playbook calls `DIR`.
+fn run_here(playbook: &str, dir: &std::path::Path) -> (Vec<(String, String, Outcome)>, Recap) {
+    run_here_with(playbook, dir, &Options::default())
+}
+
+fn run_here_with(playbook: &str, dir: &std::path::Path, options: &Options) -> (Vec<(String, String, Outcome)>, Recap) {
+    let (program, found) = program_with(&playbook.replace("DIR", dir.to_str().unwrap()), HOSTS, options);
+    assert!(!found.has_errors(), "{}", found.render(false));
+    perform(program, 64, false, true, dir)
+}
+
+#[test]
+fn a_command_that_changes_nothing_notifies_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ended, recap) = run_here(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: look, command: 'true', changed_when: false, notify: h}\n  - {name: quiet, command: 'false', ignore_errors: true, notify: h}\n  handlers:\n  - {name: h, debug: {msg: h}}\n",
+        dir.path(),
+    );
+    let names: Vec<&str> = ended.iter().map(|(_, t, _)| t.as_str()).collect();
+    assert_eq!(names, ["look", "quiet"], "{recap:?}");
+    assert!(recap.due.is_empty());
+}
+
+#[test]
+fn a_handler_stays_due_when_a_later_step_that_notifies_it_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ended, _) = run_here(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: do, command: 'true', notify: h}\n  - {name: look, command: 'true', changed_when: false, notify: h}\n  handlers:\n  - {name: h, debug: {msg: h}}\n",
+        dir.path(),
+    );
+    assert_eq!(ended.len(), 3, "{ended:?}");
+}
+
+#[test]
+fn conditions_on_a_result_know_whether_it_changed_or_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ended, _) = run_here(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: t1, command: 'true', register: r, until: [not r.failed], retries: 1, delay: 0}\n  - {name: t2, command: 'true', register: r, changed_when: [not r.failed]}\n  - {name: t3, command: 'false', register: r, failed_when: [r.failed, eq r.rc 2]}\n  - {name: t4, command: 'true', register: r, failed_when: [not r.changed]}\n",
+        dir.path(),
+    );
+    assert!(ended.iter().all(|(_, _, o)| *o == Outcome::Changed), "{ended:?}");
+}
+
+#[test]
+fn a_change_whose_answer_was_lost_is_a_change() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ended, _) = run_here(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: put, copy: {content: x, dest: DIR/f, validate: 'cp %s DIR/f && kill -9 $$ && :'}, register: r, notify: h}\n  - {name: then, when: [r.changed], debug: {msg: x}}\n  handlers:\n  - {name: h, debug: {msg: h}}\n",
+        dir.path(),
+    );
+    assert_eq!(outcome(&ended, "a", "put"), Outcome::Changed, "{ended:?}");
+    assert_eq!((outcome(&ended, "a", "then"), outcome(&ended, "a", "h")), (Outcome::Satisfied, Outcome::Satisfied));
+}
+
+#[test]
+fn what_another_host_changed_is_looked_at_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ended, _) = run_here(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: t1, stat: {path: DIR/f}}\n- phase: two\n  hosts: b\n  tasks:\n  - {name: t2, command: touch DIR/f}\n- phase: three\n  hosts: a\n  tasks:\n  - {name: t3, stat: {path: DIR/f}, register: r}\n  - {name: t4, assert: {that: [r.stat.exists]}}\n",
+        dir.path(),
+    );
+    assert_eq!(outcome(&ended, "a", "t4"), Outcome::Satisfied, "{ended:?}");
+}
+
+#[test]
+fn a_plan_keeps_what_a_planned_change_makes_certain() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ended, _) = run_here_with(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: t1, copy: {content: x, dest: DIR/f}}\n  - {name: look, command: 'true', check_mode: false, changed_when: false}\n  - {name: t2, copy: {content: x, dest: DIR/f}}\n",
+        dir.path(),
+        &Options { check_mode: true, ..Options::default() },
+    );
+    assert_eq!((outcome(&ended, "a", "t1"), outcome(&ended, "a", "t2")), (Outcome::Changed, Outcome::Satisfied));
+}
+
+#[test]
+fn a_plan_knows_a_name_again_when_it_is_set_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ended, _) = run_here_with(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: t1, command: 'true', register: r}\n  - {name: t2, stat: {path: /}, register: r}\n  - {name: t3, assert: {that: [r.stat.exists]}}\n",
+        dir.path(),
+        &Options { check_mode: true, ..Options::default() },
+    );
+    // The command may have changed everything, so that only what is sure after it is asked for.
+    assert_ne!(outcome(&ended, "a", "t3"), Outcome::Failed, "{ended:?}");
+    let (ended, _) = run_here_with(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: t1, command: 'true', register: r, changed_when: false}\n  - {name: t2, stat: {path: /}, register: r}\n  - {name: t3, assert: {that: [r.stat.exists]}}\n",
+        dir.path(),
+        &Options { check_mode: true, ..Options::default() },
+    );
+    assert_eq!(outcome(&ended, "a", "t3"), Outcome::Satisfied, "{ended:?}");
+}
+
+#[test]
+fn reading_a_value_of_a_host_does_not_weaken_the_need_of_it() {
+    let (ended, _) = run(
+        "- phase: one\n  hosts: all\n  tasks:\n  - {name: first, id: first, assert: {that: [ne inventory_hostname \"a\"]}, register: r}\n  - {name: second, needs: [{task: first, hosts: all}], debug: {msg: \"{{hostvars.b.r.failed}}\"}}\n",
+    );
+    for h in ["a", "b", "c"] {
+        assert_eq!(outcome(&ended, h, "second"), Outcome::Blocked, "{ended:?}");
+    }
+}
+
+#[test]
+fn a_home_is_meant_by_a_tilde_in_creates_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ended, _) = run_here(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: t1, command: {cmd: 'false', creates: '~'}}\n  - {name: t2, command: {cmd: 'false', creates: '~/.'}}\n  - {name: t3, command: {cmd: 'false', creates: ., chdir: '~'}}\n",
+        dir.path(),
+    );
+    assert!(ended.iter().all(|(_, _, o)| *o == Outcome::Satisfied), "{ended:?}");
 }
 
 /// A random playbook of debug tasks: for each task, whether it has `needs`, and which of the tasks above it.
