@@ -32,7 +32,7 @@ fn copy() {
     c.converges(3);
     c.on_node("stat -c '%a %U %G' /etc/greeting; cat /etc/greeting").prints("640 deploy adm\nhello\nworld");
     c.on_node("stat -c '%a %U' /etc/motd.d/motd; cat /etc/motd.d/motd").prints("600 root\nwelcome");
-    c.repairs("echo other > /etc/greeting", 1).is_one_line_of("text", "-other");
+    c.repairs("echo other > /etc/greeting", 1).diff_has("text", "-other");
     c.repairs("chmod 644 /etc/greeting; chown root /etc/greeting; rm /etc/motd.d/motd /etc/once", 3);
     c.repairs("rm /etc/greeting; mkdir -p /srv; echo hello > /srv/elsewhere; ln -s /srv/elsewhere /etc/greeting", 1);
     c.on_node("test ! -L /etc/greeting && cat /srv/elsewhere").prints("hello");
@@ -154,10 +154,10 @@ fn template() {
     c.converges(1);
     c.on_node("cat /etc/app.conf").prints(text);
     c.on_node("stat -c '%a %U %G' /etc/app.conf").prints("640 root adm");
-    c.repairs("sed -i s/8080/80/ /etc/app.conf", 1).is_one_line_of("render", "+port=8080");
+    c.repairs("sed -i s/8080/80/ /etc/app.conf", 1).diff_has("render", "+port=8080");
     c.repairs("chmod o+r /etc/app.conf", 1);
     c.repairs("chgrp root /etc/app.conf", 1);
-    c.plan_with(&["-e", "port=9090"]).changes(1).is_one_line_of("render", "+port=9090");
+    c.plan_with(&["-e", "port=9090"]).changes(1).diff_has("render", "+port=9090");
     c.plan_with(&["-e", "{\"names\": [x]}"]).changes(1);
     c.plan_with(&["-e", "names=x"]).exits(3).says("names");
     let c = c.file("templates/app.conf.hbs", "{{port\n");

@@ -666,7 +666,7 @@ impl Ran {
 impl Ran {
     /// Exactly one line, with its `+` or `-`, differs in the diff of this task in this direction.
     #[track_caller]
-    pub fn is_one_line_of(self, task: &str, line: &str) -> Self {
+    pub fn diff_has(self, task: &str, line: &str) -> Self {
         let diff = &self.step(task)["parts"][0]["diff"][0];
         let lines =
             |key: &str| -> Vec<String> { diff[key].as_str().unwrap_or_default().lines().map(str::to_string).collect() };
