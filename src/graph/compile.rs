@@ -79,11 +79,16 @@ pub fn compile(
             }
         };
         let first = tasks.len();
-        let mut flat = Flat { phase: index, tags: &phase.tags, done: vec![], out: &mut tasks };
+        let mut flat = Flat { phase: index, tags: &phase.tags, options, done: vec![], out: &mut tasks };
         phase.pre_tasks.iter().for_each(|t| flat.task(t, None, &[]));
         phase.roles.iter().for_each(|r| flat.role(r, &[], &[]));
         phase.tasks.iter().chain(&phase.post_tasks).for_each(|t| flat.task(t, None, &[]));
-        let roles: Vec<Arc<RoleUse>> = flat.done.clone();
+        let mut roles: Vec<Arc<RoleUse>> = vec![];
+        for d in &flat.done {
+            if !roles.iter().any(|r| same_role(r, &d.role)) {
+                roles.push(d.role.clone());
+            }
+        }
         let handlers_from = tasks.len();
         for h in &phase.handlers {
             tasks.push(handler(h, index, None));
@@ -173,27 +178,47 @@ fn is_local(
 struct Flat<'a> {
     phase: usize,
     tags: &'a [String],
+    options: &'a Options,
     /// The roles that are in the row already.
-    done: Vec<Arc<RoleUse>>,
+    done: Vec<DoneRole>,
     out: &'a mut Vec<TaskUse>,
+}
+
+/// A role in the row, with what lets it through.
+struct DoneRole {
+    role: Arc<RoleUse>,
+    outer_when: Vec<String>,
+    tags: Vec<String>,
+}
+
+/// The same role with the same parameters.
+fn same_role(a: &RoleUse, b: &RoleUse) -> bool {
+    Arc::ptr_eq(&a.role, &b.role)
+        && a.params.iter().map(|(k, v)| (k, &v.value)).eq(b.params.iter().map(|(k, v)| (k, &v.value)))
 }
 
 impl Flat<'_> {
     fn role(&mut self, r: &Arc<RoleUse>, outer_when: &[Condition], outer_tags: &[String]) {
-        let same = |d: &&Arc<RoleUse>| {
-            Arc::ptr_eq(&d.role, &r.role)
-                && d.params.iter().map(|(k, v)| (k, &v.value)).eq(r.params.iter().map(|(k, v)| (k, &v.value)))
-        };
-        // As in Ansible: the same role with the same parameters is done once a phase.
-        if !r.role.allow_duplicates && self.done.iter().any(|d| same(&d)) {
-            return;
-        }
+        let texts = |when: &[Condition]| when.iter().map(|c| c.text.clone()).collect::<Vec<_>>();
+        let outer = texts(outer_when);
         let when: Vec<Condition> = outer_when.iter().chain(&r.when).cloned().collect();
         let tags: Vec<String> = outer_tags.iter().chain(&r.tags).cloned().collect();
+        // As in Ansible: the same role with the same parameters, conditions and tags is done once a phase. But only one
+        // that is done wherever this one would be, whatever role brought it along, stands for it.
+        let stands_for = |d: &DoneRole| {
+            same_role(&d.role, r)
+                && texts(&d.role.when) == texts(&r.when)
+                && d.role.tags == r.tags
+                && d.outer_when.iter().all(|w| outer.contains(w))
+                && (d.tags == tags || selected(&[self.tags, &d.tags].concat(), self.options))
+        };
+        if !r.role.allow_duplicates && self.done.iter().any(stands_for) {
+            return;
+        }
         for d in &r.role.dependencies {
             self.role(d, &when, &tags);
         }
-        self.done.push(r.clone());
+        self.done.push(DoneRole { role: r.clone(), outer_when: outer, tags: tags.clone() });
         for t in &r.role.tasks {
             self.push(t, Some(r.clone()), &when, &tags);
         }

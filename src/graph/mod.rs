@@ -106,7 +106,11 @@ impl TaskUse {
 impl Program {
     /// How a handler is known across runs: it must be the same as long as nobody renames it.
     pub fn handler_key(&self, task: &TaskUse) -> String {
-        format!("{} / {}", self.playbook.phases[task.phase].name, task.title())
+        let key = format!("{} / {}", self.playbook.phases[task.phase].name, task.title());
+        // A role that is used twice has two of each.
+        let twins = self.tasks.iter().take_while(|t| !std::ptr::eq(*t, task));
+        let before = twins.filter(|t| t.handler && t.phase == task.phase && t.title() == task.title()).count();
+        if before == 0 { key } else { format!("{key} #{}", before + 1) }
     }
     pub fn host_index(&self, name: &str) -> Option<usize> {
         self.hosts.iter().position(|h| h.name == name)

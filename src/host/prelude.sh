@@ -8,7 +8,8 @@ export PATH
 W=
 w_m() { printf '\n%s %s\n' "$N" "$*"; }
 w_tmp() {
-  [ -z "$W" ] || return 0
+  # Someone on the host may have cleared it away.
+  [ -n "$W" ] && [ -d "$W" ] && return 0
   for w_d in /dev/shm /run /tmp /var/tmp; do
     W=$(umask 077; mktemp -d "$w_d/.windlass.XXXXXXXX" 2>/dev/null) && [ -n "$W" ] && trap 'rm -rf -- "$W"' EXIT && return 0
   done
@@ -75,6 +76,7 @@ w_result() {
   [ -s "$W/o$1" ] && head -c 8388608 "$W/o$1"
   w_m "err $1"
   [ -s "$W/e$1" ] && tail -c 1048576 "$W/e$1"
+  [ -s "$W/o$1" ] || [ -s "$W/e$1" ] && rm -f -- "$W/o$1" "$W/e$1"
   [ "$2" -eq 0 ] || w_ok=0
 }
 # path temporary mode owner[:group] body-reader...: the body comes on standard input.

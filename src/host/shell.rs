@@ -272,6 +272,53 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn any_number_of_probes_is_answered() {
+        let (mut s, _c) = shell("sh");
+        let long = "x".repeat(200);
+        let mut probes: Vec<Probe> = (0..12_000).map(|i| Probe::Path(format!("/{long}/{i}"))).collect();
+        probes.push(Probe::Path("/etc".into()));
+        probes.extend((0..12_000).map(|i| Probe::Sha256(format!("/{long}/{i}"))));
+        probes.push(Probe::Sha256("/etc/passwd".into()));
+        probes.extend((0..200).map(|i| Probe::Package(format!("{long}{i}"))));
+        probes.extend((0..2000).map(|i| Probe::User(format!("{long}{i}"))));
+        probes.push(Probe::User("root".into()));
+        let r = ask(&mut s, &[], &probes).await;
+        assert_eq!(r.answers.len(), probes.len());
+        for (p, a) in r.answers {
+            match (p, a) {
+                (Probe::Path(p), Answer::Path(s)) => {
+                    assert_eq!((s.entry.is_some(), &s.canonical), (p == "/etc", &p));
+                }
+                (Probe::Sha256(p), Answer::Sha256(s)) => assert_eq!(s.is_some(), p == "/etc/passwd"),
+                (Probe::User(n), Answer::User(u)) => assert_eq!(u.is_some(), n == "root"),
+                _ => {}
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_scratch_folder_that_was_taken_away_is_made_again() {
+        let (mut s, _c) = shell("sh");
+        let run = |t: &str| Action::Script(t.into());
+        assert_eq!(ask(&mut s, &[run("rm -rf \"$W\"")], &[]).await.outputs.len(), 1);
+        let r = ask(&mut s, &[run("echo a")], &[Probe::Script("echo b".into())]).await;
+        assert_eq!((r.outputs[0].rc, r.outputs[0].stdout.as_str()), (0, "a\n"));
+        let Answer::Script(o) = &r.answers[0].1 else { panic!() };
+        assert_eq!(o.stdout, "b\n");
+    }
+
+    #[tokio::test]
+    async fn outputs_do_not_pile_up_on_the_host() {
+        let (mut s, _c) = shell("sh");
+        for _ in 0..3 {
+            ask(&mut s, &[Action::Script("echo a; echo b >&2".into())], &[Probe::Script("echo c".into())]).await;
+        }
+        let r = ask(&mut s, &[Action::Script("ls -A \"$W\" | wc -l".into())], &[]).await;
+        // Its own two.
+        assert_eq!(r.outputs[0].stdout.trim(), "2");
+    }
+
+    #[tokio::test]
     async fn a_file_is_put_with_its_mode_whatever_it_holds() {
         let dir = tempfile::tempdir().unwrap();
         let bodies: [&[u8]; 5] = [b"", b"no newline", b"two\n\n", b"nul\0and \xff\n", b"quote ' $x `y` \\ \n"];

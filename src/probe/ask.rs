@@ -15,15 +15,23 @@ pub struct Asked {
 
 /// Appends the calls that answer all probes, one call a kind. `sequence` tells the request from others of a session.
 pub fn ask(probes: &[Probe], sequence: u64, script: &mut String) -> Asked {
+    // Most calls hand their targets on as arguments of one command, of which a system takes only so many.
     let mut call = |name: &str, targets: Vec<String>| {
-        if !targets.is_empty() {
-            let _ = writeln!(script, "{name} {}", shell_join(&targets));
+        let mut rest = &targets[..];
+        while !rest.is_empty() {
+            let mut size = 0;
+            let fits = rest.iter().take_while(|t| {
+                size += t.len() + ARGUMENT_COST;
+                size <= ARGUMENTS
+            });
+            let (now, later) = rest.split_at(fits.count().max(1));
+            let _ = writeln!(script, "{name} {}", shell_join(now));
+            rest = later;
         }
     };
     let of = |pick: fn(&Probe) -> Option<&String>| -> Vec<String> { probes.iter().filter_map(pick).cloned().collect() };
     call("w_paths", of(|p| if let Probe::Path(t) = p { Some(t) } else { None }));
     call("w_sha", of(|p| if let Probe::Sha256(t) = p { Some(t) } else { None }));
-    call("w_content", of(|p| if let Probe::Content(t) = p { Some(t) } else { None }));
     call("w_packages", of(|p| if let Probe::Package(t) = p { Some(t) } else { None }));
     call("w_units", of(|p| if let Probe::Unit(t) = p { Some(t) } else { None }));
     call("w_users", of(|p| if let Probe::User(t) = p { Some(t) } else { None }));
@@ -32,6 +40,11 @@ pub fn ask(probes: &[Probe], sequence: u64, script: &mut String) -> Asked {
         "w_sysctls",
         probes.iter().filter_map(|p| if let Probe::Sysctl(k) = p { Some(sysctl_path(k)) } else { None }).collect(),
     );
+    // Its answers are numbered: one call, which hands nothing on.
+    let contents = of(|p| if let Probe::Content(t) = p { Some(t) } else { None });
+    if !contents.is_empty() {
+        let _ = writeln!(script, "w_content {}", shell_join(&contents));
+    }
     for (probe, name) in [
         (Probe::Groups, "w_groups"),
         (Probe::Hostname, "w_hostname"),
@@ -51,6 +64,10 @@ pub fn ask(probes: &[Probe], sequence: u64, script: &mut String) -> Asked {
     }
     Asked { probes: probes.to_vec(), sequence }
 }
+
+/// What the arguments of one command may come to, in bytes; and what each costs besides its text.
+const ARGUMENTS: usize = 256 << 10;
+const ARGUMENT_COST: usize = 16;
 
 fn scripts(probes: &[Probe]) -> impl Iterator<Item = &String> {
     probes.iter().filter_map(|p| if let Probe::Script(t) = p { Some(t) } else { None })
@@ -76,16 +93,27 @@ fn sysctl_path(key: &str) -> String {
 impl Asked {
     /// The answers in a reply's frames. A probe the host could not answer is answered by "nothing there".
     pub fn read(&self, frames: &[Frame<'_>]) -> Vec<(Probe, Answer)> {
-        let body = |head: &str| frames.iter().find(|f| f.head == head).map_or(&[][..], |f| f.body);
-        let text = |head: &str| String::from_utf8_lossy(body(head)).into_owned();
-        let entries = stats(body("paths"));
-        let targets = stats(body("targets"));
+        let mut named: HashMap<&str, Vec<&[u8]>> = HashMap::new();
+        let mut ended: HashMap<&str, (i32, &[u8])> = HashMap::new();
+        for f in frames {
+            named.entry(f.head).or_default().push(f.body);
+            if let ["rc", id, rc] = f.head.split(' ').collect::<Vec<_>>().as_slice() {
+                ended.insert(id, (rc.parse().unwrap_or(255), f.body));
+            }
+        }
+        let bodies = |head: &str| named.get(head).map_or(&[][..], |b| b.as_slice());
+        // A call that was made several times gives one list.
+        let body = |head: &str| bodies(head).concat();
+        let text = |head: &str| String::from_utf8_lossy(&body(head)).into_owned();
+        let entries = stats(&body("paths"));
+        let targets = stats(&body("targets"));
         let links: HashMap<String, String> =
-            fields(body("links")).chunks_exact(2).map(|c| (c[0].clone(), c[1].clone())).collect();
-        let mut canonical = fields(body("canonical")).into_iter();
-        let sums = sums(body("sha256"));
+            fields(&body("links")).chunks_exact(2).map(|c| (c[0].clone(), c[1].clone())).collect();
+        let mut canonical = fields(&body("canonical")).into_iter();
+        let sums = sums(&body("sha256"));
         let packages = text("packages");
-        let mut units = units(&text("units"), &text("dropins")).into_iter();
+        let shown = String::from_utf8_lossy(&bodies("units").join(&b"\n\n"[..])).into_owned();
+        let mut units = units(&shown, &text("dropins")).into_iter();
         let users = text("users");
         let shadow = text("shadow");
         let sysctls = sysctls(&text("sysctls"));
@@ -104,9 +132,9 @@ impl Asked {
                 Probe::Content(_) => {
                     let i = contents;
                     contents += 1;
-                    let of = |word: &str| frames.iter().find(|f| f.head == format!("{word} {i}"));
+                    let of = |word: &str| bodies(&format!("{word} {i}")).first().copied();
                     Answer::Content(match (of("content"), of("absent")) {
-                        (Some(f), _) if f.body.len() as u64 <= CONTENT_LIMIT => Content::Bytes(f.body.to_vec()),
+                        (Some(b), _) if b.len() as u64 <= CONTENT_LIMIT => Content::Bytes(b.to_vec()),
                         (None, Some(_)) => Content::Absent,
                         _ => Content::Unavailable,
                     })
@@ -139,13 +167,7 @@ impl Asked {
                 Probe::Script(_) => {
                     let id = format!("{}p{script}", self.sequence);
                     script += 1;
-                    let rc = frames.iter().find_map(|f| {
-                        let words: Vec<&str> = f.head.split(' ').collect();
-                        match words.as_slice() {
-                            ["rc", i, rc] if *i == id => Some((rc.parse().unwrap_or(255), f.body)),
-                            _ => None,
-                        }
-                    });
+                    let rc = ended.get(id.as_str());
                     Answer::Script(Output {
                         rc: rc.map_or(255, |r| r.0),
                         stdout: String::from_utf8_lossy(rc.map_or(&[][..], |r| r.1)).into_owned(),

@@ -4,7 +4,8 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -30,23 +31,11 @@ impl Due {
     /// Reads the list a run before this one left. A last line that was cut off in the middle is dropped: what it
     /// announced had not begun.
     pub fn open(path: PathBuf) -> io::Result<Self> {
-        let mut due = BTreeSet::new();
-        match File::open(&path) {
-            Ok(f) => {
-                for line in BufReader::new(f).lines() {
-                    if let Ok(l) = serde_json::from_str::<Line>(&line?) {
-                        let key = (l.host, l.handler);
-                        if l.due {
-                            due.insert(key)
-                        } else {
-                            due.remove(&key)
-                        };
-                    }
-                }
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        let due = match File::open(&path) {
+            Ok(f) => read(&f)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => BTreeSet::new(),
             Err(e) => return Err(e),
-        }
+        };
         Ok(Due { path, state: Mutex::new(State { file: None, due }) })
     }
 
@@ -63,32 +52,76 @@ impl Due {
     pub fn set(&self, host: &str, handler: &str, due: bool) -> io::Result<()> {
         let Ok(mut s) = self.state.lock() else { return Ok(()) };
         let key = (host.to_string(), handler.to_string());
-        let changed = if due { s.due.insert(key) } else { s.due.remove(&key) };
-        if !changed {
+        if s.due.contains(&key) == due {
             return Ok(());
         }
-        if s.file.is_none() {
-            if let Some(dir) = self.path.parent() {
-                std::fs::create_dir_all(dir)?;
-            }
-            s.file = Some(OpenOptions::new().create(true).append(true).open(&self.path)?);
-        }
         let line = serde_json::to_string(&Line { host: host.to_string(), handler: handler.to_string(), due })?;
-        if let Some(f) = &mut s.file {
-            f.write_all(format!("{line}\n").as_bytes())?;
-            f.sync_data()?;
+        let mut f = match s.file.take() {
+            Some(f) => f,
+            None => self.file()?,
+        };
+        lock(&f);
+        // A run on other hosts may have tidied the file away in between.
+        while f.metadata()?.nlink() == 0 {
+            f = self.file()?;
+            lock(&f);
         }
+        // A line that was cut off must not take this one with it.
+        let mut last = *b"\n";
+        if f.metadata()?.len() > 0 {
+            f.seek(SeekFrom::End(-1))?;
+            f.read_exact(&mut last)?;
+        }
+        let begin = if last == *b"\n" { "" } else { "\n" };
+        f.write_all(format!("{begin}{line}\n").as_bytes())?;
+        f.sync_data()?;
+        let _ = f.unlock();
+        s.file = Some(f);
+        if due {
+            s.due.insert(key)
+        } else {
+            s.due.remove(&key)
+        };
         Ok(())
     }
 
-    /// At the end of a run: nothing due, no file.
+    fn file(&self) -> io::Result<File> {
+        if let Some(dir) = self.path.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        OpenOptions::new().create(true).read(true).append(true).open(&self.path)
+    }
+
+    /// At the end of a run: nothing due, no file. What counts is what the file says: another run, on other hosts, may
+    /// have written to it.
     pub fn tidy(&self) {
-        if let Ok(s) = self.state.lock()
-            && s.due.is_empty()
-        {
-            let _ = std::fs::remove_file(&self.path);
+        if let Ok(f) = File::open(&self.path) {
+            lock(&f);
+            if read(&f).is_ok_and(|due| due.is_empty()) {
+                let _ = std::fs::remove_file(&self.path);
+            }
         }
     }
+}
+
+/// Where a file system knows no locks, runs at the same time must do without.
+fn lock(f: &File) {
+    let _ = f.lock();
+}
+
+fn read(f: &File) -> io::Result<BTreeSet<(String, String)>> {
+    let mut due = BTreeSet::new();
+    for line in BufReader::new(f).split(b'\n') {
+        if let Ok(l) = serde_json::from_slice::<Line>(&line?) {
+            let key = (l.host, l.handler);
+            if l.due {
+                due.insert(key)
+            } else {
+                due.remove(&key)
+            };
+        }
+    }
+    Ok(due)
 }
 
 /// Where the list of a playbook and its inventory lies.
@@ -106,6 +139,33 @@ pub fn path_for(project: &Path, playbook: &Path, inventories: &[PathBuf]) -> Pat
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_cut_off_does_not_take_the_next_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b.jsonl");
+        std::fs::write(&path, b"{\"host\":\"n3\",\"ha").unwrap();
+        Due::open(path.clone()).unwrap().set("n1", "restart", true).unwrap();
+        assert_eq!(Due::open(path).unwrap().all(), [("n1".to_string(), "restart".to_string())]);
+    }
+
+    #[test]
+    fn a_run_on_other_hosts_does_not_tidy_away_what_is_due_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b.jsonl");
+        let (one, two) = (Due::open(path.clone()).unwrap(), Due::open(path.clone()).unwrap());
+        one.set("n1", "restart", true).unwrap();
+        two.set("n2", "restart", true).unwrap();
+        one.set("n1", "restart", false).unwrap();
+        one.tidy();
+        assert_eq!(Due::open(path.clone()).unwrap().all(), [("n2".to_string(), "restart".to_string())]);
+        // And the other way round: what is written after the file went is not written into nothing.
+        two.set("n2", "restart", false).unwrap();
+        one.tidy();
+        assert!(!path.exists());
+        two.set("n2", "again", true).unwrap();
+        assert_eq!(Due::open(path).unwrap().all(), [("n2".to_string(), "again".to_string())]);
+    }
 
     #[test]
     fn what_is_due_survives_and_is_taken_back() {

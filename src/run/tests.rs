@@ -20,9 +20,18 @@ fn program(playbook: &str, inventory: &str) -> (Program, Diagnostics) {
 }
 
 fn program_with(playbook: &str, inventory: &str, options: &Options) -> (Program, Diagnostics) {
+    project(&[("site.yml", playbook)], inventory, options)
+}
+
+/// A project of these files; the first is the playbook.
+fn project(files: &[(&str, &str)], inventory: &str, options: &Options) -> (Program, Diagnostics) {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("site.yml");
-    std::fs::write(&path, playbook).unwrap();
+    for (name, text) in files {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    let path = dir.path().join(files[0].0);
     let templates = Templates::new();
     let (book, mut found) = crate::playbook::load(&path, &templates, &NoSecrets);
     let (inv, d) = Inventory::parse(&Source::new("hosts.yml", inventory), &NoSecrets);
@@ -307,6 +316,62 @@ fn a_home_is_meant_by_a_tilde_in_creates_too() {
         dir.path(),
     );
     assert!(ended.iter().all(|(_, _, o)| *o == Outcome::Satisfied), "{ended:?}");
+}
+
+#[test]
+fn a_role_left_out_in_one_place_is_done_in_the_other() {
+    let files = [
+        (
+            "site.yml",
+            "- phase: one\n  hosts: all\n  roles:\n  - {role: r, when: eq inventory_hostname \"a\"}\n  - {role: r, when: eq inventory_hostname \"b\"}\n- phase: two\n  hosts: all\n  roles: [{role: x, when: eq inventory_hostname \"a\"}, y, y]\n",
+        ),
+        ("roles/r/tasks/main.yml", "- {name: t, debug: {msg: x}}\n"),
+        ("roles/base/tasks/main.yml", "- {name: b, debug: {msg: x}}\n"),
+        ("roles/x/meta/main.yml", "dependencies: [base]\n"),
+        ("roles/x/tasks/main.yml", "- {name: x, debug: {msg: x}}\n"),
+        ("roles/y/meta/main.yml", "dependencies: [base]\n"),
+        ("roles/y/tasks/main.yml", "- {name: y, debug: {msg: x}}\n"),
+    ];
+    let (program, found) = project(&files, HOSTS, &Options::default());
+    assert!(!found.has_errors(), "{}", found.render(false));
+    let (ended, _) = execute(program, 64, false);
+    let done = |h: &str, t: &str| ended.iter().filter(|(a, b, o)| a == h && b == t && *o == Outcome::Satisfied).count();
+    assert_eq!(["a", "b", "c"].map(|h| done(h, "r : t")), [1, 1, 0], "{ended:?}");
+    assert_eq!(["a", "b", "c"].map(|h| done(h, "base : b") > 0), [true, true, true], "{ended:?}");
+    assert_eq!(["a", "b", "c"].map(|h| done(h, "y : y")), [1, 1, 1], "{ended:?}");
+}
+
+#[test]
+fn a_dependency_of_a_role_that_tags_leave_out_is_done_for_another() {
+    let files = [
+        ("site.yml", "- phase: one\n  hosts: a\n  roles: [{role: x, tags: [x]}, {role: y, tags: [y]}]\n"),
+        ("roles/base/tasks/main.yml", "- {name: b, debug: {msg: x}}\n"),
+        ("roles/x/meta/main.yml", "dependencies: [base]\n"),
+        ("roles/x/tasks/main.yml", "- {name: x, debug: {msg: x}}\n"),
+        ("roles/y/meta/main.yml", "dependencies: [base]\n"),
+        ("roles/y/tasks/main.yml", "- {name: y, debug: {msg: x}}\n"),
+    ];
+    let names = |tags: &[&str]| -> Vec<String> {
+        let tags = tags.iter().map(|t| t.to_string()).collect();
+        let (program, _) = project(&files, HOSTS, &Options { tags, ..Options::default() });
+        execute(program, 64, false).0.into_iter().map(|(_, t, _)| t).collect()
+    };
+    assert_eq!(names(&["y"]), ["base : b", "y : y"]);
+    assert_eq!(names(&["x"]), ["base : b", "x : x"]);
+    assert_eq!(names(&[]), ["base : b", "x : x", "y : y"]);
+}
+
+#[test]
+fn a_role_used_twice_has_handlers_of_its_own_names() {
+    let files = [
+        ("site.yml", "- phase: one\n  hosts: a\n  roles: [{role: r, vars: {n: 1}}, {role: r, vars: {n: 2}}]\n"),
+        ("roles/r/tasks/main.yml", "- {name: t, debug: {msg: x}, changed_when: true, notify: h}\n"),
+        ("roles/r/handlers/main.yml", "- {name: h, debug: {msg: x}}\n"),
+    ];
+    let (program, _) = project(&files, HOSTS, &Options::default());
+    let keys: std::collections::HashSet<String> =
+        program.tasks.iter().filter(|t| t.handler).map(|t| program.handler_key(t)).collect();
+    assert_eq!(keys.len(), 2, "{keys:?}");
 }
 
 /// A random playbook of debug tasks: for each task, whether it has `needs`, and which of the tasks above it.
