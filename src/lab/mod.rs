@@ -34,7 +34,7 @@ use lock::Locked;
 use state::{Node, State};
 
 pub use handout::{DEMO_VAULT, directory as inventory_directory};
-pub use require::{can_run, provide};
+pub use require::{can_run, get_ready, provide};
 pub use state::Subnet;
 
 /// The lab's name when none is given; its inventory is `inventories/lab`.
@@ -99,11 +99,11 @@ pub fn up(name: &str, nodes: usize, options: &Options, progress: Progress) -> Re
     if nodes == 0 || nodes > Subnet::NODES {
         return Err(Error::input(format!("a lab has 1 to {} nodes, not {nodes}", Subnet::NODES)));
     }
-    require::root()?;
     if options.install {
-        require::install_missing(progress)?;
+        get_ready(progress)?;
+    } else {
+        can_run()?;
     }
-    can_run()?;
     let project = std::fs::canonicalize(&options.project).map_err(tool::at("find", &options.project))?;
     let inventory = handout::directory(&project, name);
 

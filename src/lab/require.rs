@@ -40,9 +40,11 @@ pub fn root() -> Result<()> {
     Ok(())
 }
 
-/// Installs the Debian packages a lab misses and says which.
-pub fn install_missing(progress: Progress) -> Result<()> {
-    provide(NEEDS, progress)
+/// As [`can_run`], after installing the Debian packages a lab misses and saying which.
+pub fn get_ready(progress: Progress) -> Result<()> {
+    root()?;
+    provide(NEEDS, progress)?;
+    can_run()
 }
 
 /// Installs the Debian packages of programs this machine lacks, and says which.

@@ -1,17 +1,10 @@
 //! Windlass against real nodes: every module and everything a run promises, on a lab of its own.
 //!
-//! `cargo test --test e2e [FILTER]`. It needs root and Linux; elsewhere every test is reported as ignored, in CI
-//! (`CI=true`) as failed.
+//! `cargo test --test e2e [FILTER]`. It needs root and Linux.
 
-/// The tests of a file, for the runner's table.
-macro_rules! tests {
-    ($($name:ident),* $(,)?) => {
-        pub fn all() -> Vec<(String, fn())> {
-            let room = module_path!().rsplit("::").next().unwrap_or_default();
-            vec![$((format!("{room}::{}", stringify!($name)), $name as fn())),*]
-        }
-    };
-}
+#[macro_use]
+#[path = "../runner/mod.rs"]
+mod runner;
 
 mod accounts;
 mod apt;
@@ -27,13 +20,10 @@ mod rough;
 mod secrets;
 mod system;
 
-use libtest_mimic::{Arguments, Completion, Trial};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let mut args = Arguments::from_args();
-    args.test_threads = args.test_threads.or(Some(kit::NODES));
-    let tables = [
+    let tables = vec![
         apt::all(),
         hosts::all(),
         system::all(),
@@ -47,23 +37,5 @@ fn main() -> ExitCode {
         rough::all(),
         secrets::all(),
     ];
-    let cannot = kit::cannot_run();
-    let trials = tables.into_iter().flatten().map(|(name, test)| {
-        let cannot = cannot.clone();
-        Trial::ignorable_test(name, move || match cannot {
-            Some(why) if kit::must_run() => Err(why.into()),
-            Some(why) => Ok(Completion::ignored_with(why)),
-            None => {
-                test();
-                Ok(Completion::Completed)
-            }
-        })
-    });
-    kit::on_signals();
-    let conclusion = libtest_mimic::run(&args, trials.collect());
-    let left = kit::tear_down();
-    if let Err(e) = &left {
-        eprintln!("the lab could not be taken down: {e}");
-    }
-    if conclusion.has_failed() || left.is_err() { ExitCode::from(101) } else { ExitCode::SUCCESS }
+    runner::run(tables, kit::NODES, kit::tear_down)
 }

@@ -64,7 +64,7 @@ fn nothing_is_left_behind() {
          -newer /tmp/mark -type f -print | grep -v -e '^/run/' -e '^/var/lib/systemd' -e '^/tmp/mark$'",
     )
     .prints("/srv/x");
-    c.on_node("ls /tmp /root -A | grep -i -c windlass; cat /run/lock/windlass.lock | wc -c").prints("0\n0");
+    c.on_node("ls /tmp /root -A | grep -i -c windlass; cat /run/lock/windlass-0.lock | wc -c").prints("0\n0");
     c.until("! pgrep -u root -f 'exec s[h]'");
 }
 

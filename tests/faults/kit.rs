@@ -29,19 +29,6 @@ static LAB: OnceLock<Lab> = OnceLock::new();
 /// Set when the lab is to be gone: nobody brings it up again.
 static OVER: Mutex<bool> = Mutex::new(false);
 
-/// Why no lab can be made here.
-pub fn cannot_run() -> Option<String> {
-    lab::can_run().err().map(|e| match e.hint.clone() {
-        Some(h) => format!("{e} ({h})"),
-        None => e.to_string(),
-    })
-}
-
-/// Where tests are expected to run, not being able to is a failure.
-pub fn must_run() -> bool {
-    std::env::var("CI").is_ok_and(|v| v == "true" || v == "1")
-}
-
 fn name() -> String {
     format!("t{}f", std::process::id())
 }
@@ -80,25 +67,6 @@ pub fn tear_down() -> Result<(), String> {
         let _ = fs::remove_dir_all(l.project.path());
     }
     Ok(())
-}
-
-/// The lab goes down on SIGINT and SIGTERM too.
-pub fn on_signals() {
-    std::thread::spawn(|| {
-        let Ok(rt) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
-        let signal = rt.block_on(async {
-            use tokio::signal::unix::{SignalKind, signal};
-            let (Ok(mut int), Ok(mut term)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
-                return None;
-            };
-            tokio::select! { _ = int.recv() => Some(2), _ = term.recv() => Some(15) }
-        });
-        if let Some(s) = signal {
-            eprintln!("stopping: the lab is taken down");
-            let _ = tear_down();
-            std::process::exit(128 + s);
-        }
-    });
 }
 
 static TAKEN: Mutex<[bool; NODES]> = Mutex::new([false; NODES]);
