@@ -374,6 +374,22 @@ fn a_role_used_twice_has_handlers_of_its_own_names() {
     assert_eq!(keys.len(), 2, "{keys:?}");
 }
 
+#[test]
+fn a_long_loop_looks_no_further_ahead_than_is_of_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let copies = "- phase: one\n  hosts: a\n  tasks:\n  - {name: t1, copy: {content: x, dest: 'DIR/f-{{item}}'}, loop: \"{{range 0 300}}\"}\n";
+    assert_eq!(run_here(copies, dir.path()).0[0].2, Outcome::Changed);
+    let (ended, recap) = run_here(copies, dir.path());
+    assert_eq!((ended[0].2, recap.hosts[0].1.round_trips), (Outcome::Satisfied, 1));
+    // A command may touch everything: what is asked behind it is asked again behind the next.
+    let (ended, recap) = run_here(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: t1, command: 'true'}\n  - {name: t2, command: {cmd: 'false', creates: 'DIR/f-{{item}}'}, loop: \"{{range 0 300}}\"}\n",
+        dir.path(),
+    );
+    assert_eq!(ended[1].2, Outcome::Satisfied);
+    assert_eq!(recap.hosts[0].1.round_trips, 2, "the first 256 with the command, the rest at once");
+}
+
 /// A random playbook of debug tasks: for each task, whether it has `needs`, and which of the tasks above it.
 fn tasks() -> impl Strategy<Value = Vec<Option<Vec<(usize, bool)>>>> {
     let needs = proptest::collection::vec((0usize..20, any::<bool>()), 0..3);
