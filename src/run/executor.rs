@@ -7,7 +7,7 @@ use super::link::{Link, LinkError, LinkOptions};
 use super::result;
 use crate::action::Action;
 use crate::error::Error;
-use crate::graph::{self, Dynamic, Node, Part, Place, Prepared, Program, Refusal, StepIndex};
+use crate::graph::{self, Dynamic, Learned, Node, Part, Place, Prepared, Program, Refusal, StepIndex};
 use crate::host::{Reply, Request};
 use crate::inventory::Connection as Settings;
 use crate::modules::{Change, Ctx, Decision, Failure, Stop, Wait};
@@ -151,7 +151,7 @@ impl Worker {
     pub async fn window(
         &mut self,
         nodes: Vec<StepIndex>,
-        others: Arc<HashMap<String, Map<String, Value>>>,
+        others: Arc<Learned>,
         tell: &tokio::sync::mpsc::UnboundedSender<Told>,
     ) {
         self.dynamic.others = others;
@@ -196,6 +196,8 @@ impl Worker {
                 }
             }
         }
+        // It is out of date by the next window.
+        self.dynamic.others = Arc::default();
         let left = ready.into_iter().map(|r| r.node).chain(coming).collect();
         let _ = tell.send(Told::Window { host: self.host, left, unreachable, round_trips: self.round_trips() });
     }
@@ -367,7 +369,7 @@ impl Worker {
         }
         for (k, v) in &sets {
             self.later.remove(k);
-            self.dynamic.vars.insert(k.clone(), v.clone());
+            Arc::make_mut(&mut self.dynamic.vars).insert(k.clone(), v.clone());
         }
         self.later.extend(unknown);
         if ended.outcome == Outcome::Changed {
