@@ -10,7 +10,7 @@ pub use check::{Checked, check};
 pub use compile::{Options, compile, hears, sets};
 pub use prepare::{Item, Part, Place, Prepared, Refusal, evaluate, prepare, render_text};
 
-pub use scope::{Dynamic, Scope};
+pub use scope::{Dynamic, Learned, Scope};
 
 use crate::inventory::Inventory;
 use crate::playbook::{Condition, Playbook, RoleUse, Task};

@@ -14,11 +14,14 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Default)]
 pub struct Dynamic {
     /// Registered results and set facts.
-    pub vars: Map<String, Value>,
+    pub vars: Arc<Map<String, Value>>,
     pub facts: Option<Value>,
     /// The same of other hosts, as far as they are done.
-    pub others: Arc<HashMap<String, Map<String, Value>>>,
+    pub others: Arc<Learned>,
 }
+
+/// What hosts have learned. Every host at work holds one of these: what is in it is shared, not copied.
+pub type Learned = HashMap<String, Arc<Map<String, Value>>>;
 
 /// Looks up variables for one task on one host.
 pub struct Scope<'a> {

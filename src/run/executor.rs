@@ -7,7 +7,7 @@ use super::link::{Link, LinkError, LinkOptions};
 use super::result;
 use crate::action::Action;
 use crate::error::Error;
-use crate::graph::{self, Dynamic, Node, Part, Place, Prepared, Program, Refusal, StepIndex};
+use crate::graph::{self, Dynamic, Learned, Node, Part, Place, Prepared, Program, Refusal, StepIndex};
 use crate::host::{Reply, Request};
 use crate::inventory::Connection as Settings;
 use crate::modules::{Change, Ctx, Decision, Failure, Stop, Wait};
@@ -22,6 +22,10 @@ use std::time::{Duration, Instant};
 
 /// Steps looked ahead at in one window.
 const LOOKAHEAD: usize = 400;
+/// Probes of coming steps that ride with one request, at most; and at most with a change, and after one that may have
+/// touched everything: the next may do the same, and all that was asked would have been in vain.
+const FAR: usize = 10_000;
+const NEAR: usize = 256;
 /// A request that should take no time at all; beyond it the host is taken for lost.
 const PROBE_LIMIT: Duration = Duration::from_secs(120);
 /// Tries to go on after a lost connection, a step.
@@ -78,6 +82,8 @@ pub struct Worker {
     notified: HashSet<usize>,
     /// Handlers the step at hand has put on the list of what is due.
     announced: Vec<String>,
+    /// How many probes of coming steps are worth asking now: few after a change, more with every request that finds none.
+    reach: usize,
     closed_round_trips: u64,
 }
 
@@ -120,6 +126,7 @@ impl Worker {
             later: HashSet::new(),
             notified: HashSet::new(),
             announced: vec![],
+            reach: FAR,
             closed_round_trips: 0,
         }
     }
@@ -144,7 +151,7 @@ impl Worker {
     pub async fn window(
         &mut self,
         nodes: Vec<StepIndex>,
-        others: Arc<HashMap<String, Map<String, Value>>>,
+        others: Arc<Learned>,
         tell: &tokio::sync::mpsc::UnboundedSender<Told>,
     ) {
         self.dynamic.others = others;
@@ -189,6 +196,8 @@ impl Worker {
                 }
             }
         }
+        // It is out of date by the next window.
+        self.dynamic.others = Arc::default();
         let left = ready.into_iter().map(|r| r.node).chain(coming).collect();
         let _ = tell.send(Told::Window { host: self.host, left, unreachable, round_trips: self.round_trips() });
     }
@@ -360,7 +369,7 @@ impl Worker {
         }
         for (k, v) in &sets {
             self.later.remove(k);
-            self.dynamic.vars.insert(k.clone(), v.clone());
+            Arc::make_mut(&mut self.dynamic.vars).insert(k.clone(), v.clone());
         }
         self.later.extend(unknown);
         if ended.outcome == Outcome::Changed {
@@ -787,13 +796,12 @@ impl Worker {
             self.announce(task)?;
         }
         self.forget(&c.touches);
-        let mut probes = item.bound.probes(ctx);
-        probes.extend(self.probes_ahead(user, ahead, ctx));
-        let mut probes = self.missing(user, probes);
+        if c.touches.everything {
+            self.reach = NEAR;
+        }
         // What the step itself looked at is not looked at again, unless another step does.
-        let own: HashSet<Probe> = item.bound.probes(ctx).into_iter().collect();
-        let wanted: HashSet<Probe> = self.probes_ahead(user, ahead, ctx).into_iter().collect();
-        probes.retain(|p| !own.contains(p) || wanted.contains(p));
+        let probes = self.probes_ahead(user, ahead, ctx, NEAR);
+        let probes = self.missing(user, probes);
         let limit = t.timeout.map(|s| Duration::from_secs(s + 30));
         let actions = std::mem::take(&mut c.actions);
         let reply = match self.send(user, &actions, &probes, limit).await {
@@ -893,12 +901,13 @@ impl Worker {
         if self.missing(user, probes.clone()).is_empty() {
             return Ok(());
         }
-        probes.extend(self.probes_ahead(user, ahead, ctx));
+        probes.extend(self.probes_ahead(user, ahead, ctx, self.reach));
+        self.reach = (self.reach * 2).min(FAR);
         self.ask(user, probes).await
     }
 
-    /// What comes next will ask as this user.
-    fn probes_ahead(&self, user: &Option<String>, ahead: Ahead<'_>, ctx: &Ctx) -> Vec<Probe> {
+    /// What comes next will ask as this user, up to about so many probes.
+    fn probes_ahead(&self, user: &Option<String>, ahead: Ahead<'_>, ctx: &Ctx, most: usize) -> Vec<Probe> {
         let mut probes = vec![];
         let ready = ahead.ready.iter().filter_map(|r| match &r.prepared {
             Ok(Prepared::Parts { parts, .. }) => Some(parts.as_slice()),
@@ -906,6 +915,9 @@ impl Worker {
         });
         for parts in std::iter::once(ahead.rest).chain(ready) {
             for item in parts.iter().filter_map(|p| p.item.as_ref()) {
+                if probes.len() >= most {
+                    break;
+                }
                 let login = self.link.as_ref().map(|l| l.user_key(item.become_user.as_deref()));
                 if login.is_none_or(|k| k == *user) {
                     probes.extend(item.bound.probes(ctx));

@@ -3,7 +3,7 @@
 
 use super::event::{Counts, Event, Outcome, Recap, StepEnded};
 use super::executor::{Shared, Told, Worker};
-use crate::graph::{Edge, Node, StepIndex};
+use crate::graph::{Edge, Learned, Node, StepIndex};
 use petgraph::Direction;
 use petgraph::visit::EdgeRef;
 use serde_json::{Map, Value};
@@ -38,7 +38,7 @@ struct Scheduler {
     /// Out of reach from here on.
     lost: Vec<bool>,
     counts: Vec<Counts>,
-    learned: Arc<HashMap<String, Map<String, Value>>>,
+    learned: Arc<Learned>,
     remaining: usize,
 }
 
@@ -56,7 +56,7 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
         busy: vec![false; hosts],
         lost: vec![false; hosts],
         counts: vec![Counts::default(); hosts],
-        learned: Arc::new(HashMap::new()),
+        learned: Arc::default(),
         remaining: g.node_count(),
         shared: shared.clone(),
     };
@@ -151,7 +151,7 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
 
 struct Window {
     nodes: Vec<StepIndex>,
-    others: Arc<HashMap<String, Map<String, Value>>>,
+    others: Arc<Learned>,
 }
 
 async fn work(mut worker: Worker, mut windows: mpsc::UnboundedReceiver<Window>, tell: mpsc::UnboundedSender<Told>) {
@@ -226,7 +226,7 @@ impl Scheduler {
         self.counts[host].add(outcome);
         if !sets.is_empty() {
             let name = self.shared.program.hosts[host].name.clone();
-            Arc::make_mut(&mut self.learned).entry(name).or_default().extend(sets);
+            Arc::make_mut(Arc::make_mut(&mut self.learned).entry(name).or_default()).extend(sets);
         }
         self.state[node.index()] = State::Done;
         self.remaining -= 1;

@@ -374,6 +374,48 @@ fn a_role_used_twice_has_handlers_of_its_own_names() {
     assert_eq!(keys.len(), 2, "{keys:?}");
 }
 
+#[test]
+fn a_long_loop_looks_no_further_ahead_than_is_of_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let copies = "- phase: one\n  hosts: a\n  tasks:\n  - {name: t1, copy: {content: x, dest: 'DIR/f-{{item}}'}, loop: \"{{range 0 300}}\"}\n";
+    assert_eq!(run_here(copies, dir.path()).0[0].2, Outcome::Changed);
+    let (ended, recap) = run_here(copies, dir.path());
+    assert_eq!((ended[0].2, recap.hosts[0].1.round_trips), (Outcome::Satisfied, 1));
+    // A command may touch everything: what is asked behind it is asked again behind the next.
+    let (ended, recap) = run_here(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: t1, command: 'true'}\n  - {name: t2, command: {cmd: 'false', creates: 'DIR/f-{{item}}'}, loop: \"{{range 0 300}}\"}\n",
+        dir.path(),
+    );
+    assert_eq!(ended[1].2, Outcome::Satisfied);
+    assert_eq!(recap.hosts[0].1.round_trips, 2, "the first 256 with the command, the rest at once");
+}
+
+#[test]
+fn what_many_hosts_learn_is_not_copied_for_each_of_them() {
+    let big = "x".repeat(20_000);
+    let mut text = String::new();
+    for i in 0..4 {
+        text.push_str(&format!("- phase: p{i}\n  hosts: all\n  vars: {{big: {big}}}\n  tasks:\n"));
+        for t in 0..5 {
+            text.push_str(&format!("  - {{name: t{t}, debug: {{msg: \"{{{{big}}}}\"}}, register: r{i}{t}}}\n"));
+        }
+    }
+    text.push_str("  - {name: last, assert: {that: [eq (length hostvars.h001.r00.msg) 20000]}}\n");
+    let (program, found) = program(&text, "all: {hosts: {'h[001:060]': }}");
+    assert!(!found.has_errors(), "{}", found.render(false));
+    let peak = || -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    let before = peak();
+    let (ended, _) = execute(program, 5, false);
+    assert_eq!(outcome(&ended, "h060", "last"), Outcome::Satisfied);
+    // 24 MB have been learned; each host holds its own part, and all of them hold one of all parts.
+    let more = (peak() - before) / 1024;
+    assert!(more < 600, "{more} MB");
+}
+
 /// A random playbook of debug tasks: for each task, whether it has `needs`, and which of the tasks above it.
 fn tasks() -> impl Strategy<Value = Vec<Option<Vec<(usize, bool)>>>> {
     let needs = proptest::collection::vec((0usize..20, any::<bool>()), 0..3);
