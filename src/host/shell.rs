@@ -296,6 +296,26 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), bodies.len(), "nothing else is left there");
     }
 
+    #[test]
+    fn a_link_put_in_the_place_of_a_new_file_leads_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        // The owner of the folder wins the race between the writing and the change of mode and owner.
+        let script = format!(
+            "N=x\n{}\nw_swap() {{ cat; rm -f new; ln -s victim new; }}\n\
+             w_put f new 0777 12345:12345 w_swap </dev/null; stat -c '%a %u' victim; cat victim",
+            include_str!("prelude.sh")
+        );
+        for shell in ["dash", "bash"] {
+            let out =
+                std::process::Command::new(shell).arg("-c").arg(&script).current_dir(dir.path()).output().unwrap();
+            let said = String::from_utf8_lossy(&out.stdout);
+            assert!(said.starts_with("644 ") && !said.contains("12345"), "{shell}: {said}");
+            assert!(said.ends_with("precious"), "{shell}: {said}");
+        }
+    }
+
     #[tokio::test]
     async fn a_refused_file_leaves_the_old_one() {
         let dir = tempfile::tempdir().unwrap();
