@@ -239,7 +239,13 @@ async fn explain(
         ShellError::TimedOut(d) => LinkError::TimedOut(d),
         ShellError::Garbled(m) => {
             let e = Error::unreachable(&m);
-            LinkError::Refused(if m.starts_with(LOCKED) { e.hint(LOCKED_HELP) } else { e })
+            LinkError::Refused(if m.starts_with(LOCKED) {
+                e.hint(LOCKED_HELP)
+            } else if m.starts_with(NOT_OURS) {
+                e.hint(NOT_OURS_HELP)
+            } else {
+                e
+            })
         }
         ShellError::Ended { stderr } => {
             if let (true, Some(u)) = (first, user) {
@@ -273,15 +279,25 @@ pub enum LinkError {
 }
 
 const LOCKED: &str = "another apply is at work on this host";
-const LOCKED_HELP: &str = "wait until it has ended; there, `fuser -v /run/lock/windlass-*.lock` shows whose it is";
+const LOCKED_HELP: &str =
+    "wait until it has ended; there, `fuser -v /run/windlass.lock /run/lock/windlass-*.lock` shows whose it is";
+const NOT_OURS: &str = "the lock ";
+const NOT_OURS_HELP: &str = "it is no file of the login's own: see who put it there, and remove it";
 
 /// Only one apply works on a host at a time. The lock is held on a descriptor of the session's shell and goes away with
 /// it, however that ends; sessions of one run (several names for one machine) share it. A run that was killed may still
-/// be finishing its last request: it is given ten seconds.
+/// be finishing its last request: it is given ten seconds. In a folder that everyone may write to, only a file of our
+/// own is a lock: a link or a pipe that someone else put there would have us write elsewhere or wait for ever.
 const LOCK: &str = r#"
-w_lock=/run/lock/windlass-$(id -u).lock
-if [ -d /run/lock ] && command -v flock >/dev/null 2>&1; then
-  [ -e "$w_lock" ] || : >"$w_lock"
+w_lock=/run/windlass.lock
+[ "$(id -u)" = 0 ] || w_lock=/run/lock/windlass-$(id -u).lock
+if [ -w "${w_lock%/*}" ] && command -v flock >/dev/null 2>&1; then
+  [ -e "$w_lock" ] || [ -L "$w_lock" ] || (umask 077; set -C; : >"$w_lock")
+  if [ -L "$w_lock" ] || ! [ -f "$w_lock" ] || ! [ -O "$w_lock" ]; then
+    w_m "broken the lock $w_lock on the host belongs to somebody else"
+    w_m "end 1"
+    exit 1
+  fi
   if exec 9<"$w_lock"; then
     w_try=0
     until flock -n 9; do
@@ -431,4 +447,42 @@ fn target(s: &Settings, o: &LinkOptions, config: &SshConfig) -> Result<Target, E
         ..Overrides::default()
     };
     Target::resolve(config, &s.host, &overrides)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
+
+    /// Runs the lock's script with its folders moved below `run`.
+    fn lock(run: &Path) -> String {
+        let script = LOCK.replace("/run/windlass.lock", &format!("{}/windlass.lock", run.display()));
+        let script = format!("w_m() {{ echo \"$*\"; }}\nw_mine=r1\n{script}\necho locked");
+        let out = std::process::Command::new("timeout").args(["5", "sh", "-c", &script]).output().unwrap();
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    #[test]
+    fn a_lock_is_a_file_of_our_own() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("windlass.lock");
+        assert_eq!(lock(dir.path()), "locked\n");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "r1\n");
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "nobody else can hold it");
+
+        std::fs::remove_file(&file).unwrap();
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        symlink(&victim, &file).unwrap();
+        assert!(lock(dir.path()).starts_with("broken the lock "));
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+
+        std::fs::remove_file(&file).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+        assert!(lock(dir.path()).starts_with("broken the lock "), "a pipe holds nobody up");
+    }
 }

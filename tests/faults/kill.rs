@@ -82,7 +82,7 @@ fn state(node: &Node) -> String {
 fn left_behind(node: &Node) -> Vec<String> {
     let found = node.run(
         "find /opt /etc /home /root /run /dev/shm /tmp /var/tmp -name '*windlass*' \
-         ! -path /run/lock/windlass.lock ! -path '/run/systemd/*' ! -path '/etc/systemd/*-lab-*' 2>/dev/null || :",
+         ! -path /run/windlass.lock ! -path '/run/systemd/*' ! -path '/etc/systemd/*-lab-*' 2>/dev/null || :",
     );
     let lab = |l: &&str| !l.contains("windlass-lab");
     found.lines().filter(lab).map(str::to_string).collect()
