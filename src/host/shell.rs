@@ -147,6 +147,8 @@ impl Shell {
     /// Ends the shell in order: it removes its scratch folder on the way out.
     pub async fn close(self) {
         let Shell { mut streams_in, mut streams_out, stderr_reader, .. } = self;
+        // On a terminal the end of the input is not an end.
+        let _ = streams_in.write_all(b"exit\n").await;
         let _ = streams_in.shutdown().await;
         // A pipe ends only when it is let go of.
         drop(streams_in);
@@ -177,7 +179,7 @@ fn outputs(frames: &[Frame<'_>]) -> Vec<Output> {
 }
 
 /// 128 random bits as hexadecimal digits.
-fn nonce() -> String {
+pub fn nonce() -> String {
     let mut bytes = [0u8; 16];
     let read = std::fs::File::open("/dev/urandom").and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes));
     if read.is_err() {
