@@ -22,8 +22,8 @@ pub trait SecretOpener {
     fn open_file(&self, path: &Path, bytes: &[u8]) -> error::Result<String>;
     /// The text of an `!age` value.
     fn open_value(&self, armored: &str) -> error::Result<String>;
-    /// Tells of a value that must never be shown from here on.
-    fn learn(&self, value: &Value);
+    /// Tells of a value that must never be shown from here on. `at` names it where it cannot be kept from being shown.
+    fn learn(&self, at: &str, value: &Value);
 }
 
 /// Reads a file of variables: YAML or JSON, as it is or encrypted (`.age`).
@@ -43,11 +43,7 @@ pub fn load_file(path: &Path, opener: &dyn SecretOpener, found: &mut Diagnostics
             return Vars::new();
         }
     };
-    let vars = from_node(&node, "a file of variables", opener, found);
-    if is_age {
-        vars.values().for_each(|v| opener.learn(&v.value));
-    }
-    vars
+    from_node(&node, "a file of variables", opener, found)
 }
 
 /// The text of an encrypted file, as a source that is never shown.
@@ -95,6 +91,9 @@ pub fn from_node(node: &Node, what: &str, opener: &dyn SecretOpener, found: &mut
             continue;
         }
         if let Some(value) = open(&e.value, opener, found) {
+            if e.value.span.source.secret {
+                opener.learn(&format!("{}: {}", e.value.span.source.path.display(), e.key), &value);
+            }
             vars.insert(e.key.clone(), Var { value, span: e.value.span.clone() });
         }
     }
@@ -123,7 +122,7 @@ pub fn open(node: &Node, opener: &dyn SecretOpener, found: &mut Diagnostics) -> 
             return match opener.open_value(text) {
                 Ok(plain) => {
                     let value = Value::String(plain);
-                    opener.learn(&value);
+                    opener.learn(&node.span.line(), &value);
                     Some(value)
                 }
                 Err(e) => {
@@ -206,5 +205,5 @@ impl SecretOpener for NoSecrets {
     fn open_value(&self, _: &str) -> error::Result<String> {
         Err(error::Error::input("no identity is at hand"))
     }
-    fn learn(&self, _: &Value) {}
+    fn learn(&self, _: &str, _: &Value) {}
 }

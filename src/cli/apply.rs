@@ -97,7 +97,7 @@ impl Apply {
         let ssh_config = SshConfig::load_default()?;
         let again = self.again.clone().map_or_else(again, |a| Again { given: a.clone(), bare: a });
         let run_id = run_id();
-        let link_options = project::link_options(&self.hosts, (!check_mode).then(|| run_id.clone()))?;
+        let link_options = project::link_options(&self.hosts, (!check_mode).then(|| run_id.clone()), &p.redactor)?;
         let due_path = due::path_for(&p.root, &self.playbook, &p.inventories);
         let due =
             Due::open(due_path).map_err(|e| Error::environment("cannot read which handlers are due").because(e))?;

@@ -78,8 +78,8 @@ impl SecretOpener for Opener {
     fn open_value(&self, armored: &str) -> error::Result<String> {
         vault::decrypt_value(armored, "the value", self.identities()?).map(|v| v.to_string())
     }
-    fn learn(&self, value: &Value) {
-        self.secrets.borrow_mut().add_json("", value);
+    fn learn(&self, at: &str, value: &Value) {
+        self.secrets.borrow_mut().add_json(at, value);
         let _ = self.redactor.add(&self.secrets.borrow());
     }
 }
@@ -244,8 +244,10 @@ pub fn load(
     let program = graph::compile(book, inventory, templates, &options, &mut found);
     let checked = if program.graph.node_count() > 0 { graph::check(&program, &mut found) } else { Checked::default() };
     let settings: Vec<Connection> = (0..program.hosts.len()).map(|h| settings(&program, h, &mut found)).collect();
-    for password in settings.iter().flat_map(|s| s.password.iter().chain(&s.becomes.password)) {
-        opener.learn(&Value::String(password.expose_secret().to_string()));
+    for s in &settings {
+        for password in s.password.iter().chain(&s.becomes.password) {
+            opener.learn(&format!("{}: password", s.name), &Value::String(password.expose_secret().to_string()));
+        }
     }
     for n in opener.notes.borrow().iter() {
         found.push(Diagnostic::warning(n.clone()));
@@ -324,15 +326,52 @@ fn password(wanted: bool, option: &str, question: &str) -> error::Result<Option<
     }
 }
 
-/// The link options of a command line.
-pub fn link_options(args: &HostArgs, lock: Option<String>) -> error::Result<crate::run::LinkOptions> {
+/// The link options of a command line; what is asked for is hidden from here on.
+pub fn link_options(
+    args: &HostArgs,
+    lock: Option<String>,
+    redactor: &Redactor,
+) -> error::Result<crate::run::LinkOptions> {
+    let ask = |wanted, option, question| -> error::Result<Option<SecretString>> {
+        let given = password(wanted, option, question)?;
+        given.iter().try_for_each(|p| hide(option, p, redactor))?;
+        Ok(given)
+    };
     Ok(crate::run::LinkOptions {
         user: args.user.clone(),
         private_keys: args.private_key.clone(),
         accept_new_host_keys: args.accept_new_host_keys,
-        password: password(args.ask_pass, "-k", "login password: ")?,
-        become_password: password(args.ask_become_pass, "-K", "sudo password: ")?,
+        password: ask(args.ask_pass, "-k", "login password: ")?,
+        become_password: ask(args.ask_become_pass, "-K", "sudo password: ")?,
         connect_timeout: args.timeout.map(std::time::Duration::from_secs),
         lock,
     })
+}
+
+/// From here on this password is in nothing that is shown; if it cannot be kept out, that is said.
+fn hide(option: &str, password: &SecretString, redactor: &Redactor) -> error::Result<()> {
+    let mut secrets = Secrets::new();
+    secrets.add(option, password.expose_secret());
+    secrets.unredactable().iter().for_each(|u| eprintln!("warning: {u}"));
+    redactor.add(&secrets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_that_was_asked_for_is_hidden() {
+        let redactor = Redactor::new();
+        hide("-K", &"tr0ub4dor".to_string().into(), &redactor).unwrap();
+        assert_eq!(redactor.redact("sudo: tr0ub4dor"), "sudo: [redacted]");
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_hidden_is_named() {
+        let opener = Opener::new(&[], Path::new("."));
+        opener.learn("all.yml.age: pins", &serde_json::json!({"door": 12}));
+        let said: Vec<String> = opener.secrets.borrow().unredactable().iter().map(|u| u.to_string()).collect();
+        assert!(said[0].starts_with("all.yml.age: pins.door: a secret of fewer"), "{said:?}");
+    }
 }

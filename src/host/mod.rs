@@ -7,4 +7,4 @@ mod shell;
 
 pub use frames::Frame;
 pub use script::Request;
-pub use shell::{Reply, Shell, ShellError, Streams};
+pub use shell::{Reply, Shell, ShellError, Streams, nonce};

@@ -1,5 +1,6 @@
 # What a session's shell knows: every request is made of calls to these. N is the session's nonce, W its scratch folder.
 trap '' PIPE HUP
+trap 'exit 143' TERM
 umask 022
 LC_ALL=C; export LC_ALL
 unset LANGUAGE CDPATH ENV BASH_ENV
@@ -79,12 +80,20 @@ w_result() {
   [ -s "$W/o$1" ] || [ -s "$W/e$1" ] && rm -f -- "$W/o$1" "$W/e$1"
   [ "$2" -eq 0 ] || w_ok=0
 }
-# path temporary mode owner[:group] body-reader...: the body comes on standard input.
+# path temporary mode owner[:group] body-reader...: the body comes on standard input. All is done to the file that was
+# opened, not to its name: whoever may write in the folder can put a link to another file in its place.
 w_put() {
   w_path=$1 w_new=$2 w_mode=$3 w_own=$4
   shift 4
   rm -f -- "$w_new" || return 1
-  (umask 077; set -C; "$@" >"$w_new") || { rm -f -- "$w_new"; return 1; }
-  { [ -z "$w_own" ] || chown -- "$w_own" "$w_new"; } && chmod -- "$w_mode" "$w_new" || { rm -f -- "$w_new"; return 1; }
+  (
+    umask 077; set -C
+    exec 8>"$w_new" || exit 1
+    w_it=/proc/self/fd/8
+    [ -e "$w_it" ] || w_it=$w_new
+    [ -f "$w_it" ] || { printf '%s\n' "someone put something else in the place of $w_new" >&2; exit 1; }
+    "$@" >&8 || exit 1
+    { [ -z "$w_own" ] || chown -- "$w_own" "$w_it"; } && chmod -- "$w_mode" "$w_it"
+  ) || { rm -f -- "$w_new"; return 1; }
 }
 w_place() { sync -- "$2" && mv -fT -- "$2" "$1" || { rm -f -- "$2"; return 1; }; }

@@ -147,6 +147,8 @@ impl Shell {
     /// Ends the shell in order: it removes its scratch folder on the way out.
     pub async fn close(self) {
         let Shell { mut streams_in, mut streams_out, stderr_reader, .. } = self;
+        // On a terminal the end of the input is not an end.
+        let _ = streams_in.write_all(b"exit\n").await;
         let _ = streams_in.shutdown().await;
         // A pipe ends only when it is let go of.
         drop(streams_in);
@@ -177,7 +179,7 @@ fn outputs(frames: &[Frame<'_>]) -> Vec<Output> {
 }
 
 /// 128 random bits as hexadecimal digits.
-fn nonce() -> String {
+pub fn nonce() -> String {
     let mut bytes = [0u8; 16];
     let read = std::fs::File::open("/dev/urandom").and_then(|mut f| std::io::Read::read_exact(&mut f, &mut bytes));
     if read.is_err() {
@@ -341,6 +343,26 @@ mod tests {
             assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o640);
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), bodies.len(), "nothing else is left there");
+    }
+
+    #[test]
+    fn a_link_put_in_the_place_of_a_new_file_leads_nowhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        // The owner of the folder wins the race between the writing and the change of mode and owner.
+        let script = format!(
+            "N=x\n{}\nw_swap() {{ cat; rm -f new; ln -s victim new; }}\n\
+             w_put f new 0777 12345:12345 w_swap </dev/null; stat -c '%a %u' victim; cat victim",
+            include_str!("prelude.sh")
+        );
+        for shell in ["dash", "bash"] {
+            let out =
+                std::process::Command::new(shell).arg("-c").arg(&script).current_dir(dir.path()).output().unwrap();
+            let said = String::from_utf8_lossy(&out.stdout);
+            assert!(said.starts_with("644 ") && !said.contains("12345"), "{shell}: {said}");
+            assert!(said.ends_with("precious"), "{shell}: {said}");
+        }
     }
 
     #[tokio::test]

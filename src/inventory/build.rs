@@ -44,11 +44,11 @@ impl SecretOpener for Listening<'_> {
     fn open_value(&self, armored: &str) -> error::Result<String> {
         self.inner.open_value(armored)
     }
-    fn learn(&self, value: &Value) {
+    fn learn(&self, at: &str, value: &Value) {
         if let Ok(mut heard) = self.heard.lock() {
             texts(value, &mut heard);
         }
-        self.inner.learn(value);
+        self.inner.learn(at, value);
     }
 }
 

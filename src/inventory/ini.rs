@@ -182,7 +182,7 @@ fn typed(text: &str, span: Span, b: &mut Builder, quotes: &str) -> Var {
         );
     }
     if span.source.secret {
-        b.opener.learn(&value);
+        b.opener.learn(&span.line(), &value);
     }
     Var { value, span }
 }

@@ -195,8 +195,9 @@ fn a_misspelt_file_of_variables_is_noticed() {
     assert!(found.iter().next().unwrap().message.contains("servers.yml belongs to no group"));
 }
 
-/// "Decrypts" by taking off a mark.
-struct Marked;
+/// "Decrypts" by taking off a mark, and remembers what must not be shown.
+#[derive(Default)]
+struct Marked(std::cell::RefCell<Vec<(String, Value)>>);
 impl crate::vars::SecretOpener for Marked {
     fn open_file(&self, _: &std::path::Path, bytes: &[u8]) -> crate::error::Result<String> {
         Ok(String::from_utf8_lossy(bytes).replace("SEALED ", ""))
@@ -204,7 +205,29 @@ impl crate::vars::SecretOpener for Marked {
     fn open_value(&self, armored: &str) -> crate::error::Result<String> {
         Ok(armored.trim().replace("SEALED ", ""))
     }
-    fn learn(&self, _: &Value) {}
+    fn learn(&self, at: &str, value: &Value) {
+        self.0.borrow_mut().push((at.to_string(), value.clone()));
+    }
+}
+
+#[test]
+fn everything_in_an_encrypted_inventory_is_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    write(
+        dir.path(),
+        &[
+            ("a/h.yml.age", "SEALED all:\n  vars: {g: group-secret}\n  hosts:\n    n1: {t: [host-secret]}\n"),
+            ("b/h.ini.age", "SEALED [all]\nn2 t=line-secret\n"),
+        ],
+    );
+    let opener = Marked::default();
+    let (_, found) = Inventory::load(&[dir.path().join("a/h.yml.age"), dir.path().join("b/h.ini.age")], &opener, None);
+    assert!(found.is_empty(), "{}", found.render(false));
+    let learned = format!("{:?}", opener.0.borrow());
+    for secret in ["group-secret", "host-secret", "line-secret"] {
+        assert!(learned.contains(secret), "{secret}: {learned}");
+    }
+    assert!(opener.0.borrow().iter().any(|(at, _)| at.ends_with("h.yml.age: t")), "{learned}");
 }
 
 #[test]
@@ -219,7 +242,7 @@ fn secrets_are_opened_and_never_shown() {
             ("group_vars/web/plain.yml", "copy: opensesame\n"),
         ],
     );
-    let (i, found) = Inventory::load(&[d.join("h.yml")], &Marked, None);
+    let (i, found) = Inventory::load(&[d.join("h.yml")], &Marked::default(), None);
     assert!(found.is_empty(), "{}", found.render(false));
     assert_eq!(vars_of(&i, "w1")["pin"], json!(1234));
     assert_eq!(vars_of(&i, "w1")["token"], json!("hunter2"));

@@ -223,8 +223,18 @@ impl Event {
         };
         let fix_opt = |s: &mut Option<String>| s.iter_mut().for_each(fix);
         match &mut self {
-            Event::Started(_) | Event::Connected { .. } | Event::Ended(_) => {}
-            Event::Unreachable { message, hint, .. } => {
+            Event::Connected { .. } => {}
+            Event::Started(s) => {
+                // A secret in `-e` makes the command line one.
+                fix(&mut s.command.given);
+                fix(&mut s.command.bare);
+            }
+            Event::Ended(r) => {
+                fix_opt(&mut r.again);
+                r.due.iter_mut().for_each(fix);
+            }
+            Event::Unreachable { task, message, hint, .. } => {
+                fix(task);
                 fix(message);
                 fix_opt(hint);
             }
@@ -282,5 +292,72 @@ impl Emit {
     }
     pub fn redactor(&self) -> &Redactor {
         &self.redactor
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vault::Secrets;
+
+    #[test]
+    fn no_word_of_an_event_shows_a_secret() {
+        let mut secrets = Secrets::new();
+        secrets.add("x", "hunter2-xyzzy");
+        let r = Redactor::new();
+        r.add(&secrets).unwrap();
+        let text = || "a hunter2-xyzzy b".to_string();
+        let again = Again { given: text(), bare: text() };
+        let failure = FailureReport {
+            message: text(),
+            hint: Some(text()),
+            command: Some(text()),
+            rc: None,
+            stdout: text(),
+            stderr: text(),
+            evidence: vec![(text(), text())],
+            source: Some(text()),
+        };
+        let part = PartEnded {
+            label: Some(text()),
+            summary: text(),
+            diff: vec![Diff { what: text(), before: Some(text()), after: Some(text()) }],
+            say: Some(text()),
+            failure: Some(failure),
+            output: Some(crate::probe::Output { rc: 0, stdout: text(), stderr: text() }),
+            ..Default::default()
+        };
+        let step = StepEnded {
+            host: "n1".into(),
+            phase: "p".into(),
+            task: text(),
+            place: "p:1".into(),
+            module: "shell",
+            handler: false,
+            outcome: Outcome::Failed,
+            why: Some(text()),
+            took: Duration::ZERO,
+            parts: vec![part],
+        };
+        let host = || "n1".to_string();
+        let all = [
+            Event::Started(Started {
+                run: "r".into(),
+                playbook: "p".into(),
+                hosts: vec![],
+                steps: 0,
+                check_mode: false,
+                command: again,
+            }),
+            Event::Unreachable { host: host(), task: text(), place: host(), message: text(), hint: Some(text()) },
+            Event::StepStarted { host: host(), phase: host(), task: text() },
+            Event::StepEnded(Box::new(step)),
+            Event::Note { host: None, message: text() },
+            Event::Ended(Recap { again: Some(text()), due: vec![text()], ..Default::default() }),
+        ];
+        for event in all {
+            let shown = serde_json::to_string(&event.redacted(&r)).unwrap();
+            assert!(!shown.contains("hunter2") && shown.contains("[redacted]"), "{shown}");
+        }
     }
 }

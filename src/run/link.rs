@@ -35,6 +35,8 @@ pub struct Link {
     shells: HashMap<Option<String>, Shell>,
     lock: Option<String>,
     closed_round_trips: u64,
+    /// sudo on this host insists on a terminal (`requiretty`).
+    terminal: bool,
 }
 
 enum Way {
@@ -72,6 +74,7 @@ impl Link {
             shells: HashMap::new(),
             lock: options.lock.clone(),
             closed_round_trips: 0,
+            terminal: false,
         })
     }
 
@@ -82,6 +85,24 @@ impl Link {
 
     /// Sends a request to a user's shell, opening it first where there is none.
     pub async fn request(
+        &mut self,
+        user: &Option<String>,
+        request: &Request<'_>,
+        limit: Option<Duration>,
+    ) -> Result<Reply, LinkError> {
+        match self.try_request(user, request, limit).await {
+            // Nothing has run there yet.
+            Err(LinkError::Refused(e))
+                if e.message.starts_with(INSISTS) && !self.terminal && matches!(self.way, Way::Ssh(_)) =>
+            {
+                self.terminal = true;
+                self.try_request(user, request, limit).await
+            }
+            r => r,
+        }
+    }
+
+    async fn try_request(
         &mut self,
         user: &Option<String>,
         request: &Request<'_>,
@@ -151,29 +172,29 @@ impl Link {
                 )
             })
             .unwrap_or_default();
-        let mark = format!("windlass-{:x}-", std::process::id());
+        let mark = format!("windlass-{}-", crate::host::nonce());
         let asks = user.is_some() && self.become_password.is_some();
+        let terminal = self.terminal && user.is_some();
         let command = match user {
             None => "exec sh".to_string(),
-            Some(u) if asks => format!(
-                "exec sudo -S -H -p {} -u {} -- sh -c {}",
-                shell_quote(&format!("{mark}password")),
-                shell_quote(u),
-                shell_quote(&format!("echo {mark}ready; exec sh"))
-            ),
-            Some(u) => format!("exec sudo -n -H -u {} -- sh", shell_quote(u)),
+            Some(u) => sudo(u, &mark, asks, terminal),
         };
-        let mut streams = self.start(&command).await?;
-        if asks && let (Some(u), Some(p)) = (user, self.become_password.clone()) {
-            give_password(&mut streams, &mark, u, &p).await?;
+        let mut streams = self.start(&command, terminal).await?;
+        if let Some(u) = user.filter(|_| asks || terminal) {
+            let password = self.become_password.clone();
+            come_in(&mut streams, &mark, u, password.as_ref()).await?;
         }
         Ok(Shell::new(streams, &first))
     }
 
-    async fn start(&mut self, command: &str) -> Result<Streams, LinkError> {
+    async fn start(&mut self, command: &str, terminal: bool) -> Result<Streams, LinkError> {
         match &mut self.way {
             Way::Ssh(c) => {
-                let exec = c.open_shell_channel(command).await.map_err(|e| {
+                let exec = match terminal {
+                    true => c.open_terminal_channel(command).await,
+                    false => c.open_shell_channel(command).await,
+                };
+                let exec = exec.map_err(|e| {
                     if e.kind == crate::error::Kind::Unreachable {
                         LinkError::Lost(e.to_string())
                     } else {
@@ -239,7 +260,13 @@ async fn explain(
         ShellError::TimedOut(d) => LinkError::TimedOut(d),
         ShellError::Garbled(m) => {
             let e = Error::unreachable(&m);
-            LinkError::Refused(if m.starts_with(LOCKED) { e.hint(LOCKED_HELP) } else { e })
+            LinkError::Refused(if m.starts_with(LOCKED) {
+                e.hint(LOCKED_HELP)
+            } else if m.starts_with(NOT_OURS) {
+                e.hint(NOT_OURS_HELP)
+            } else {
+                e
+            })
         }
         ShellError::Ended { stderr } => {
             if let (true, Some(u)) = (first, user) {
@@ -272,16 +299,27 @@ pub enum LinkError {
     TimedOut(Duration),
 }
 
+const INSISTS: &str = "sudo insists on a terminal (requiretty)";
 const LOCKED: &str = "another apply is at work on this host";
-const LOCKED_HELP: &str = "wait until it has ended; there, `fuser -v /run/lock/windlass-*.lock` shows whose it is";
+const LOCKED_HELP: &str =
+    "wait until it has ended; there, `fuser -v /run/windlass.lock /run/lock/windlass-*.lock` shows whose it is";
+const NOT_OURS: &str = "the lock ";
+const NOT_OURS_HELP: &str = "it is no file of the login's own: see who put it there, and remove it";
 
 /// Only one apply works on a host at a time. The lock is held on a descriptor of the session's shell and goes away with
 /// it, however that ends; sessions of one run (several names for one machine) share it. A run that was killed may still
-/// be finishing its last request: it is given ten seconds.
+/// be finishing its last request: it is given ten seconds. In a folder that everyone may write to, only a file of our
+/// own is a lock: a link or a pipe that someone else put there would have us write elsewhere or wait for ever.
 const LOCK: &str = r#"
-w_lock=/run/lock/windlass-$(id -u).lock
-if [ -d /run/lock ] && command -v flock >/dev/null 2>&1; then
-  [ -e "$w_lock" ] || : >"$w_lock"
+w_lock=/run/windlass.lock
+[ "$(id -u)" = 0 ] || w_lock=/run/lock/windlass-$(id -u).lock
+if [ -w "${w_lock%/*}" ] && command -v flock >/dev/null 2>&1; then
+  [ -e "$w_lock" ] || [ -L "$w_lock" ] || (umask 077; set -C; : >"$w_lock")
+  if [ -L "$w_lock" ] || ! [ -f "$w_lock" ] || ! [ -O "$w_lock" ]; then
+    w_m "broken the lock $w_lock on the host belongs to somebody else"
+    w_m "end 1"
+    exit 1
+  fi
   if exec 9<"$w_lock"; then
     w_try=0
     until flock -n 9; do
@@ -299,52 +337,83 @@ if [ -d /run/lock ] && command -v flock >/dev/null 2>&1; then
 fi 2>/dev/null
 "#;
 
-async fn give_password(
+/// The command that becomes a user. Where sudo may ask for a password, or where it has a terminal, the shell behind it
+/// says that it is there: nothing is sent before.
+fn sudo(user: &str, mark: &str, asks: bool, terminal: bool) -> String {
+    let user = shell_quote(user);
+    let ready = format!("echo {mark}ready");
+    let how = if asks { format!("-S -p {mark}password") } else { "-n".to_string() };
+    if terminal {
+        // Bytes are to come through as they are. The shell reads from a pipe and has no terminal of its own: else it
+        // would be interactive, and what it runs could ask there. When it ends, so does what feeds it.
+        let shell =
+            format!("{ready}; s=; command -v setsid >/dev/null && s=setsid; cat | {{ $s sh 2>/dev/null; kill $$; }}");
+        let outer = format!("stty raw -echo; exec sudo {how} -H -u {user} -- sh -c {}", shell_quote(&shell));
+        return format!("exec sh -c {}", shell_quote(&outer));
+    }
+    match asks {
+        true => format!("exec sudo {how} -H -u {user} -- sh -c {}", shell_quote(&format!("{ready}; exec sh"))),
+        false => format!("exec sudo {how} -H -u {user} -- sh"),
+    }
+}
+
+/// Waits until the shell behind sudo is there, and gives the password when it is asked for.
+async fn come_in(
     streams: &mut Streams,
     mark: &str,
     user: &str,
-    password: &SecretString,
+    password: Option<&SecretString>,
 ) -> Result<(), LinkError> {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let (mut a, mut b) = ([0u8; 512], [0u8; 512]);
     let prompt = format!("{mark}password");
     let ready = format!("{mark}ready\n");
     let mut given = false;
+    let mut err_open = true;
     let talk = async {
         loop {
             tokio::select! {
                 n = streams.stdout.read(&mut a) => match n {
                     Ok(n) if n > 0 => out.extend_from_slice(&a[..n]),
-                    _ => return Err(()),
+                    _ => break,
                 },
-                n = streams.stderr.read(&mut b) => match n {
+                n = streams.stderr.read(&mut b), if err_open => match n {
                     Ok(n) if n > 0 => err.extend_from_slice(&b[..n]),
-                    _ => return Err(()),
+                    _ => err_open = false,
                 },
             }
             if String::from_utf8_lossy(&out).contains(&ready) {
                 return Ok(());
             }
-            let text = String::from_utf8_lossy(&err).into_owned();
+            // With a terminal both are one.
+            let asked = [&out, &err].iter().map(|t| String::from_utf8_lossy(t).matches(&prompt).count()).sum();
             // Asked again means refused. It is never given twice: accounts get locked that way.
-            match (text.matches(&prompt).count(), given) {
-                (0, _) => {}
-                (1, false) => {
+            match (asked, given, password) {
+                (0usize, ..) | (1, true, _) => {}
+                (1, false, Some(password)) => {
                     given = true;
-                    let line = format!("{}\n", password.expose_secret());
+                    let line = zeroize::Zeroizing::new(format!("{}\n", password.expose_secret()));
                     if streams.stdin.write_all(line.as_bytes()).await.is_err() || streams.stdin.flush().await.is_err() {
-                        return Err(());
+                        break;
                     }
                 }
-                (1, true) => {}
-                _ => return Err(()),
+                _ => break,
             }
         }
+        // Its last words may still be on their way.
+        let last = async {
+            while let Ok(n @ 1..) = streams.stderr.read(&mut b).await {
+                err.extend_from_slice(&b[..n]);
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(300), last).await;
+        Err(())
     };
     match tokio::time::timeout(SUDO_PATIENCE, talk).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(())) => {
-            let said = String::from_utf8_lossy(&err).replace(&prompt, "");
+            let said = if err.is_empty() { out } else { err };
+            let said = String::from_utf8_lossy(&said).replace(&prompt, "");
             Err(LinkError::Refused(sudo_error(said.trim(), user, given)))
         }
         Err(_) => Err(LinkError::Refused(
@@ -356,6 +425,10 @@ async fn give_password(
 
 fn sudo_error(stderr: &str, user: &str, password_given: bool) -> Error {
     let has = |w: &str| stderr.contains(w);
+    if has("must have a tty") {
+        return Error::unreachable(format!("{INSISTS} for becoming {user}"))
+            .hint("the host has `Defaults requiretty` and gives no terminal: take one of the two away, in sudoers or sshd_config");
+    }
     if has("a password is required") || has("a terminal is required") {
         if password_given {
             return Error::unreachable(format!("sudo refused the password for becoming {user}"))
@@ -431,4 +504,42 @@ fn target(s: &Settings, o: &LinkOptions, config: &SshConfig) -> Result<Target, E
         ..Overrides::default()
     };
     Target::resolve(config, &s.host, &overrides)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::Path;
+
+    /// Runs the lock's script with its folders moved below `run`.
+    fn lock(run: &Path) -> String {
+        let script = LOCK.replace("/run/windlass.lock", &format!("{}/windlass.lock", run.display()));
+        let script = format!("w_m() {{ echo \"$*\"; }}\nw_mine=r1\n{script}\necho locked");
+        let out = std::process::Command::new("timeout").args(["5", "sh", "-c", &script]).output().unwrap();
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    #[test]
+    fn a_lock_is_a_file_of_our_own() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("windlass.lock");
+        assert_eq!(lock(dir.path()), "locked\n");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "r1\n");
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "nobody else can hold it");
+
+        std::fs::remove_file(&file).unwrap();
+        let victim = dir.path().join("victim");
+        std::fs::write(&victim, "precious").unwrap();
+        symlink(&victim, &file).unwrap();
+        assert!(lock(dir.path()).starts_with("broken the lock "));
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+
+        std::fs::remove_file(&file).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&file).status().unwrap().success());
+        assert!(lock(dir.path()).starts_with("broken the lock "), "a pipe holds nobody up");
+    }
 }

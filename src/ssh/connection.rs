@@ -523,6 +523,15 @@ impl Connection {
     /// Starts a command through the user's login shell, without a terminal. Does not wait for the server's answer: a
     /// refusal shows in [`Exec::exit`]. Waits while 8 commands are running on this connection.
     pub async fn open_shell_channel(&self, command: &str) -> Result<Exec> {
+        self.open_exec(command, false).await
+    }
+
+    /// The same with a terminal, for commands that insist on one. Its settings are the host's: `stty` there changes them.
+    pub async fn open_terminal_channel(&self, command: &str) -> Result<Exec> {
+        self.open_exec(command, true).await
+    }
+
+    async fn open_exec(&self, command: &str, terminal: bool) -> Result<Exec> {
         let permit = self
             .0
             .sessions
@@ -542,6 +551,10 @@ impl Connection {
                 Err(e) => return Err(self.wrap(e)),
             }
         };
+        if terminal {
+            // A server that gives none is not heard of here: what needs one says so itself.
+            channel.request_pty(false, "dumb", 80, 24, 0, 0, &[]).await.map_err(|e| self.wrap(e))?;
+        }
         channel.exec(true, command).await.map_err(|e| self.wrap(e))?;
         let (read, write) = channel.split();
         Ok(channel::start(read, write, self.clone(), self.0.unread_limit, permit))

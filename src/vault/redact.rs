@@ -3,13 +3,16 @@
 //! # What is redacted
 //! Every string and number of at least [`MIN_CHARS`] characters found in decrypted data, without the white space
 //! around it: as it is; as base64 (standard and URL-safe, whatever its alignment in a longer blob, and broken at 64 or
-//! 76 columns); URL-encoded; escaped as in JSON, in shell quotes and in Rust's debug form. Of a value with several
-//! lines, also each line of at least [`MIN_LINE_CHARS`] characters (PEM's BEGIN and END lines excepted, which are public).
+//! 76 columns); URL-encoded; escaped as in JSON, in shell quotes and in Rust's debug form; from [`MIN_CASED_CHARS`]
+//! characters on, all in upper or all in lower case. Of a value with several lines, also each line of at least
+//! [`MIN_LINE_CHARS`] characters (PEM's BEGIN and END lines excepted, which are public).
 //!
 //! # What is not
 //! Values shorter than that, and words so common that redacting them would blank out the text while telling where they
 //! stood (`true`, `root`, `password`, …; see [`Why::CommonWord`]). They are returned as [`Unredactable`], so that the
-//! loader can warn or refuse. Booleans and null are no secrets. Redact before cutting text to length: half a secret is
+//! loader can warn or refuse. Booleans and null are no secrets. Nor is anything that a template makes of a secret beyond
+//! the forms above (a hash, a part, a replacement) or that a command on a host prints of its own: that is what `no_log`
+//! is for. Redact before cutting text to length: half a secret is
 //! not recognised.
 
 use std::borrow::Cow;
@@ -28,6 +31,9 @@ use crate::error::{Error, Result};
 pub const PLACEHOLDER: &str = "[redacted]";
 /// The length, in characters, from which a value is redacted.
 pub const MIN_CHARS: usize = 4;
+/// The length, in characters, from which a value is also redacted in upper and in lower case. Below, that would hide
+/// host names and ordinary words.
+pub const MIN_CASED_CHARS: usize = 8;
 /// The length, in characters, from which a line of a longer value is redacted on its own.
 pub const MIN_LINE_CHARS: usize = 6;
 /// The length, in characters, from which a line of a longer value counts for [`Redactor::contains_secret`].
@@ -405,6 +411,10 @@ impl Patterns {
     fn add_value(&mut self, value: &str) {
         self.add_text_forms(value, true);
         self.add_base64_forms(value.as_bytes());
+        if value.chars().count() >= MIN_CASED_CHARS {
+            self.push(value.to_uppercase(), true);
+            self.push(value.to_lowercase(), true);
+        }
         if !value.contains('\n') {
             return;
         }
@@ -771,6 +781,14 @@ mod tests {
         });
         thread.join().unwrap();
         assert_eq!(r.redact("first-secret second-secret"), "[redacted] [redacted]");
+    }
+
+    #[test]
+    fn case_does_not_bring_a_secret_to_light() {
+        let r = knowing(&["Correct-Horse1", "Node1"]);
+        assert_eq!(r.redact("CORRECT-HORSE1 correct-horse1"), "[redacted] [redacted]");
+        assert!(r.contains_secret("echo CORRECT-HORSE1"));
+        assert_eq!(r.redact("node1 Node1"), "node1 [redacted]", "a short one in another case is an ordinary word");
     }
 
     #[test]

@@ -87,7 +87,7 @@ fn after_a_kill() {
     child.kill().expect("a running apply");
     child.wait().expect("a dead apply");
     c.on_node("rm /srv/h/begun").succeeds();
-    c.until("flock -n /run/lock/windlass-0.lock true");
+    c.until("flock -n /run/windlass.lock true");
     let c = c.playbook(
         "
         - phase: main

@@ -79,7 +79,7 @@ fn killed_while_writing() {
     child.wait().expect("a dead apply");
     c.on_node("cat /srv/halfway/file").prints("old");
     c.on_node("cd /srv/halfway; printf '#!/bin/sh\\n' > check; rm begun").succeeds();
-    c.until("flock -n /run/lock/windlass-0.lock true");
+    c.until("flock -n /run/windlass.lock true");
     c.apply().exits(0);
     c.on_node("cd /srv/halfway; cat file; ls -A").prints("new\ncheck\nfile");
     c.plan().changes(0);

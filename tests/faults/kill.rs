@@ -78,7 +78,7 @@ fn state(node: &Node) -> String {
 fn left_behind(node: &Node) -> Vec<String> {
     let found = node.run(
         "find /opt /etc /home /root /run /dev/shm /tmp /var/tmp -name '*windlass*' \
-         ! -path /run/lock/windlass-0.lock ! -path '/run/systemd/*' ! -path '/etc/systemd/*-lab-*' 2>/dev/null || :",
+         ! -path /run/windlass.lock ! -path '/run/systemd/*' ! -path '/etc/systemd/*-lab-*' 2>/dev/null || :",
     );
     let lab = |l: &&str| !l.contains("windlass-lab");
     found.lines().filter(lab).map(str::to_string).collect()
@@ -249,7 +249,7 @@ fn at_random_moments() {
         // Every other time the next apply does not wait for the node to be through.
         if version % 2 == 0 {
             // The session's shell holds the lock to its end, which is after sshd's.
-            node.until("flock -n /run/lock/windlass-0.lock true");
+            node.until("flock -n /run/windlass.lock true");
             only_unfinished(&node, &what);
         }
         pair.recovers(&node, &other, version, &what);
