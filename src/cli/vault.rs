@@ -99,10 +99,8 @@ impl Vault {
                     .read_to_string(&mut text)
                     .map_err(|e| Error::environment("cannot read standard input").because(e))?;
                 let (recipients, _) = self.recipients(Path::new("value"), to)?;
-                println!(
-                    "!age |\n{}",
-                    vault::value::yaml_block(&vault::encrypt_value(text.trim_end_matches('\n'), &recipients)?, 2)
-                );
+                let armored = vault::encrypt_value(text.trim_end_matches('\n'), &recipients)?;
+                println!("{}", vault::value::yaml_block(&armored, 2).trim_end());
             }
             Verb::Decrypt { files, keep } => {
                 let ids = self.identities()?;
