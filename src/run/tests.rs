@@ -416,6 +416,24 @@ fn what_many_hosts_learn_is_not_copied_for_each_of_them() {
     assert!(more < 600, "{more} MB");
 }
 
+#[test]
+fn what_a_role_sets_for_good_is_seen_by_the_whole_phase() {
+    let files = [
+        (
+            "site.yml",
+            "- phase: one\n  hosts: a\n  vars: {port: 1}\n  roles: [r, s]\n  tasks:\n  - {name: t, assert: {that: [eq port 2, eq own \"s\"]}}\n",
+        ),
+        ("roles/r/vars/main.yml", "{port: 2, own: r}\n"),
+        ("roles/r/tasks/main.yml", "- {name: r, assert: {that: [eq own \"r\"]}}\n"),
+        ("roles/s/vars/main.yml", "{own: s}\n"),
+        ("roles/s/tasks/main.yml", "- {name: s, assert: {that: [eq port 2, eq own \"s\"]}}\n"),
+    ];
+    let (program, found) = project(&files, HOSTS, &Options::default());
+    assert!(!found.has_errors(), "{}", found.render(false));
+    let (ended, _) = execute(program, 64, false);
+    assert!(ended.iter().all(|(_, _, o)| *o == Outcome::Satisfied), "{ended:?}");
+}
+
 /// A random playbook of debug tasks: for each task, whether it has `needs`, and which of the tasks above it.
 fn tasks() -> impl Strategy<Value = Vec<Option<Vec<(usize, bool)>>>> {
     let needs = proptest::collection::vec((0usize..20, any::<bool>()), 0..3);
