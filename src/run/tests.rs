@@ -417,6 +417,42 @@ fn what_many_hosts_learn_is_not_copied_for_each_of_them() {
 }
 
 #[test]
+fn a_plan_counts_no_change_where_an_apply_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ended, _) = run_here_with(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: t1, systemd: {daemon_reload: true}, notify: h}\n  handlers:\n  - {name: h, debug: {msg: h}}\n",
+        dir.path(),
+        &Options { check_mode: true, ..Options::default() },
+    );
+    assert_eq!((ended.len(), outcome(&ended, "a", "t1")), (1, Outcome::Satisfied), "{ended:?}");
+}
+
+#[test]
+fn any_time_limit_can_be_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ended, _) = run_here(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: t1, command: 'true', timeout: 18446744073709551615}\n  - {name: t2, wait_for: {path: /, timeout: 18446744073709551615, delay: 0, sleep: 18446744073709551615}}\n",
+        dir.path(),
+    );
+    assert_eq!((outcome(&ended, "a", "t1"), outcome(&ended, "a", "t2")), (Outcome::Changed, Outcome::Satisfied));
+}
+
+#[test]
+fn a_file_made_here_is_copied_as_it_is_by_then() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("src"), "old").unwrap();
+    std::fs::write(dir.path().join("src.hbs"), "old").unwrap();
+    let (ended, _) = run_here(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: t1, shell: printf new >DIR/src; printf new >DIR/src.hbs}\n  - {name: t2, copy: {src: DIR/src, dest: DIR/d1}}\n  - {name: t3, template: {src: DIR/src.hbs, dest: DIR/d2}}\n",
+        dir.path(),
+    );
+    assert!(ended.iter().all(|(_, _, o)| *o == Outcome::Changed), "{ended:?}");
+    for d in ["d1", "d2"] {
+        assert_eq!(std::fs::read_to_string(dir.path().join(d)).unwrap(), "new", "{d}");
+    }
+}
+
+#[test]
 fn what_a_role_sets_for_good_is_seen_by_the_whole_phase() {
     let files = [
         (
