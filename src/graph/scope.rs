@@ -112,6 +112,10 @@ impl<'a> Scope<'a> {
                 all.push(&r.params);
                 all.push(&r.role.vars);
             }
+            // The vars of the phase's other roles are seen by all, as in Ansible.
+            for r in phase.roles.iter().rev() {
+                add_vars(r, &mut all);
+            }
             all.extend(phase.vars_files.iter().rev().map(|(_, v)| v));
             all.push(&phase.vars);
         }
@@ -275,6 +279,11 @@ impl<'a> Scope<'a> {
             _ => true,
         }
     }
+}
+
+fn add_vars<'a>(r: &'a crate::playbook::RoleUse, all: &mut Vec<&'a Vars>) {
+    all.push(&r.role.vars);
+    r.role.dependencies.iter().for_each(|d| add_vars(d, all));
 }
 
 fn add_defaults<'a>(r: &'a crate::playbook::RoleUse, all: &mut Vec<&'a Vars>) {

@@ -157,6 +157,8 @@ pub struct Change {
     pub summary: String,
     /// The fields a `register` gets besides `changed` and a command's output.
     pub result: Map<String, Value>,
+    /// What is done does not count as a change, as reading unit files again.
+    pub uncounted: bool,
     /// Tells from the actions' outputs whether anything changed after all; without it a done action is a change.
     pub verdict: Option<fn(&[Output]) -> bool>,
 }

@@ -58,6 +58,7 @@ impl Wanted<'_> {
                 diff: vec![],
                 summary: fix.summary,
                 result,
+                uncounted: false,
                 verdict: None,
             }));
         }
@@ -110,6 +111,7 @@ impl Wanted<'_> {
             after,
             actions: vec![Action::Put(put)],
             result,
+            uncounted: false,
             verdict: None,
         }))
     }

@@ -244,11 +244,8 @@ impl Module for Systemd {
             after: vec![(Probe::Unit(unit.clone()), Answer::Unit(next))],
             summary: todo.says.join(", "),
             result,
-            verdict: match (only_manager, only_enables && now.file == "indirect") {
-                (true, _) => Some(|_| false),
-                (_, true) => Some(links_changed),
-                _ => None,
-            },
+            uncounted: only_manager,
+            verdict: (only_enables && now.file == "indirect").then_some(links_changed),
             ..Default::default()
         }))
     }
@@ -338,7 +335,7 @@ impl Systemd {
             actions: vec![Action::Script(format!("LC_ALL=C systemctl {verb} </dev/null"))],
             touches: Touches { units: true, ..Default::default() },
             summary: says.into(),
-            verdict: Some(|_| false),
+            uncounted: true,
             ..Default::default()
         })
     }
@@ -499,7 +496,7 @@ mod tests {
         assert_eq!(verbs(&change(decide("{name: cron, state: restarted}", &stale()))), ["daemon-reload", "restart"]);
         satisfied(decide("{name: cron, state: started}", &stale()));
         let c = change(decide("{name: cron, state: started, daemon_reload: true}", &stale()));
-        assert_eq!((verbs(&c), (c.verdict.unwrap())(&[])), (vec!["daemon-reload".to_string()], false));
+        assert_eq!((verbs(&c), c.uncounted), (vec!["daemon-reload".to_string()], true));
         let c = change(decide("{daemon_reload: true}", &seen([])));
         assert!(c.touches.units && !c.touches.everything);
         assert_eq!(verbs(&change(decide("{name: cron, daemon_reexec: true}", &stale()))), ["daemon-reexec"]);

@@ -178,7 +178,7 @@ impl Module for WaitFor {
                 true => Decision::satisfied(self.result(ctx)),
                 false => Decision::Wait(Wait {
                     delay: timeout,
-                    limit: timeout + Duration::from_secs(60),
+                    limit: timeout.saturating_add(Duration::from_secs(60)),
                     evidence: vec![],
                     ..self.wait()
                 }),

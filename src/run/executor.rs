@@ -134,6 +134,10 @@ impl Worker {
     fn name(&self) -> &str {
         &self.shared.program.hosts[self.host].name
     }
+    /// The host is this machine.
+    fn is_here(&self) -> bool {
+        matches!(self.shared.settings[self.host].via, crate::inventory::connection::Via::Local)
+    }
     fn check(&self) -> bool {
         self.shared.program.check_mode
     }
@@ -224,6 +228,10 @@ impl Worker {
                     prepared: Ok(Prepared::Skipped { why: String::new() }),
                     sets: vec![],
                 });
+                break;
+            }
+            if !ready.is_empty() && self.is_here() && reads_here(&used.task) {
+                // A step before it may yet make the file that it reads.
                 break;
             }
             let mut pending: HashSet<String> = ready.iter().flat_map(|r| r.sets.iter().cloned()).collect();
@@ -707,7 +715,7 @@ impl Worker {
                 }
                 Ok(Decision::Wait(w)) => {
                     let pause = if waited { w.every } else { w.delay.max(w.every) };
-                    if begun.elapsed() + pause > w.limit || shared.stop.load(Ordering::Relaxed) {
+                    if begun.elapsed().saturating_add(pause) > w.limit || shared.stop.load(Ordering::Relaxed) {
                         return Ok(Some(self.waited_in_vain(&user, w).await?));
                     }
                     waited = true;
@@ -760,7 +768,7 @@ impl Worker {
             result: Value::Object(c.result),
             known: !runs,
             acted: true,
-            ..Did::new(Outcome::Changed)
+            ..Did::new(if c.uncounted { Outcome::Satisfied } else { Outcome::Changed })
         }
     }
 
@@ -802,7 +810,7 @@ impl Worker {
         // What the step itself looked at is not looked at again, unless another step does.
         let probes = self.probes_ahead(user, ahead, ctx, NEAR);
         let probes = self.missing(user, probes);
-        let limit = t.timeout.map(|s| Duration::from_secs(s + 30));
+        let limit = t.timeout.map(|s| Duration::from_secs(s.saturating_add(30)));
         let actions = std::mem::take(&mut c.actions);
         let reply = match self.send(user, &actions, &probes, limit).await {
             Ok(r) => r,
@@ -826,7 +834,7 @@ impl Worker {
         if is_command {
             result::add_output(&mut result, &last);
         }
-        let changed = !failed && c.verdict.is_none_or(|v| v(&outputs));
+        let changed = !failed && !c.uncounted && c.verdict.is_none_or(|v| v(&outputs));
         let mut did = Did {
             summary: c.summary,
             diff: c.diff,
@@ -1111,6 +1119,11 @@ fn wrong(found: Vec<crate::source::Diagnostic>) -> FailureReport {
     let mut all = Diagnostics::default();
     found.into_iter().for_each(|d| all.push(d));
     FailureReport { message, source: Some(all.render(false).trim_end().to_string()), ..Default::default() }
+}
+
+/// Whether a task takes a file of this side.
+fn reads_here(task: &crate::playbook::Task) -> bool {
+    matches!(task.module.name, "copy" | "template") && task.args.get("src").is_some()
 }
 
 /// `no_log`: nothing of what was done or said is shown.

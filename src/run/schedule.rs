@@ -63,6 +63,7 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
     let (tell, mut told) = mpsc::unbounded_channel();
     let mut windows: Vec<Option<mpsc::UnboundedSender<Window>>> = (0..hosts).map(|_| None).collect();
     let mut workers = tokio::task::JoinSet::new();
+    let mut host_of = HashMap::new();
 
     let start: Vec<StepIndex> = g.node_indices().filter(|n| s.open[n.index()] == 0).collect();
     start.into_iter().for_each(|n| s.freed(n));
@@ -86,7 +87,8 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
                 s.busy[host] = true;
                 let to = windows[host].get_or_insert_with(|| {
                     let (tx, rx) = mpsc::unbounded_channel();
-                    workers.spawn(work(Worker::new(shared.clone(), host), rx, tell.clone()));
+                    let worker = workers.spawn(work(Worker::new(shared.clone(), host), rx, tell.clone()));
+                    host_of.insert(worker.id(), host);
                     tx
                 });
                 let _ = to.send(Window { nodes, others: s.learned.clone() });
@@ -97,7 +99,18 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
             s.block_rest("nothing can free it: a defect of Windlass");
             break;
         }
-        let Some(t) = told.recv().await else { break };
+        let t = tokio::select! {
+            biased;
+            t = told.recv() => t,
+            // A worker ends when there are no more windows, not before.
+            Some(ended) = workers.join_next() => {
+                if let Some(host) = ended.err().and_then(|e| host_of.get(&e.id())) {
+                    s.broke_down(*host);
+                }
+                continue;
+            }
+        };
+        let Some(t) = t else { break };
         match t {
             Told::Step { node, outcome, sets } => {
                 s.step_done(node, outcome, sets);
@@ -276,6 +289,30 @@ impl Scheduler {
         self.lost[host] = true;
         self.counts[host].unreachable = true;
         let free: Vec<StepIndex> = std::mem::take(&mut self.free[host]).into_iter().collect();
+        free.into_iter().for_each(|n| self.freed(n));
+    }
+
+    /// A worker has come to a bad end: what it had in hand is not known to be done.
+    fn broke_down(&mut self, host: usize) {
+        let p = &self.shared.program;
+        let here = |n: &StepIndex| matches!(p.graph[*n], Node::Step { host: h, .. } if h == host);
+        let handed: Vec<StepIndex> =
+            p.graph.node_indices().filter(|n| self.state[n.index()] == State::Handed && here(n)).collect();
+        let at = handed.first().and_then(|n| match p.graph[*n] {
+            Node::Step { task, .. } => Some(&p.tasks[task]),
+            Node::Gate { .. } => None,
+        });
+        self.shared.emit.send(Event::Unreachable {
+            host: p.hosts[host].name.clone(),
+            task: at.map(|t| t.title()).unwrap_or_default(),
+            place: at.map(|t| t.span().line()).unwrap_or_default(),
+            message: "the work on this host broke off: a defect of Windlass".into(),
+            hint: Some("what was under way there may still be running; look at the host, then run again".into()),
+        });
+        self.busy[host] = false;
+        self.lose(host);
+        handed.iter().for_each(|n| self.state[n.index()] = State::Waiting);
+        let free: Vec<StepIndex> = handed.into_iter().filter(|n| self.open[n.index()] == 0).collect();
         free.into_iter().for_each(|n| self.freed(n));
     }
 

@@ -416,6 +416,60 @@ fn what_many_hosts_learn_is_not_copied_for_each_of_them() {
     assert!(more < 600, "{more} MB");
 }
 
+#[test]
+fn a_plan_counts_no_change_where_an_apply_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ended, _) = run_here_with(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: t1, systemd: {daemon_reload: true}, notify: h}\n  handlers:\n  - {name: h, debug: {msg: h}}\n",
+        dir.path(),
+        &Options { check_mode: true, ..Options::default() },
+    );
+    assert_eq!((ended.len(), outcome(&ended, "a", "t1")), (1, Outcome::Satisfied), "{ended:?}");
+}
+
+#[test]
+fn any_time_limit_can_be_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ended, _) = run_here(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: t1, command: 'true', timeout: 18446744073709551615}\n  - {name: t2, wait_for: {path: /, timeout: 18446744073709551615, delay: 0, sleep: 18446744073709551615}}\n",
+        dir.path(),
+    );
+    assert_eq!((outcome(&ended, "a", "t1"), outcome(&ended, "a", "t2")), (Outcome::Changed, Outcome::Satisfied));
+}
+
+#[test]
+fn a_file_made_here_is_copied_as_it_is_by_then() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("src"), "old").unwrap();
+    std::fs::write(dir.path().join("src.hbs"), "old").unwrap();
+    let (ended, _) = run_here(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: t1, shell: printf new >DIR/src; printf new >DIR/src.hbs}\n  - {name: t2, copy: {src: DIR/src, dest: DIR/d1}}\n  - {name: t3, template: {src: DIR/src.hbs, dest: DIR/d2}}\n",
+        dir.path(),
+    );
+    assert!(ended.iter().all(|(_, _, o)| *o == Outcome::Changed), "{ended:?}");
+    for d in ["d1", "d2"] {
+        assert_eq!(std::fs::read_to_string(dir.path().join(d)).unwrap(), "new", "{d}");
+    }
+}
+
+#[test]
+fn what_a_role_sets_for_good_is_seen_by_the_whole_phase() {
+    let files = [
+        (
+            "site.yml",
+            "- phase: one\n  hosts: a\n  vars: {port: 1}\n  roles: [r, s]\n  tasks:\n  - {name: t, assert: {that: [eq port 2, eq own \"s\"]}}\n",
+        ),
+        ("roles/r/vars/main.yml", "{port: 2, own: r}\n"),
+        ("roles/r/tasks/main.yml", "- {name: r, assert: {that: [eq own \"r\"]}}\n"),
+        ("roles/s/vars/main.yml", "{own: s}\n"),
+        ("roles/s/tasks/main.yml", "- {name: s, assert: {that: [eq port 2, eq own \"s\"]}}\n"),
+    ];
+    let (program, found) = project(&files, HOSTS, &Options::default());
+    assert!(!found.has_errors(), "{}", found.render(false));
+    let (ended, _) = execute(program, 64, false);
+    assert!(ended.iter().all(|(_, _, o)| *o == Outcome::Satisfied), "{ended:?}");
+}
+
 /// A random playbook of debug tasks: for each task, whether it has `needs`, and which of the tasks above it.
 fn tasks() -> impl Strategy<Value = Vec<Option<Vec<(usize, bool)>>>> {
     let needs = proptest::collection::vec((0usize..20, any::<bool>()), 0..3);
