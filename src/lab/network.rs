@@ -118,16 +118,18 @@ pub fn ensure(state: &State) -> Result<()> {
     let present = rules(&state.name)?;
     let tag = tag(&state.name);
     let comment = ["-m", "comment", "--comment", &tag];
-    let wanted: [(&str, &str, &[&str], &str); 3] = [
+    // Each goes to the top of its chain (another program's rules may refuse forwarding), so the last stands first: nodes
+    // reach everything, answers reach them, and nobody beyond this machine can begin anything with them.
+    let wanted: [(&str, &str, &[&str], &str); 4] = [
         ("nat", "POSTROUTING", &["-s", &subnet, "!", "-d", &subnet], "MASQUERADE"),
+        ("filter", "FORWARD", &["-o", bridge], "DROP"),
+        ("filter", "FORWARD", &["-o", bridge, "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"], "ACCEPT"),
         ("filter", "FORWARD", &["-i", bridge], "ACCEPT"),
-        ("filter", "FORWARD", &["-o", bridge], "ACCEPT"),
     ];
     // A half-made set is made anew as a whole.
     if present.len() != wanted.len() {
         remove_rules(&present)?;
         for (table, chain, matches, target) in wanted {
-            // First in the chain: another program's rules may refuse forwarding.
             let mut command = tool::command("iptables");
             command.args(["-w", "-t", table, "-I", chain]).args(matches).args(comment).args(["-j", target]);
             tool::run(&mut command)?;

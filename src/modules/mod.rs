@@ -9,6 +9,8 @@ mod copy;
 mod debug;
 mod file;
 mod group;
+#[cfg(test)]
+mod hostile_tests;
 mod hostname;
 mod lineinfile;
 mod place;

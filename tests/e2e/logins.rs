@@ -123,11 +123,10 @@ fn other_users() {
 fn sudo_that_wants_a_terminal() {
     let c = Case::new("requiretty").inventory("ansible_user: deploy").tasks(WHO).args(&["-b"]);
     c.on_node("printf 'Defaults requiretty, lecture=always\\nDefaults umask=0077\\n' > /etc/sudoers.d/tty").succeeds();
-    let ran = c.apply();
-    if ran.code != 0 {
-        // Without a terminal sudo cannot be used; then this must be said, not guessed at.
-        ran.exits(4).says("tty");
-    }
+    c.apply().changed(1).said("tell", "root /root");
+    c.is_satisfied();
+    let c = c.inventory(&format!("ansible_user: sudoer\nansible_become_password: {SUDO_PASSWORD}")).args(&["-b"]);
+    c.repairs("rm /etc/windlass-made", 1);
 }
 
 fn banner_and_odd_profile() {

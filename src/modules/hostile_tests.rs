@@ -1,0 +1,268 @@
+//! Text that would break out of careless shell, in every text parameter of every module: what a module asks and does is
+//! run in a place where nothing but a break-out can leave a mark.
+
+use super::kit::*;
+use super::*;
+use crate::host::Request;
+use crate::probe::{Content, EntryKind, GroupState, PackageState, PathState, UnitState, UserState};
+use serde_json::json;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Stdio;
+
+/// Every module that speaks to a host, with all its text parameters set.
+fn table() -> Vec<(&'static str, Value)> {
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFialEnvO0r1vq0OFJ+UmdYAUxlaO1lEmUYmML+eQyEV me";
+    vec![
+        ("apt", json!({"name": ["redis", "curl=1.2"], "default_release": "stable", "update_cache": true})),
+        ("apt", json!({"name": "redis", "state": "absent", "purge": true, "autoremove": true})),
+        ("apt", json!({"deb": "/srv/x.deb"})),
+        (
+            "authorized_key",
+            json!({"user": "deploy", "key": key, "comment": "c", "key_options": "no-pty", "path": "/srv/keys"}),
+        ),
+        ("authorized_key", json!({"user": "deploy", "key": key, "state": "absent"})),
+        ("command", json!({"cmd": "echo x", "chdir": "/srv", "creates": "/srv/c", "removes": "/srv/r", "stdin": "in"})),
+        ("command", json!({"argv": ["echo", "x"], "expand_argument_vars": false})),
+        ("command", json!({"argv": ["echo", "x"]})),
+        (
+            "copy",
+            json!({"content": "x", "dest": "/srv/f", "owner": "deploy", "group": "deploy", "mode": "0600", "backup": true}),
+        ),
+        ("copy", json!({"src": "/srv/from", "remote_src": true, "dest": "/srv/f", "owner": "deploy"})),
+        ("template", json!({"src": "t", "dest": "/srv/f", "owner": "deploy", "group": "deploy"})),
+        (
+            "file",
+            json!({"path": "/srv/d", "state": "directory", "owner": "deploy", "group": "deploy", "recurse": true}),
+        ),
+        ("file", json!({"path": "/srv/l", "state": "link", "src": "/srv/to", "force": true})),
+        ("file", json!({"path": "/srv/l", "state": "hard", "src": "/srv/to"})),
+        ("file", json!({"path": "/srv/l", "state": "touch", "modification_time": "now", "mode": "u+x"})),
+        ("file", json!({"path": "/srv/l", "state": "absent"})),
+        ("group", json!({"name": "web", "system": true})),
+        ("group", json!({"name": "web", "state": "absent"})),
+        ("hostname", json!({"name": "node-1"})),
+        (
+            "lineinfile",
+            json!({"path": "/srv/c", "line": "a", "regexp": "^a", "owner": "deploy", "create": true, "backup": true}),
+        ),
+        ("service", json!({"name": "cron", "state": "restarted", "enabled": true})),
+        (
+            "systemd",
+            json!({"name": "cron.service", "state": "started", "enabled": true, "masked": false, "daemon_reload": true}),
+        ),
+        ("systemd", json!({"name": "cron.service", "state": "stopped", "enabled": false})),
+        ("stat", json!({"path": "/srv/s", "checksum_algorithm": "sha256"})),
+        (
+            "sysctl",
+            json!({"name": "net.ipv4.ip_forward", "value": "1", "sysctl_file": "/etc/sysctl.d/x.conf", "sysctl_set": true}),
+        ),
+        ("timezone", json!({"name": "Europe/Berlin", "hwclock": "UTC"})),
+        (
+            "user",
+            json!({
+                "name": "ann", "comment": "Ann", "home": "/srv/ann", "shell": "/bin/sh", "group": "web", "groups": ["sudo"],
+                "skeleton": "/etc/skel", "password": "$6$salt$hashhashhashhash", "generate_ssh_key": true, "ssh_key_file": ".ssh/k",
+                "ssh_key_comment": "c", "ssh_key_type": "ed25519",
+            }),
+        ),
+        ("user", json!({"name": "ann", "state": "absent", "remove": true, "force": true})),
+        ("wait_for", json!({"path": "/srv/w", "search_regex": "ready"})),
+        ("wait_for", json!({"host": "127.0.0.1", "port": 80, "timeout": 1})),
+    ]
+}
+
+/// The value with each of its texts replaced in turn. What stands at the front of a path stays there.
+fn with(value: &Value, bad: &str) -> Vec<Value> {
+    match value {
+        Value::String(s) if s.starts_with('/') => vec![json!(format!("{s}/{bad}")), json!(format!("{s}{bad}"))],
+        Value::String(s) => vec![json!(bad), json!(format!("{s}{bad}"))],
+        Value::Array(items) => {
+            let each = |(i, v): (usize, &Value)| {
+                let put = move |new| {
+                    let mut all = items.clone();
+                    all[i] = new;
+                    Value::Array(all)
+                };
+                with(v, bad).into_iter().map(put).collect::<Vec<_>>()
+            };
+            items.iter().enumerate().flat_map(each).collect()
+        }
+        Value::Object(map) => {
+            let each = |(k, v): (&String, &Value)| {
+                let put = |new| {
+                    let mut all = map.clone();
+                    all.insert(k.clone(), new);
+                    Value::Object(all)
+                };
+                with(v, bad).into_iter().map(put).collect::<Vec<_>>()
+            };
+            map.iter().flat_map(each).collect()
+        }
+        _ => vec![],
+    }
+}
+
+/// A host with nothing on it, or with something wherever one looks.
+fn answer(probe: &Probe, full: bool, kind: EntryKind) -> Answer {
+    let some = full.then_some(());
+    match probe {
+        Probe::Path(p) => Answer::Path(PathState {
+            entry: some.map(|()| entry(kind, 0o644)),
+            target: some.filter(|()| kind == EntryKind::Link).map(|()| entry(EntryKind::File, 0o644)),
+            link: some.filter(|()| kind == EntryKind::Link).map(|()| "/elsewhere".into()),
+            canonical: p.clone(),
+        }),
+        Probe::Sha256(_) => Answer::Sha256(some.map(|()| "ab".repeat(32))),
+        Probe::Content(_) => Answer::Content(some.map_or(Content::Absent, |()| Content::Bytes(b"old\n".to_vec()))),
+        Probe::Package(_) => {
+            Answer::Package(PackageState { installed: full, version: "1".into(), ..Default::default() })
+        }
+        Probe::Unit(_) => Answer::Unit(UnitState {
+            load: "loaded".into(),
+            active: if full { "active" } else { "inactive" }.into(),
+            file: if full { "enabled" } else { "disabled" }.into(),
+            ..Default::default()
+        }),
+        Probe::User(n) => Answer::User(some.map(|()| UserState {
+            name: n.clone(),
+            uid: 1000,
+            gid: 1000,
+            home: format!("/home/{n}"),
+            shell: "/bin/false".into(),
+            ..Default::default()
+        })),
+        Probe::Shadow(_) => Answer::Shadow(some.map(|()| "!".into())),
+        Probe::Groups => Answer::Groups(
+            ["web", "sudo", "deploy"]
+                .map(|n| GroupState { name: n.into(), gid: 1000, members: vec![] })
+                .into_iter()
+                .collect(),
+        ),
+        Probe::Sysctl(_) => Answer::Sysctl(some.map(|()| "0".into())),
+        Probe::Hostname => Answer::Hostname { running: "old".into(), stored: Some("old".into()) },
+        Probe::Timezone => Answer::Timezone(Some("UTC".into())),
+        Probe::Facts => Answer::Facts(json!({})),
+        Probe::Script(_) => Answer::Script(Output { rc: i32::from(!full), ..Default::default() }),
+    }
+}
+
+/// Everything a module would send: what it asks, and what it does on a bare host and on a full one.
+fn scripts(module: &dyn Bound) -> Vec<String> {
+    let mut all = vec![];
+    let hosts =
+        [(false, EntryKind::File), (true, EntryKind::File), (true, EntryKind::Directory), (true, EntryKind::Link)];
+    for (full, kind) in hosts {
+        let mut seen = Observed::new();
+        let mut wanted = module.probes(&ctx());
+        let mut actions = vec![];
+        for _ in 0..12 {
+            all.push(Request { probes: &wanted, ..Default::default() }.script("0nonce", 1).0);
+            for p in std::mem::take(&mut wanted) {
+                let a = answer(&p, full, kind);
+                seen.insert(p, a);
+            }
+            match module.decide(&seen, &ctx()) {
+                Err(Stop::Need(more)) if more.iter().any(|p| !seen.has(p)) => wanted = more,
+                Ok(Decision::Change(c)) => {
+                    actions = c.actions;
+                    break;
+                }
+                Ok(Decision::Wait(w)) => {
+                    wanted = w.evidence.into_iter().map(|(_, s)| Probe::Script(s)).collect();
+                    all.push(Request { probes: &wanted, ..Default::default() }.script("0nonce", 1).0);
+                    break;
+                }
+                _ => break,
+            }
+        }
+        if !actions.is_empty() {
+            all.push(Request { actions: &actions, ..Default::default() }.script("0nonce", 1).0);
+        }
+    }
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// Runs a request where no program can be found and, for root, as nobody: all it can do is what the shell itself does.
+fn run(script: &str, dir: &Path) -> String {
+    let prelude = include_str!("../host/prelude.sh");
+    let functions = prelude.split_once("w_m()").unwrap().1;
+    let text = format!("N=0nonce; W={}; PATH=/nowhere; w_m(){functions}\n{script}", dir.display());
+    let mut sh = std::process::Command::new("/bin/sh");
+    sh.current_dir(dir).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    if rustix::process::geteuid().is_root() {
+        sh.uid(65534).gid(65534);
+    }
+    let mut child = sh.spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    String::from_utf8_lossy(&child.wait_with_output().unwrap().stderr).into_owned()
+}
+
+#[test]
+fn no_parameter_breaks_out_of_its_quotes() {
+    use std::os::unix::fs::PermissionsExt;
+    // Everyone may pass and write here: the requests are run as nobody.
+    let dir = tempfile::Builder::new()
+        .prefix("wl")
+        .permissions(std::fs::Permissions::from_mode(0o777))
+        .tempdir_in("/tmp")
+        .unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let mark = dir.path().join("escaped");
+    let m = mark.display();
+    let bad = [
+        format!("$(>{m})"),
+        format!("`>{m}`"),
+        format!("'$(>{m})'"),
+        format!("\"$(>{m})\""),
+        format!("'\"';>{m};'\"'"),
+        format!(";>{m};"),
+        format!("|>{m}&"),
+        format!("\n>{m}\n"),
+        format!("\\\n>{m}\n"),
+        format!("\nwindlass-end\n>{m}\n"),
+        format!("-x>{m}"),
+        format!("\r>{m}\r"),
+        format!("${{x:=$(>{m})}}"),
+        "* ? [a-z] ~ # ! \\ {a,b}".to_string(),
+    ];
+    run(&format!("echo {}", bad[0]), dir.path());
+    assert!(mark.exists(), "a break-out leaves its mark");
+    std::fs::remove_file(&mark).unwrap();
+    let end = dir.path().join("end");
+    let mut tried = 0;
+    for (name, base) in table() {
+        let bind = |args: &Value| (find(name).unwrap().bind)(args.clone(), &NoFiles);
+        if let Err(e) = bind(&base) {
+            panic!("{name} {base}: {e:?}");
+        }
+        // One shell for all requests of a module and a text: in each a break-out would leave its mark.
+        for b in &bad {
+            let mut all: Vec<(Value, String)> = vec![];
+            for args in with(&base, b) {
+                // A shell command is the user's own; what it is told to do is no break-out.
+                if name == "command" && args.get("cmd").is_some_and(|c| c != &base["cmd"]) {
+                    continue;
+                }
+                if let Ok(module) = bind(&args) {
+                    all.extend(scripts(module.as_ref()).into_iter().map(|s| (args.clone(), s)));
+                }
+            }
+            tried += all.len();
+            let together: String = all.iter().map(|(_, s)| format!("{s}\n")).collect();
+            let said = run(&format!("{together}\n>{}", end.display()), dir.path());
+            let culprit = || {
+                all.iter().find(|(_, s)| {
+                    let _ = std::fs::remove_file(&mark);
+                    let said = run(s, dir.path());
+                    mark.exists() || said.contains("yntax error")
+                })
+            };
+            assert!(!mark.exists() && !said.contains("yntax error"), "{name}: {b:?}: {said} {:?}", culprit());
+        }
+        assert!(std::fs::remove_file(&end).is_ok(), "{name}: the requests were not run to their end");
+    }
+    assert!(tried > 2000, "{tried} requests");
+}
