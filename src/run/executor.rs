@@ -687,10 +687,17 @@ impl Worker {
                 }
                 Ok(Decision::Change(mut c)) if plan_only => {
                     // By its own word it changes nothing; all that was seen before it holds after it.
-                    if t.changed_when.iter().any(|c| c.text == "false") {
+                    if asks_only(t, &c) {
                         c.touches = Touches::default();
                     }
                     return Ok(Some(self.imagine(&user, c)));
+                }
+                // A question asked in a plan, after changes that are only planned: the answer would be of another day.
+                Ok(Decision::Change(c)) if self.check() && self.fog.touched.is_some() && asks_only(t, &c) => {
+                    let mut d = Did::new(Outcome::KnownAfterApply);
+                    d.summary = format!("only an apply {}", c.summary);
+                    d.known = false;
+                    return Ok(Some(d));
                 }
                 Ok(Decision::Change(c)) => {
                     let commands = c.actions.iter().any(|a| matches!(a, Action::Command(_)));
@@ -1096,6 +1103,11 @@ impl Did {
         let report = FailureReport { message: f.message, hint: f.hint, ..Default::default() };
         Did { result: Value::Object(f.result), failure: Some(report), ..Did::new(Outcome::Failed) }
     }
+}
+
+/// A command that by its task's own word changes nothing.
+fn asks_only(task: &crate::playbook::Task, c: &Change) -> bool {
+    task.changed_when.iter().any(|c| c.text == "false") && c.actions.iter().any(|a| matches!(a, Action::Command(_)))
 }
 
 /// A step's outcome from those of its parts.
