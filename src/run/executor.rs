@@ -94,6 +94,8 @@ struct Fog {
     unknowable: HashSet<(Option<String>, Probe)>,
     /// Answers a planned change makes certain.
     certain: HashSet<(Option<String>, Probe)>,
+    /// The host as it is, without the planned changes: nothing is decided from it, but it can be told.
+    now: HashMap<Option<String>, Observed>,
 }
 
 /// A step made ready.
@@ -738,7 +740,7 @@ impl Worker {
                     if unknowable.is_some() {
                         let harmless = t.module.harmless;
                         let mut d = Did::new(if harmless { Outcome::Skipped } else { Outcome::KnownAfterApply });
-                        d.summary = "it depends on what an earlier change brings".into();
+                        (d.summary, d.diff) = self.as_it_is(&user, item, &ctx).await?;
                         d.known = false;
                         if !harmless {
                             self.add_fog(Touches::everything());
@@ -757,6 +759,26 @@ impl Worker {
                 Err(Stop::Fail(f)) => return Ok(Some(Did::refused(f))),
             }
         }
+    }
+
+    /// What a step would do on the host as it is: worth telling where a plan cannot know what it will be.
+    async fn as_it_is(
+        &mut self,
+        user: &Option<String>,
+        item: &graph::Item,
+        ctx: &Ctx,
+    ) -> Result<(String, Vec<crate::modules::Diff>), GivenUp> {
+        for _ in 0..4 {
+            match item.bound.decide(self.fog.now.entry(user.clone()).or_default(), ctx) {
+                Ok(Decision::Change(c)) => return Ok((format!("as it is now: {}", c.summary), c.diff)),
+                Ok(Decision::Satisfied(_)) => return Ok(("as it is now: satisfied".into(), vec![])),
+                Err(Stop::Need(probes)) if !self.missing(user, probes.clone()).is_empty() => {
+                    self.ask(user, probes).await?
+                }
+                _ => break,
+            }
+        }
+        Ok(("it depends on what an earlier change brings".into(), vec![]))
     }
 
     /// In a plan: what the change would leave behind.
@@ -988,6 +1010,10 @@ impl Worker {
     }
 
     fn learn(&mut self, user: &Option<String>, answers: Vec<(Probe, crate::probe::Answer)>) {
+        if self.check() {
+            let now = self.fog.now.entry(user.clone()).or_default();
+            answers.iter().cloned().for_each(|(p, a)| now.insert(p, a));
+        }
         let seen = self.seen.entry(user.clone()).or_default();
         let fresh: Vec<Probe> = answers.iter().map(|(p, _)| p.clone()).collect();
         for (p, a) in answers {
