@@ -24,6 +24,7 @@ mod kit;
 mod logins;
 mod odd;
 mod secrets;
+mod sessions;
 mod system;
 
 use libtest_mimic::{Arguments, Completion, Trial};
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         logins::all(),
         odd::all(),
         secrets::all(),
+        sessions::all(),
     ];
     let cannot = kit::cannot_run();
     let trials = tables.into_iter().flatten().map(|(name, test)| {
