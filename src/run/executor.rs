@@ -841,6 +841,11 @@ impl Worker {
         let probes = self.missing(user, probes);
         let limit = t.timeout.map(|s| Duration::from_secs(s.saturating_add(30)));
         let actions = std::mem::take(&mut c.actions);
+        if c.touches.users
+            && let Some(l) = &mut self.link
+        {
+            l.log_out_others(user).await;
+        }
         let reply = match self.send(user, &actions, &probes, limit).await {
             Ok(r) => r,
             Err(LinkError::Lost(m)) => {

@@ -228,6 +228,19 @@ impl Link {
         }
     }
 
+    /// Ends the shells of those tasks became, but for root's and that of the one at work: an account's groups, number and
+    /// home are those of its login, and one that is logged in cannot be removed.
+    pub async fn log_out_others(&mut self, at_work: &Option<String>) {
+        let other = |u: &&Option<String>| *u != at_work && u.as_deref().is_some_and(|u| u != "root");
+        let others: Vec<Option<String>> = self.shells.keys().filter(other).cloned().collect();
+        for user in others {
+            if let Some(s) = self.shells.remove(&user) {
+                self.closed_round_trips += s.round_trips();
+                s.close().await;
+            }
+        }
+    }
+
     /// Requests answered on all shells.
     pub fn round_trips(&self) -> u64 {
         self.closed_round_trips + self.shells.values().map(Shell::round_trips).sum::<u64>()

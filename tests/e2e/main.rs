@@ -18,6 +18,7 @@ mod logins;
 mod odd;
 mod rough;
 mod secrets;
+mod sessions;
 mod system;
 
 use std::process::ExitCode;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         odd::all(),
         rough::all(),
         secrets::all(),
+        sessions::all(),
     ];
     runner::run(tables, kit::NODES, kit::tear_down)
 }
