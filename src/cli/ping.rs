@@ -50,7 +50,7 @@ struct Lines {
 
 impl Reader for Lines {
     fn event(&mut self, event: &Event) {
-        match event {
+        match &event.clone().printable() {
             Event::Connected { host, took } => {
                 self.connected.insert(host.clone(), *took);
             }

@@ -37,7 +37,7 @@ impl LogFile {
 
 impl Reader for LogFile {
     fn event(&mut self, event: &Event) {
-        match event {
+        match &event.clone().printable() {
             Event::Started(s) => {
                 self.check_mode = s.check_mode;
                 self.again = s.command.clone();

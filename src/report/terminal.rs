@@ -104,7 +104,7 @@ impl Terminal {
 
 impl Reader for Terminal {
     fn event(&mut self, event: &Event) {
-        match event {
+        match &event.clone().printable() {
             Event::Started(s) => {
                 self.check_mode = s.check_mode;
                 self.hosts = s.hosts.len();

@@ -215,12 +215,36 @@ impl Recap {
 
 impl Event {
     /// The event without any secret in it.
-    pub fn redacted(mut self, r: &Redactor) -> Self {
-        let fix = |s: &mut String| {
+    pub fn redacted(self, r: &Redactor) -> Self {
+        self.with_texts(|s| {
             if let Cow::Owned(clean) = r.redact(s) {
                 *s = clean;
             }
-        };
+        })
+    }
+
+    /// The event as it may be written to a terminal: what a host prints must not move the cursor, hide lines or set a
+    /// title. Control characters but line ends and tabs stand as `^[`; colours are left out.
+    pub fn printable(self) -> Self {
+        let control = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+        self.with_texts(|s| {
+            if !s.contains(control) {
+                return;
+            }
+            let plain = console::strip_ansi_codes(s).replace("\r\n", "\n");
+            *s = plain.chars().fold(String::with_capacity(plain.len()), |mut out, c| {
+                match c {
+                    c if !control(c) => out.push(c),
+                    c if c.is_ascii() => out.extend(['^', char::from((c as u8) ^ 0x40)]),
+                    _ => out.push(char::REPLACEMENT_CHARACTER),
+                }
+                out
+            });
+        })
+    }
+
+    fn with_texts(mut self, fix: impl Fn(&mut String)) -> Self {
+        let fix = &fix;
         let fix_opt = |s: &mut Option<String>| s.iter_mut().for_each(fix);
         match &mut self {
             Event::Connected { .. } => {}
@@ -299,6 +323,19 @@ impl Emit {
 mod tests {
     use super::*;
     use crate::vault::Secrets;
+
+    #[test]
+    fn a_host_does_not_draw_on_the_terminal() {
+        let shown = |text: &str| match (Event::Note { host: None, message: text.into() }).printable() {
+            Event::Note { message, .. } => message,
+            e => panic!("{e:?}"),
+        };
+        assert_eq!(shown("a\tb\r\nc grün"), "a\tb\nc grün");
+        assert_eq!(shown("\x1b[31mred\x1b[0m"), "red");
+        assert_eq!(shown("done\rFAILED\x08\x7f"), "done^MFAILED^H^?");
+        let title = shown("\x1b]0;title\x07x\x1b[2J\u{9b}1A");
+        assert_eq!(title, "x");
+    }
 
     #[test]
     fn no_word_of_an_event_shows_a_secret() {

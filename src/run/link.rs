@@ -146,9 +146,8 @@ impl Link {
             if p.body.len() < STAGE_FROM {
                 continue;
             }
-            let command = "exec sh -c 'umask 077; t=${TMPDIR:-/var/tmp}; [ -w \"$t\" ] || t=/tmp; \
-                           f=$(mktemp \"$t/.windlass.XXXXXXXX\") && cat >\"$f\" && echo \"$f\"'";
-            let out = c.upload(command, &p.body[..]).await.map_err(|e| LinkError::Lost(e.to_string()))?;
+            let command = receive(p.body.len());
+            let out = c.upload(&command, &p.body[..]).await.map_err(|e| LinkError::Lost(e.to_string()))?;
             let path = String::from_utf8_lossy(&out.stdout).trim().to_string();
             if !out.status.success() || path.is_empty() {
                 let said = String::from_utf8_lossy(&out.stderr).trim().to_string();
@@ -350,6 +349,16 @@ if [ -w "${w_lock%/*}" ] && command -v flock >/dev/null 2>&1; then
 fi 2>/dev/null
 "#;
 
+/// The command that takes a body of so many bytes into a file and says where it is. If it does not come whole (the
+/// connection went, the disk is full), nothing of it stays there.
+fn receive(size: usize) -> String {
+    let script = format!(
+        "umask 077; t=${{TMPDIR:-/var/tmp}}; [ -w \"$t\" ] || t=/tmp; f=$(mktemp \"$t/.windlass.XXXXXXXX\") || exit 1; \
+         trap \"\" HUP PIPE; cat >\"$f\" && [ \"$(wc -c <\"$f\")\" -eq {size} ] && echo \"$f\" && exit 0; rm -f -- \"$f\"; exit 1"
+    );
+    format!("exec sh -c {}", shell_quote(&script))
+}
+
 /// The command that becomes a user. Where sudo may ask for a password, or where it has a terminal, the shell behind it
 /// says that it is there: nothing is sent before.
 fn sudo(user: &str, mark: &str, asks: bool, terminal: bool) -> String {
@@ -531,6 +540,22 @@ mod tests {
         let script = format!("w_m() {{ echo \"$*\"; }}\nw_mine=r1\n{script}\necho locked");
         let out = std::process::Command::new("timeout").args(["5", "sh", "-c", &script]).output().unwrap();
         String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    #[test]
+    fn a_body_that_does_not_come_whole_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let send = |body: &str| {
+            let script = format!("printf {body} | {}", receive(5).trim_start_matches("exec "));
+            let out =
+                std::process::Command::new("sh").arg("-c").arg(script).env("TMPDIR", dir.path()).output().unwrap();
+            String::from_utf8(out.stdout).unwrap()
+        };
+        assert_eq!(send("hel"), "");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        let path = send("hello");
+        assert_eq!(std::fs::read_to_string(path.trim()).unwrap(), "hello");
+        assert_eq!(std::fs::metadata(path.trim()).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
