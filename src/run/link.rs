@@ -173,6 +173,14 @@ impl Link {
             .unwrap_or_default();
         let mark = format!("windlass-{}-", crate::host::nonce());
         let asks = user.is_some() && self.become_password.is_some();
+        if let (true, Way::Ssh(c)) = (asks, &self.way)
+            && !c.may_send_password()
+        {
+            return Err(LinkError::Refused(
+                Error::unreachable("sudo's password is not sent: the host's key is another than the recorded one")
+                    .hint("someone may be in between; check the key and correct known_hosts"),
+            ));
+        }
         let terminal = self.terminal && user.is_some();
         let command = match user {
             None => "exec sh".to_string(),

@@ -78,6 +78,8 @@ struct Inner {
     life: watch::Receiver<Option<String>>,
     sessions: Arc<Semaphore>,
     unread_limit: usize,
+    /// The host showed another key than the recorded one, and was taken all the same.
+    unproved: bool,
     /// The jump host's connection, which must outlive this one.
     _via: Option<Connection>,
 }
@@ -245,6 +247,7 @@ impl Connector {
             life,
             sessions: Arc::new(Semaphore::new(MAX_SESSIONS)),
             unread_limit: target.unread_limit,
+            unproved: verdict == Some(Verdict::Unproved),
             _via: via,
         })))
     }
@@ -633,6 +636,12 @@ impl Connection {
             }
         }
         Ok(output)
+    }
+
+    /// Whether a password may be sent over it: not where the host showed another key than the recorded one and is taken
+    /// only because host keys are not checked.
+    pub fn may_send_password(&self) -> bool {
+        !self.0.unproved
     }
 
     /// Whether the connection has ended.

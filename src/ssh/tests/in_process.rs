@@ -230,7 +230,7 @@ async fn a_passphrase_is_asked_once_and_only_where_the_key_is_accepted() {
 
 #[tokio::test]
 async fn a_changed_host_key_ends_it_before_authentication() {
-    let s = setup(Rules::default()).await;
+    let mut s = setup(Rules::default()).await;
     let other = new_key(Algorithm::Ed25519).public_key().to_openssh().unwrap();
     let file = s.dir.path().join("known_hosts");
     std::fs::write(&file, format!("[127.0.0.1]:{} {other}\n", s.fake.port)).unwrap();
@@ -240,6 +240,11 @@ async fn a_changed_host_key_ends_it_before_authentication() {
     assert!(e.message.contains("known_hosts:1"), "{e}");
     assert!(e.hint.unwrap().contains("ssh-keygen -R"));
     assert_eq!(s.fake.seen(|s| s.offers), 0);
+    // Taken all the same, it gets no password: sudo's neither.
+    s.target.host_key_policy = HostKeyPolicy::Off;
+    assert!(!dial(&s.target).await.unwrap().may_send_password());
+    std::fs::remove_file(&file).unwrap();
+    assert!(dial(&s.target).await.unwrap().may_send_password());
 }
 
 #[tokio::test]
