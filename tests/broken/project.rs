@@ -14,6 +14,7 @@
 //! `@PORT` stands for the port at which the test listens in place of the host, `@AGE` for an encrypted `hunter2`. Without
 //! an inventory of its own a case has `hosts.yml` with one host, `web1`; its playbook is `site.yml`.
 
+use base64::Engine as _;
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -212,12 +213,16 @@ fn write(root: &Path, file: &str, body: &str, port: &str) {
         }
         "(damaged)" => {
             let whole = encrypt_value(&text, &keys().ours).unwrap();
-            let mut lines: Vec<String> = whole.lines().map(str::to_string).collect();
-            let last = lines.len() - 2;
-            let mut body: String = lines[last].chars().rev().skip_while(|c| *c == '=').collect();
-            body.truncate(body.len() / 4 * 4);
-            lines[last] = body;
-            text = lines.join("\n") + "\n";
+            let lines: Vec<&str> = whole.trim_end().lines().collect();
+            let coder = base64::engine::general_purpose::STANDARD;
+            let mut body = coder.decode(lines[1..lines.len() - 1].concat()).unwrap();
+            // The last byte belongs to the sum over the content: armor and header stay whole.
+            *body.last_mut().unwrap() ^= 1;
+            let coded = coder.encode(body);
+            let wrapped = coded.as_bytes().chunks(64).map(|c| String::from_utf8_lossy(c).into_owned());
+            let all: Vec<String> =
+                [lines[0].to_string()].into_iter().chain(wrapped).chain([lines[lines.len() - 1].to_string()]).collect();
+            text = all.join("\n") + "\n";
         }
         "(hex)" => {
             let digits: Vec<char> = text.chars().filter(char::is_ascii_hexdigit).collect();

@@ -222,8 +222,6 @@ fn facts() {
 fn check_mode() {
     let c = Case::anywhere("check").tasks(
         "
-        - name: file
-          copy: {content: x, dest: /srv/check}
         - name: asked anyway
           command: hostname
           check_mode: false
@@ -231,11 +229,18 @@ fn check_mode() {
           register: asked
         - name: tell
           debug: {msg: '{{asked.stdout}} {{ansible_check_mode}}'}
+        - name: file
+          copy: {content: x, dest: /srv/check}
+        - name: asked too late
+          command: cat /srv/check
+          check_mode: false
+          changed_when: false
         ",
     );
     c.on_node("mkdir -p /srv; rm -f /srv/check").succeeds();
     let host = c.on_node("hostname").stdout();
-    c.apply_with(&["--check"]).changes(1).said("tell", &format!("{host} true"));
+    let plan = c.apply_with(&["--check"]).exits(2).said("tell", &format!("{host} true"));
+    plan.ended("file", "changed").ended("asked too late", "known_after_apply");
     c.on_node("test ! -e /srv/check").succeeds();
     c.apply().changed(1).said("tell", &format!("{host} false"));
 }
