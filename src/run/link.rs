@@ -29,6 +29,8 @@ pub struct LinkOptions {
 /// An open way to a host.
 pub struct Link {
     way: Way,
+    /// The host's name in the inventory.
+    name: String,
     /// Who logs in.
     pub login: String,
     become_password: Option<SecretString>,
@@ -68,6 +70,7 @@ impl Link {
             }
         };
         Ok(Link {
+            name: settings.name.clone(),
             way,
             login,
             become_password,
@@ -164,11 +167,9 @@ impl Link {
             .lock
             .as_ref()
             .map(|run| {
-                format!(
-                    "w_mine={}
-{LOCK}",
-                    shell_quote(run)
-                )
+                // A session of another name for this machine may share it; one of this name that is not over yet (a
+                // connection that was lost) may not.
+                format!("w_mine={}\n{LOCK}", shell_quote(&format!("{run} {}", self.name.replace(' ', "_"))))
             })
             .unwrap_or_default();
         let mark = format!("windlass-{}-", crate::host::nonce());
@@ -343,7 +344,7 @@ if [ -w "${w_lock%/*}" ] && command -v flock >/dev/null 2>&1; then
   if exec 9<"$w_lock"; then
     w_try=0
     until flock -n 9; do
-      read -r w_run <"$w_lock" && [ "$w_run" = "$w_mine" ] && break
+      read -r w_run w_host <"$w_lock" && [ "$w_run" = "${w_mine% *}" ] && [ "$w_host" != "${w_mine##* }" ] && w_mine= && break
       w_try=$((w_try + 1))
       if [ "$w_try" -gt 100 ]; then
         w_m "broken another apply is at work on this host"
@@ -352,7 +353,7 @@ if [ -w "${w_lock%/*}" ] && command -v flock >/dev/null 2>&1; then
       fi
       sleep 0.1
     done
-    echo "$w_mine" >"$w_lock"
+    [ -z "$w_mine" ] || echo "$w_mine" >"$w_lock"
   fi
 fi 2>/dev/null
 "#;
@@ -545,7 +546,7 @@ mod tests {
     /// Runs the lock's script with its folders moved below `run`.
     fn lock(run: &Path) -> String {
         let script = LOCK.replace("/run/windlass.lock", &format!("{}/windlass.lock", run.display()));
-        let script = format!("w_m() {{ echo \"$*\"; }}\nw_mine=r1\n{script}\necho locked");
+        let script = format!("w_m() {{ echo \"$*\"; }}\nw_mine='r1 h'\n{script}\necho locked");
         let out = std::process::Command::new("timeout").args(["5", "sh", "-c", &script]).output().unwrap();
         String::from_utf8_lossy(&out.stdout).into_owned()
     }
@@ -574,7 +575,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("windlass.lock");
         assert_eq!(lock(dir.path()), "locked\n");
-        assert_eq!(std::fs::read_to_string(&file).unwrap(), "r1\n");
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "r1 h\n");
         assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "nobody else can hold it");
 
         std::fs::remove_file(&file).unwrap();
