@@ -25,7 +25,7 @@ impl Check {
             match loaded {
                 Some(l) => {
                     let (hosts, steps) = (l.program.hosts.len(), l.program.graph.node_count());
-                    println!("{}: fine ({hosts} hosts, {} tasks, {steps} steps)", p.display(), l.program.tasks.len());
+                    say!("{}: fine ({hosts} hosts, {} tasks, {steps} steps)", p.display(), l.program.tasks.len());
                 }
                 None => exit = Exit::Input,
             }

@@ -49,7 +49,7 @@ impl Demo {
 
         part(&format!("1. A lab of {NODES} Debian nodes"));
         times.measure("lab up", || {
-            lab::up(&self.lab, NODES, &lab::Options::new(&project), &mut |line| println!("   {line}"))
+            lab::up(&self.lab, NODES, &lab::Options::new(&project), &mut |line| say!("   {line}"))
         })?;
         let secrets = match secrets {
             Some(s) => s,
@@ -69,19 +69,19 @@ impl Demo {
 
         part("5. Failover: the primary loses its power");
         let before = wait("the Sentinels to agree on a primary, each other and the replicas", || cluster.settled())?;
-        println!("   {before} is the primary");
+        say!("   {before} is the primary");
         let value = format!("written-{}", chrono::Utc::now().format("%Y%m%dT%H%M%S%.3f"));
         cluster.write(&before, &value)?;
-        println!("   wrote {KEY} = {value} there; the replicas have it");
+        say!("   wrote {KEY} = {value} there; the replicas have it");
         lab::kill_node(&self.lab, &before)?;
         let gone = Instant::now();
-        println!("   cut the power of {before}");
+        say!("   cut the power of {before}");
         let after = wait("the Sentinels to agree on a new primary", || cluster.agreed(Some(&before)))?;
         let failover = gone.elapsed();
         times.note("failover", failover);
-        println!("   {after} is the new primary, {:.1} s later", failover.as_secs_f64());
+        say!("   {after} is the new primary, {:.1} s later", failover.as_secs_f64());
         expect(&format!("the value of {KEY} on {after}"), &value, &cluster.read(&after)?)?;
-        println!("   {after} has {KEY} = {value}");
+        say!("   {after} has {KEY} = {value}");
 
         part(&format!("6. {before} comes back"));
         times.measure("rejoin", || {
@@ -90,26 +90,26 @@ impl Demo {
             wait("the Sentinels to agree again", || cluster.settled()).map(drop)
         })?;
         expect(&format!("the value of {KEY} on {before}"), &value, &cluster.read(&before)?)?;
-        println!("   {before} is a replica of {after}, and has {KEY} = {value}");
+        say!("   {before} is a replica of {after}, and has {KEY} = {value}");
 
         part(&format!("7. Apply once more: with {after} as primary, still nothing may change"));
         times.measure("apply after failover", || show.unchanged())?;
         expect("the primary", &after, &cluster.settled()?)?;
 
         part("The demo is done; everything was as it should be");
-        print!("{times}");
+        say_on!("{times}");
         if self.down {
-            lab::down(&self.lab, &mut |line| println!("   {line}"))?;
+            lab::down(&self.lab, &mut |line| say!("   {line}"))?;
             return Ok(Exit::Done);
         }
-        println!("\n{}", next(&self.lab, &inventory));
+        say!("\n{}", next(&self.lab, &inventory));
         Ok(Exit::Done)
     }
 }
 
 fn part(title: &str) {
     let bold = console::Style::new().bold();
-    println!("\n{}", bold.apply_to(title));
+    say!("\n{}", bold.apply_to(title));
 }
 
 /// What to try next.
@@ -223,7 +223,7 @@ impl ShownRun<'_> {
         nothing_changed(&recap)
             .and_then(|()| expect("the plan's exit code", "0", &exit.to_string()))
             .map_err(|e| self.advise(e))?;
-        println!("   exit code 0: the nodes are as the playbook says");
+        say!("   exit code 0: the nodes are as the playbook says");
         Ok(())
     }
 }
@@ -275,7 +275,7 @@ impl Secrets {
         let key = project.join(".windlass/identity.txt");
         if !key.exists() {
             vault::keygen(&key)?;
-            println!("   made a key for secrets: {}", crate::source::display_path(&key).display());
+            say!("   made a key for secrets: {}", crate::source::display_path(&key).display());
         }
         let identities = vault::Sources { files: vec![key], ..Default::default() }.load(Arc::new(vault::NoPrompt))?;
         let secrets = Secrets { redis: password()?, sentinel: password()? };
@@ -287,7 +287,7 @@ impl Secrets {
         let text = vault::encrypt(plain.as_bytes(), &Recipients::new(identities.recipients()?)?)?;
         let file = inventory.join(lab::DEMO_VAULT);
         put(&file, &text).map_err(|e| Error::environment(format!("cannot write {}", file.display())).because(e))?;
-        println!("   made passwords, encrypted: {}", crate::source::display_path(&file).display());
+        say!("   made passwords, encrypted: {}", crate::source::display_path(&file).display());
         Ok(secrets)
     }
 }

@@ -37,7 +37,7 @@ impl Inventory {
         }
         if let Some(l) = &self.hosts.limit {
             for h in inventory::select_limit(&inv, l)? {
-                println!("{h}");
+                say!("{h}");
             }
             return Ok(Exit::Done);
         }
@@ -48,11 +48,11 @@ impl Inventory {
             (Some(h), _) => inv.host_json(h),
             (None, true) => inv.to_json(),
             (None, false) => {
-                print!("{}", inv.graph(self.vars));
+                say_on!("{}", inv.graph(self.vars));
                 return Ok(Exit::Done);
             }
         };
-        println!("{}", serde_json::to_string_pretty(&json).unwrap_or_default());
+        say!("{}", serde_json::to_string_pretty(&json).unwrap_or_default());
         Ok(Exit::Done)
     }
 }

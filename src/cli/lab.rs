@@ -47,12 +47,12 @@ impl Lab {
             }
             Verb::Down => {
                 if !lab::down(&self.name, &mut say)? {
-                    println!("there is no lab `{}`", self.name);
+                    say!("there is no lab `{}`", self.name);
                 }
             }
             Verb::Status => match lab::status(&self.name)? {
                 Some(s) => show(&s),
-                None => println!("there is no lab `{}`; `windlass lab up` makes one", self.name),
+                None => say!("there is no lab `{}`; `windlass lab up` makes one", self.name),
             },
             Verb::Ssh { node, command } => {
                 lab::ssh(&self.name, node, command)?;
@@ -70,7 +70,7 @@ fn show(s: &lab::Status) {
             (Some(_), false) => "starting",
             (None, false) => "off",
         };
-        println!("{:<8} {:<15} {state}", n.name, n.address);
+        say!("{:<8} {:<15} {state}", n.name, n.address);
     }
-    println!("inventory: {}", crate::source::display_path(&s.inventory).display());
+    say!("inventory: {}", crate::source::display_path(&s.inventory).display());
 }

@@ -1,5 +1,22 @@
 //! The command line: a file a verb.
 
+/// Prints a line on standard output. A reader that went away (`| head`) is no error.
+macro_rules! say {
+    ($($t:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($t)*);
+    }};
+}
+
+/// Prints on standard output without ending the line.
+macro_rules! say_on {
+    ($($t:tt)*) => {{
+        use std::io::Write as _;
+        let mut out = std::io::stdout();
+        let _ = write!(out, $($t)*).and_then(|()| out.flush());
+    }};
+}
+
 mod apply;
 mod check;
 mod demo;

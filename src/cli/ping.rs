@@ -56,15 +56,15 @@ impl Reader for Lines {
             }
             Event::StepEnded(e) if e.outcome == Outcome::Satisfied => {
                 let ms = self.connected.get(&e.host).map_or(0, Duration::as_millis);
-                println!("{}  reached in {ms} ms", style(&e.host).bold());
+                say!("{}  reached in {ms} ms", style(&e.host).bold());
             }
             Event::StepEnded(e) if e.outcome == Outcome::Failed => {
                 let why = e.parts.iter().find_map(|p| p.failure.as_ref()).map_or("failed", |f| f.message.as_str());
-                println!("{}  {} {why}", style(&e.host).bold(), style("no:").red());
+                say!("{}  {} {why}", style(&e.host).bold(), style("no:").red());
             }
             Event::Unreachable { host, message, hint, .. } => {
-                println!("{}  {} {message}", style(host).bold(), style("no:").red());
-                hint.iter().for_each(|h| println!("  {} {h}", style("help").dim()));
+                say!("{}  {} {message}", style(host).bold(), style("no:").red());
+                hint.iter().for_each(|h| say!("  {} {h}", style("help").dim()));
             }
             _ => {}
         }

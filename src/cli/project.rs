@@ -134,14 +134,14 @@ pub fn root_of(playbook: &Path) -> PathBuf {
     }
 }
 
-/// The inventories meant: those given, else the only one in `inventories/`.
+/// The inventories meant: those given, else the only one in `inventories/` (examples aside).
 pub fn inventories(given: &[PathBuf], root: &Path) -> error::Result<Vec<PathBuf>> {
     if !given.is_empty() {
         return Ok(given.to_vec());
     }
     let dir = root.join("inventories");
     let mut found: Vec<PathBuf> = std::fs::read_dir(&dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
-    found.retain(|p| !p.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.')));
+    found.retain(|p| !p.file_name().is_some_and(|n| n.to_string_lossy().starts_with('.') || n == "example"));
     found.sort();
     match found.as_slice() {
         [one] => Ok(vec![crate::source::display_path(one)]),

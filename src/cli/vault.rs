@@ -84,13 +84,13 @@ impl Vault {
                 };
                 let public = vault::keygen(&path)?;
                 eprintln!("the key is in {}; keep it safe, and keep a copy", path.display());
-                println!("{public}");
+                say!("{public}");
             }
             Verb::Encrypt { files, to, keep } => {
                 for f in files {
                     let (recipients, _) = self.recipients(f, to)?;
                     let out = file::Output { keep: *keep, ..Default::default() };
-                    println!("{}", file::encrypt_file(f, &recipients, &out)?.display());
+                    say!("{}", file::encrypt_file(f, &recipients, &out)?.display());
                 }
             }
             Verb::EncryptValue { to } => {
@@ -100,13 +100,13 @@ impl Vault {
                     .map_err(|e| Error::environment("cannot read standard input").because(e))?;
                 let (recipients, _) = self.recipients(Path::new("value"), to)?;
                 let armored = vault::encrypt_value(text.trim_end_matches('\n'), &recipients)?;
-                println!("{}", vault::value::yaml_block(&armored, 2).trim_end());
+                say!("{}", vault::value::yaml_block(&armored, 2).trim_end());
             }
             Verb::Decrypt { files, keep } => {
                 let ids = self.identities()?;
                 for f in files {
                     let out = file::Output { keep: *keep, ..Default::default() };
-                    println!("{}", file::decrypt_file(f, &ids, &out)?.display());
+                    say!("{}", file::decrypt_file(f, &ids, &out)?.display());
                 }
             }
             Verb::View { file: f } => {
@@ -122,7 +122,7 @@ impl Vault {
                     ..Default::default()
                 };
                 let e = file::edit(f, &self.identities()?, &how)?;
-                println!("{}", if e.changed { "encrypted again" } else { "nothing changed" });
+                say!("{}", if e.changed { "encrypted again" } else { "nothing changed" });
             }
         }
         Ok(Exit::Done)

@@ -480,7 +480,7 @@ impl Copy {
         }
         if self.backup.0 && old.is_some() {
             let kept = format!("{path}.{}~", ctx.now);
-            steps.push(format!("cp -p -- {q} {}", shell_quote(&kept)));
+            steps.push(format!("cp -p --remove-destination -- {q} {}", shell_quote(&kept)));
             result.insert("backup_file".into(), kept.into());
         }
         steps.push(format!("sync -- {temp}"));
