@@ -298,7 +298,7 @@ class Bench:
             lines += ["", "| converged | peak memory (VmHWM) | time |", "|---|--:|--:|"]
             lines += [f"| windlass {what} | {mb:.0f} MB | {s:.2f} s |" for what, mb, s in memory]
             lines += ["", f"The {self.args.many} hosts are names for the same {NODES} nodes. They are planned, not applied: "
-                      "only one apply works on a machine at a time."]
+                      "67 sessions would work on one machine side by side."]
         lines += ["", "All times, in seconds:", "", "```"]
         for t in self.tools:
             lines += [f"{t.name:<16} {stage:<6} {' '.join(f'{x:.3f}' for x in v)}" for stage, v in t.times.items() if v]
