@@ -98,7 +98,8 @@ fn finish(s: &mut String, p: &Put, path: &str, new_q: &str, id: &str) {
         let _ = writeln!(s, "{check} || {{ w_rc=$?; rm -f -- {new_q}; exit $w_rc; }}");
     }
     if p.backup {
-        let _ = writeln!(s, "cp -p --remove-destination -- {path} {path}.$(date +%s)~ || {{ rm -f -- {new_q}; exit 1; }}");
+        let _ =
+            writeln!(s, "cp -p --remove-destination -- {path} {path}.$(date +%s)~ || {{ rm -f -- {new_q}; exit 1; }}");
     }
     let _ = writeln!(s, "w_place {path} {new_q}\n) >\"$W/o{id}\" 2>\"$W/e{id}\"");
 }

@@ -839,7 +839,9 @@ impl Worker {
         // What the step itself looked at is not looked at again, unless another step does.
         let probes = self.probes_ahead(user, ahead, ctx, NEAR);
         let probes = self.missing(user, probes);
-        let limit = t.timeout.map(|s| Duration::from_secs(s.saturating_add(30)));
+        // A command has its limit on the host as well; its end by that limit is given time to come back.
+        let commands = c.actions.iter().any(|a| matches!(a, Action::Command(_)));
+        let limit = t.timeout.map(|s| Duration::from_secs(s.saturating_add(if commands { 30 } else { 0 })));
         let actions = std::mem::take(&mut c.actions);
         if c.touches.users
             && let Some(l) = &mut self.link
@@ -855,8 +857,11 @@ impl Worker {
             Err(LinkError::Refused(e)) => return Err(GivenUp(e)),
             Err(LinkError::TimedOut(d)) => {
                 self.drop_link().await;
-                let e = Error::unreachable(format!("no answer within {} s", d.as_secs()));
-                return Err(GivenUp(e.hint("what was started there may still be running")));
+                return Ok(Acted::Did(Box::new(Did::refused(Failure {
+                    message: format!("did not end within {} s", d.as_secs()),
+                    hint: Some("what was started on the host may still be running".into()),
+                    ..Default::default()
+                }))));
             }
         };
         let Reply { outputs, answers } = reply;

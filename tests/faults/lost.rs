@@ -3,7 +3,13 @@
 use crate::kit::{DONE, FAILED, Project, UNREACHABLE, take};
 use std::time::Duration;
 
-tests!(a_host_that_dies, a_session_that_is_cut, a_cut_that_is_survived, a_command_that_hangs);
+tests!(
+    a_host_that_dies,
+    a_session_that_is_cut,
+    a_cut_that_is_survived,
+    a_command_that_hangs,
+    a_module_that_takes_too_long,
+);
 
 /// A long task on the first host alone, and work behind it on both.
 const LONG: &str = "tasks:\n- name: before\n  copy: {content: '1', dest: /run/begun}\n- name: long\n  command: {cmd: sleep 300}\n  when: defined long\n- name: after\n  stat: {path: /}\n";
@@ -71,4 +77,17 @@ fn a_command_that_hangs() {
         .counts(m.name(), [1, 0, 0, 0, 1])
         .within(10);
     assert!(!n.attempt("pgrep -f '[s]leep 301'").status.success(), "what was started still runs");
+}
+
+fn a_module_that_takes_too_long() {
+    let [n] = take();
+    let slow = "- name: slow\n  copy: {content: x, dest: /etc/slow, validate: 'sleep 5; true %s'}\n  timeout: 2\n  ignore_errors: true\n";
+    let tasks = format!("tasks:\n{slow}- name: after\n  copy: {{content: x, dest: /etc/after}}\n");
+    // The step fails in time; the host goes on when what it had begun is over.
+    Project::new(&n.host(""), &tasks)
+        .apply(&["-v"])
+        .exits(DONE)
+        .says(&["slow (copy, site.yml:4)", "did not end within 2 s", "may still be running"])
+        .counts(n.name(), [1, 1, 0, 0, 0])
+        .within(15);
 }
