@@ -172,6 +172,15 @@ pub fn extra_vars(given: &[String], opener: &dyn SecretOpener, found: &mut Diagn
             }
             continue;
         }
+        // Several in one, quoted as in a shell: `a=1 b="two words"`.
+        let words = crate::modules::split_words(text).unwrap_or_default();
+        let pairs: Vec<(&str, &str)> = words.iter().filter_map(|w| w.split_once('=')).collect();
+        if pairs.len() == words.len() && pairs.len() > 1 && pairs.iter().all(|(name, _)| vars::is_name(name)) {
+            for (name, value) in pairs {
+                all.insert(name.to_string(), Var { value: Value::String(value.to_string()), span: whole.clone() });
+            }
+            continue;
+        }
         match text.split_once('=') {
             Some((name, value)) if vars::is_name(name.trim()) => {
                 let span = crate::source::Span::new(&source, name.len() + 1..text.len());

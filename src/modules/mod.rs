@@ -23,6 +23,8 @@ mod user;
 mod wait_for;
 mod whole;
 
+pub use command::split as split_words;
+
 use crate::action::Action;
 use crate::probe::{Answer, Observed, Output, Probe, Touches};
 use crate::template::TemplateError;
