@@ -370,6 +370,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn variables_of_the_command_line() {
+        let read = |given: &[&str]| {
+            let mut found = Diagnostics::default();
+            let given: Vec<String> = given.iter().map(|g| g.to_string()).collect();
+            let all = extra_vars(&given, &vars::NoSecrets, &mut found);
+            assert!(found.is_empty(), "{}", found.render(false));
+            all.into_iter().map(|(k, v)| format!("{k}={}", v.value)).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(read(&["a=1", "b=x y"]), "a=\"1\" b=\"x y\"");
+        assert_eq!(read(&["a=1 b='two words' c="]), "a=\"1\" b=\"two words\" c=\"\"");
+        assert_eq!(read(&["{\"a\": [1], b: true}"]), "a=[1] b=true");
+        assert_eq!(read(&["a=it's"]), "a=\"it's\"");
+    }
+
+    #[test]
     fn a_password_that_was_asked_for_is_hidden() {
         let redactor = Redactor::new();
         hide("-K", &"tr0ub4dor".to_string().into(), &redactor).unwrap();
