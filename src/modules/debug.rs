@@ -17,7 +17,6 @@ pub struct Debug {
     var: Option<Value>,
     /// Show it only from this `-v` on.
     #[serde(default)]
-    #[allow(dead_code)]
     verbosity: u8,
 }
 
@@ -39,7 +38,7 @@ impl Module for Debug {
         };
         let mut result = Map::new();
         result.insert("msg".into(), shown);
-        Ok(Decision::Satisfied(Report { result, say: Some(say), ..Default::default() }))
+        Ok(Decision::Satisfied(Report { result, say: Some(say), say_from: self.verbosity, ..Default::default() }))
     }
 }
 
@@ -130,6 +129,8 @@ mod tests {
     fn debug_says() {
         let m: Debug = bind("{msg: hello}");
         assert_eq!(satisfied(m.decide(&seen([]), &ctx())).say.as_deref(), Some("hello"));
+        let m: Debug = bind("{msg: hello, verbosity: 2}");
+        assert_eq!(satisfied(m.decide(&seen([]), &ctx())).say_from, 2);
     }
 
     #[test]

@@ -144,6 +144,8 @@ pub struct Report {
     pub result: Map<String, Value>,
     /// Words for the reader (`debug`).
     pub say: Option<String>,
+    /// From which `-v` on they are shown.
+    pub say_from: u8,
     /// Variables the host has from here on (`set_fact`).
     pub facts: Map<String, Value>,
 }

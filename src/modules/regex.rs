@@ -5,18 +5,7 @@ use fancy_regex::{Regex, RegexBuilder};
 
 /// Compiles a parameter's regular expression; lines are matched one by one.
 pub fn line_regex(param: &str, pattern: &str) -> Result<Regex, ArgError> {
-    compile(param, pattern, false)
-}
-
-/// Compiles a parameter's regular expression for a whole text: `^` and `$` match at every line.
-#[allow(dead_code)]
-pub fn text_regex(param: &str, pattern: &str) -> Result<Regex, ArgError> {
-    compile(param, pattern, true)
-}
-
-fn compile(param: &str, pattern: &str, multi_line: bool) -> Result<Regex, ArgError> {
     RegexBuilder::new(&from_python(pattern))
-        .multi_line(multi_line)
         .build()
         .map_err(|e| ArgError::new(param, format!("`{pattern}` is not a regular expression: {e}")))
 }

@@ -67,7 +67,7 @@ impl Terminal {
     fn step(&mut self, e: &StepEnded) {
         let loud =
             matches!(e.outcome, Outcome::Changed | Outcome::Failed | Outcome::Ignored | Outcome::KnownAfterApply);
-        let says = e.parts.iter().any(|p| p.say.is_some());
+        let says = e.parts.iter().any(|p| p.say.is_some() && self.view.verbose >= p.say_from);
         if !(loud || says || self.view.verbose > 0) || e.outcome == Outcome::Silent {
             return;
         }
@@ -80,7 +80,8 @@ impl Terminal {
             self.line(&l);
         }
         for p in &e.parts {
-            for s in p.say.iter().flat_map(|s| s.lines()) {
+            let said = p.say.as_deref().filter(|_| self.view.verbose >= p.say_from).unwrap_or_default();
+            for s in said.lines() {
                 self.line(&format!("            {s}"));
             }
             if self.view.diff {

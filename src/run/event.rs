@@ -125,6 +125,9 @@ pub struct PartEnded {
     /// Words for the reader (`debug`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub say: Option<String>,
+    /// From which `-v` on a screen shows them.
+    #[serde(skip)]
+    pub say_from: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureReport>,
     /// A command's output, for `-v`.

@@ -566,6 +566,7 @@ impl Worker {
             end.summary = did.summary;
             end.diff = did.diff;
             end.say = did.say;
+            end.say_from = did.say_from;
             end.output = did.output;
             end.failure = did.failure.filter(|_| failed);
             return Ok((end, did.known.then_some(did.result), did.facts));
@@ -683,6 +684,7 @@ impl Worker {
                     return Ok(Some(Did {
                         result: Value::Object(result),
                         say: r.say,
+                        say_from: r.say_from,
                         facts: r.facts,
                         ..Did::new(Outcome::Satisfied)
                     }));
@@ -1110,6 +1112,7 @@ struct Did {
     summary: String,
     diff: Vec<crate::modules::Diff>,
     say: Option<String>,
+    say_from: u8,
     facts: Map<String, Value>,
     result: Value,
     output: Option<Output>,
@@ -1127,6 +1130,7 @@ impl Did {
             summary: String::new(),
             diff: vec![],
             say: None,
+            say_from: 0,
             facts: Map::new(),
             result: json!({}),
             output: None,
