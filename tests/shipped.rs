@@ -14,29 +14,37 @@ fn text(o: &Output) -> String {
 }
 
 const EXAMPLE: &[&str] = &["playbooks/demo.yml", "-i", "inventories/example"];
-const KEY: &[&str] = &["--identity", "secrets/throw-away.txt"];
+
+/// A command with the throw-away key, as its owner alone may read it: a checkout cannot keep that.
+fn with_key(args: &[&[&str]]) -> (Command, tempfile::NamedTempFile) {
+    let key = tempfile::NamedTempFile::new().unwrap();
+    std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/secrets/throw-away.txt"), key.path()).unwrap();
+    std::fs::set_permissions(key.path(), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let mut c = windlass(&args.concat());
+    c.arg("--identity").arg(key.path());
+    (c, key)
+}
 
 #[test]
 fn the_demo_passes_its_check_on_the_example_inventory() {
-    let out = windlass(&[&["check"], EXAMPLE, KEY].concat()).output().unwrap();
+    let (mut check, _key) = with_key(&[&["check"], EXAMPLE]);
+    let out = check.output().unwrap();
     assert!(out.status.success() && out.stderr.is_empty(), "{}", text(&out));
     assert!(text(&out).contains("fine (3 hosts"), "{}", text(&out));
 }
 
 #[test]
 fn secrets_of_the_example_are_not_shown() {
-    let all = windlass(&[&["inventory", "-i", "inventories/example", "--list"], KEY].concat()).output().unwrap();
+    let (mut list, _key) = with_key(&[&["inventory", "-i", "inventories/example", "--list"]]);
+    let all = list.output().unwrap();
     assert!(all.status.success() && text(&all).contains("[redacted]"), "{}", text(&all));
     assert!(!text(&all).contains("example-of-a"), "{}", text(&all));
 }
 
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
-    let mut child = windlass(&[&["inventory", "-i", "inventories/example", "--list"], KEY].concat())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let (mut list, _key) = with_key(&[&["inventory", "-i", "inventories/example", "--list"]]);
+    let mut child = list.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
     let out = child.wait_with_output().unwrap();
     assert!(out.status.success() && out.stderr.is_empty(), "{}", text(&out));
