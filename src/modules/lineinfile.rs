@@ -238,7 +238,7 @@ impl Module for LineInFile {
                 }
             }
             Decision::Satisfied(r) => r.result = result,
-            Decision::Wait(_) => {}
+            Decision::Wait(_) | Decision::Away(_) => {}
         }
         Ok(decision)
     }
@@ -437,7 +437,7 @@ mod tests {
                 satisfied(m.decide(&then(with(old), &c), &ctx()));
                 Some((body(&c), c.summary.clone()))
             }
-            Decision::Wait(_) => panic!(),
+            _ => panic!(),
         }
     }
     fn new(params: &str, old: &str) -> String {

@@ -13,7 +13,9 @@ mod group;
 mod hostile_tests;
 mod hostname;
 mod lineinfile;
+mod modprobe;
 mod place;
+pub mod reboot;
 mod regex;
 mod stat;
 mod sysctl;
@@ -135,6 +137,8 @@ pub enum Decision {
     Change(Change),
     /// It is not so yet, but time may bring it: look again.
     Wait(Wait),
+    /// The host goes away and comes back, or is waited for.
+    Away(reboot::Away),
 }
 
 /// What a task gives back without a change.
@@ -349,10 +353,13 @@ pub static MODULES: &[ModuleDef] = &[
     def::<command::Command>(),
     def::<copy::Copy>(),
     def::<debug::Debug>(),
+    def::<debug::Fail>(),
     def::<file::File>(),
     def::<group::Group>(),
     def::<hostname::Hostname>(),
     def::<lineinfile::LineInFile>(),
+    def::<modprobe::Modprobe>(),
+    def::<reboot::Reboot>(),
     def::<systemd::Service>(),
     def::<debug::SetFact>(),
     def::<command::Shell>(),
@@ -363,6 +370,7 @@ pub static MODULES: &[ModuleDef] = &[
     def::<timezone::Timezone>(),
     def::<user::User>(),
     def::<wait_for::WaitFor>(),
+    def::<reboot::WaitForConnection>(),
 ];
 
 /// The module of a name; `ansible.builtin.` and `ansible.posix.` in front of it do not matter.

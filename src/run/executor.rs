@@ -1,6 +1,9 @@
 //! One host's part of a run: takes windows of steps, asks the host about all of them at once, lets the modules decide,
 //! acts. This is the only place where decisions become requests, for a plan and for an apply alike.
 
+#[path = "reboot.rs"]
+mod reboot;
+
 use super::due::Due;
 use super::event::{Emit, Event, FailureReport, Outcome, PartEnded, StepEnded};
 use super::link::{Link, LinkError, LinkOptions};
@@ -657,7 +660,11 @@ impl Worker {
     ) -> Result<Option<Did>, GivenUp> {
         let shared = self.shared.clone();
         let t = &shared.program.tasks[task].task;
-        let user = self.user_key(item.become_user.as_deref()).await?;
+        // A host that is waited for cannot be asked who logs in there.
+        let user = match t.module.name {
+            "wait_for_connection" => None,
+            _ => self.user_key(item.become_user.as_deref()).await?,
+        };
         let plan_only = self.check() && t.check_mode != Some(false);
         let mut ctx = Ctx {
             waited: Duration::ZERO,
@@ -718,6 +725,7 @@ impl Worker {
                         }
                     }
                 }
+                Ok(Decision::Away(a)) => return self.away(task, &user, item, a, plan_only).await.map(Some),
                 Ok(Decision::Wait(w)) if plan_only => {
                     let mut d = Did::new(Outcome::Skipped);
                     d.known = false;
