@@ -46,6 +46,8 @@ fn table() -> Vec<(&'static str, Value)> {
             "lineinfile",
             json!({"path": "/srv/c", "line": "a", "regexp": "^a", "owner": "deploy", "create": true, "backup": true}),
         ),
+        ("modprobe", json!({"name": "overlay", "params": "a=1", "persistent": "present"})),
+        ("modprobe", json!({"name": "overlay", "state": "absent", "persistent": "absent"})),
         ("service", json!({"name": "cron", "state": "restarted", "enabled": true})),
         (
             "systemd",
@@ -140,6 +142,7 @@ fn answer(probe: &Probe, full: bool, kind: EntryKind) -> Answer {
                 .collect(),
         ),
         Probe::Sysctl(_) => Answer::Sysctl(some.map(|()| "0".into())),
+        Probe::KernelModule(_) => Answer::KernelModule(Default::default()),
         Probe::Hostname => Answer::Hostname { running: "old".into(), stored: Some("old".into()) },
         Probe::Timezone => Answer::Timezone(Some("UTC".into())),
         Probe::Facts => Answer::Facts(json!({})),

@@ -4,7 +4,7 @@ use super::args::Text;
 use super::place::{Wanted, tidy};
 use super::{ArgError, Change, Ctx, Decision, Local, Module, Stop};
 use crate::action::Action;
-use crate::probe::{Answer, Observed, Output, Probe, Touches};
+use crate::probe::{Answer, KernelModuleState, Observed, Probe, Touches};
 use crate::quote::{shell_join, shell_quote};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -48,17 +48,6 @@ enum Persistent {
     Disabled,
 }
 
-/// What the host says of a module.
-#[derive(Debug, Default, PartialEq)]
-struct Seen {
-    loaded: bool,
-    built_in: bool,
-    /// `file`, `line`: where a start is told to load it.
-    loads: Vec<(String, String)>,
-    /// The same for its parameters.
-    options: Vec<(String, String)>,
-}
-
 impl Module for Modprobe {
     const NAME: &'static str = "modprobe";
 
@@ -77,7 +66,7 @@ impl Module for Modprobe {
     }
 
     fn probes(&self, _: &Ctx) -> Vec<Probe> {
-        let mut p = vec![Probe::Script(self.look())];
+        let mut p = vec![Probe::KernelModule(self.name.0.clone())];
         if self.persistent == Persistent::Present {
             for f in [Some(self.loads_file()), self.options_file()].into_iter().flatten() {
                 p.extend([Probe::Path(f.clone()), Probe::Content(f)]);
@@ -87,7 +76,7 @@ impl Module for Modprobe {
     }
 
     fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
-        let host = read(&seen.script(&self.look())?.stdout);
+        let host = seen.kernel_module(&self.name)?;
         let mut result = Map::new();
         result.insert("name".into(), json!(self.name.0));
         result.insert("params".into(), json!(self.params.0));
@@ -131,7 +120,7 @@ impl Module for Modprobe {
                 }
             }
         }
-        let mut after = Seen { loads, options, ..host };
+        let mut after = KernelModuleState { loads, options, ..host.clone() };
         match (self.state, after.loaded || after.built_in) {
             (State::Present, false) => {
                 let words = std::iter::once(&*self.name).chain(self.params.split(' ').filter(|w| !w.is_empty()));
@@ -160,9 +149,12 @@ impl Module for Modprobe {
             return Ok(Decision::satisfied(result));
         }
         c.summary = summary.join(", ");
-        c.touches = std::mem::take(&mut c.touches).and(Touches { sysctls: true, ..Touches::path("/sys/module") });
-        c.after
-            .push((Probe::Script(self.look()), Answer::Script(Output { stdout: write(&after), ..Default::default() })));
+        // The files it changes are about this module alone.
+        c.touches.modules = after.loaded != host.loaded && !after.loaded;
+        c.touches.loads = after.loaded && !host.loaded;
+        c.touches.sysctls = after.loaded != host.loaded;
+        c.touches.named_modules.push(self.name.0.clone());
+        c.after.push((Probe::KernelModule(self.name.0.clone()), Answer::KernelModule(after)));
         Ok(Decision::Change(c))
     }
 }
@@ -188,10 +180,6 @@ fn put(file: &str, line: &str, seen: &Observed, ctx: &Ctx, c: &mut Change) -> Re
 }
 
 impl Modprobe {
-    /// The name as the running kernel writes it.
-    fn kernel_name(&self) -> String {
-        self.name.replace('-', "_")
-    }
     /// The name in either spelling, as a pattern of grep and sed.
     fn pattern(&self) -> String {
         self.name.chars().map(|c| if matches!(c, '-' | '_') { "[-_]".into() } else { c.to_string() }).collect()
@@ -204,18 +192,6 @@ impl Modprobe {
     }
     fn options_line(&self) -> Option<String> {
         (!self.params.is_empty()).then(|| format!("options {} {}", self.name.0, self.params.0))
-    }
-
-    fn look(&self) -> String {
-        let (k, p) = (self.kernel_name(), self.pattern());
-        format!(
-            r#"if grep -qs '^{k} ' /proc/modules; then echo loaded
-elif [ -e /sys/module/{k} ] || grep -qs '/{p}\.ko' "/lib/modules/$(uname -r)/modules.builtin"; then echo builtin
-else echo none; fi
-for f in /etc/modules /etc/modules-load.d/*.conf; do grep -sE '^[[:blank:]]*{p}([[:blank:]]|$)' "$f" | sed "s|^|load $f:|"; done
-for f in /etc/modprobe.d/*.conf; do grep -sE '^[[:blank:]]*options[[:blank:]]+{p}[[:blank:]]' "$f" | sed "s|^|options $f:|"; done
-:"#
-        )
     }
 
     /// Makes comments of the lines about it in these files.
@@ -234,47 +210,25 @@ for f in /etc/modprobe.d/*.conf; do grep -sE '^[[:blank:]]*options[[:blank:]]+{p
     }
 }
 
-fn read(out: &str) -> Seen {
-    let mut s = Seen::default();
-    for l in out.lines() {
-        let place = |t: &str| {
-            t.split_once(':').map(|(f, l)| (f.to_string(), l.split_whitespace().collect::<Vec<_>>().join(" ")))
-        };
-        match l {
-            "loaded" => s.loaded = true,
-            "builtin" => s.built_in = true,
-            _ => {
-                s.loads.extend(l.strip_prefix("load ").and_then(place));
-                s.options.extend(l.strip_prefix("options ").and_then(place));
-            }
-        }
-    }
-    s
-}
-
-fn write(s: &Seen) -> String {
-    let mut t = String::from(if s.loaded {
-        "loaded\n"
-    } else if s.built_in {
-        "builtin\n"
-    } else {
-        "none\n"
-    });
-    for (word, list) in [("load", &s.loads), ("options", &s.options)] {
-        list.iter().for_each(|(f, l)| t += &format!("{word} {f}:{l}\n"));
-    }
-    t
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::kit::*;
     use super::*;
     use crate::probe::{Content, EntryKind};
 
+    /// A host that says `loaded`, `builtin` or `none`, then `load FILE:LINE` and `options FILE:LINE`.
     fn host(m: &Modprobe, says: &str) -> Observed {
-        let mut o =
-            seen([(Probe::Script(m.look()), Answer::Script(Output { stdout: says.into(), ..Default::default() }))]);
+        let places = |word: &str| {
+            let lines = says.lines().filter_map(|l| l.strip_prefix(word)?.split_once(':'));
+            lines.map(|(f, l)| (f.to_string(), l.to_string())).collect()
+        };
+        let state = KernelModuleState {
+            loaded: says.starts_with("loaded"),
+            built_in: says.starts_with("builtin"),
+            loads: places("load "),
+            options: places("options "),
+        };
+        let mut o = seen([(Probe::KernelModule(m.name.0.clone()), Answer::KernelModule(state))]);
         for f in [m.loads_file(), "/etc/modprobe.d/br_netfilter.conf".into()] {
             let (p, a) = at(&f, says.contains(&f).then(|| entry(EntryKind::File, 0o644)));
             o.insert(p, a);
@@ -302,8 +256,6 @@ mod tests {
         let m: Modprobe = bind("{name: br-netfilter}");
         satisfied(m.decide(&host(&m, "loaded\n"), &ctx()));
         satisfied(m.decide(&host(&m, "builtin\n"), &ctx()));
-        sh_accepts(&m.look());
-        assert!(m.look().contains("'^br_netfilter '") && m.look().contains("br[-_]netfilter"));
     }
 
     #[test]

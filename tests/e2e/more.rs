@@ -1,0 +1,93 @@
+//! fail, modprobe, reboot, wait_for_connection.
+
+use crate::kit::Case;
+
+tests!(fail, modprobe, reboot, reboot_in_vain, wait_for_connection);
+
+fn fail() {
+    let c = Case::anywhere("fail").tasks("- name: no\n  fail: {msg: 'not on {{inventory_hostname}}'}");
+    c.apply().exits(1).says("not on node1");
+    c.plan().exits(1);
+    let c = c.tasks("- name: no\n  fail: {}\n  when: [eq 1 2]");
+    c.apply().changed(0);
+}
+
+/// The lab's kernel may have no loadable modules at all: what is built in counts as loaded.
+fn modprobe() {
+    let c = Case::new("modprobe").tasks(
+        "
+        - name: net
+          modprobe: {name: bridge, params: 'a=1', persistent: present}
+        - name: gone
+          modprobe: {name: no-such-module, state: absent, persistent: absent}
+        ",
+    );
+    c.on_node("printf '# c\\nno_such_module\\n' > /etc/modules-load.d/old.conf").succeeds();
+    c.converges(2);
+    c.on_node("cat /etc/modules-load.d/bridge.conf /etc/modprobe.d/bridge.conf /etc/modules-load.d/old.conf")
+        .prints("bridge\noptions bridge a=1\n# c\n# no_such_module");
+    c.repairs("rm /etc/modules-load.d/bridge.conf", 1);
+    c.repairs("echo 'options bridge a=2' > /etc/modprobe.d/bridge.conf", 1);
+    c.ignores("mv /etc/modules-load.d/bridge.conf /etc/modules-load.d/all.conf");
+    let c = c.tasks("- modprobe: {name: no-such-module}");
+    c.plan().changes(1);
+    c.apply().exits(1).says("no-such-module");
+}
+
+fn reboot() {
+    let c = Case::new("reboot").inventory("greeting: hello").tasks(
+        "
+        - name: restart
+          reboot: {reboot_timeout: 90, test_command: 'test \"$WANTED\" = yes && systemctl is-active ssh'}
+          environment: {WANTED: yes}
+          register: r
+          notify: told
+        - debug: {msg: 'rebooted {{r.rebooted}}'}
+          name: say
+        - name: after
+          command: cat /proc/sys/kernel/random/boot_id
+          register: id
+          changed_when: false
+        ",
+    );
+    let id = "cat /proc/sys/kernel/random/boot_id";
+    let before = c.on_node(id).stdout();
+    c.on_node("touch /run/was-here").succeeds();
+    let text = c.path().join("site.yml");
+    let book =
+        std::fs::read_to_string(&text).unwrap() + "  handlers:\n    - name: told\n      shell: echo x >> /root/told\n";
+    std::fs::write(&text, book).unwrap();
+    c.plan().exits(2);
+    c.on_node("test -e /run/was-here").succeeds();
+    c.apply().changed(2).said("say", "rebooted true").ended("after", "satisfied");
+    assert_ne!(c.on_node(id).stdout(), before);
+    c.on_node("! test -e /run/was-here && cat /root/told && systemctl is-active ssh").prints("x\nactive");
+    // This machine is left alone.
+    let c = c.file("hosts.yml", "all: {hosts: {here: {ansible_connection: local}}}");
+    c.apply().exits(1).says("will not restart itself");
+    c.plan().exits(1).says("will not restart itself");
+}
+
+fn reboot_in_vain() {
+    let c = Case::anywhere("reboot-in-vain").tasks("- name: r\n  reboot: {reboot_command: 'true', reboot_timeout: 4}");
+    c.apply().exits(1).says("did not restart within 4 s").says("it answers and has not gone down");
+    let c = c.tasks("- name: r\n  reboot: {reboot_command: 'echo never >&2; exit 7'}");
+    c.apply().exits(1).says("refuses to restart: never");
+    let c = c.tasks("- name: r\n  reboot: {boot_time_command: 'exit 3'}");
+    c.apply().exits(1).says("boot_time_command");
+}
+
+fn wait_for_connection() {
+    let c = Case::anywhere("wait-for-connection").tasks(
+        "- name: w\n  wait_for_connection: {timeout: 60, sleep: 1}\n  register: w\n- name: x\n  command: 'true'",
+    );
+    c.apply().changed(1).ended("w", "satisfied");
+    c.plan().ended("w", "skipped");
+    // It comes back while it is waited for.
+    c.on_node("systemctl stop ssh.socket ssh 2>/dev/null; systemd-run -q --on-active=4 systemctl start ssh").succeeds();
+    c.apply().changed(1).ended("w", "satisfied");
+    let c = c
+        .tasks("- name: w\n  wait_for_connection: {timeout: 2, connect_timeout: 1}")
+        .file("hosts.yml", "all: {hosts: {nobody: {ansible_host: 127.0.0.1, ansible_port: 9}}}");
+    c.apply().exits(1).says("could not be reached within 2 s");
+}
