@@ -61,6 +61,14 @@ fn table() -> Vec<(&'static str, Value)> {
         ),
         ("timezone", json!({"name": "Europe/Berlin", "hwclock": "UTC"})),
         (
+            "uri",
+            json!({
+                "url": "http://h/x", "body": {"a": "b"}, "body_format": "json", "headers": {"A": "b"}, "user": "u", "password": "p",
+                "ca_path": "/srv/ca", "client_cert": "/srv/c", "client_key": "/srv/k", "unix_socket": "/srv/s", "http_agent": "w",
+                "creates": "/srv/cr", "dest": "/srv/d", "owner": "deploy", "group": "deploy",
+            }),
+        ),
+        (
             "user",
             json!({
                 "name": "ann", "comment": "Ann", "home": "/srv/ann", "shell": "/bin/sh", "group": "web", "groups": ["sudo"],

@@ -7,6 +7,7 @@ mod authorized_key;
 mod command;
 mod copy;
 mod debug;
+mod edit;
 mod file;
 mod group;
 #[cfg(test)]
@@ -21,6 +22,7 @@ mod stat;
 mod sysctl;
 mod systemd;
 mod timezone;
+mod uri;
 mod user;
 mod wait_for;
 mod whole;
@@ -34,6 +36,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A kind of task. Its fields are the task's parameters: names, meaning and defaults are those of Ansible's module
@@ -171,6 +174,33 @@ pub struct Change {
     pub uncounted: bool,
     /// Tells from the actions' outputs whether anything changed after all; without it a done action is a change.
     pub verdict: Option<fn(&[Output]) -> bool>,
+    /// Makes the result of the actions' outputs: for a question that must be asked by an action. A plan leaves it out.
+    pub reader: Option<Reader>,
+}
+
+/// Makes a result of what actions printed, or a failure.
+#[derive(Clone)]
+pub struct Reader(pub Arc<ReadOutputs>);
+
+/// See [`Reader`].
+pub type ReadOutputs = dyn Fn(&[Output]) -> Result<Read, Failure> + Send + Sync;
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reader")
+    }
+}
+
+/// What a [`Reader`] read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Read {
+    /// The fields a `register` gets.
+    pub result: Map<String, Value>,
+    pub changed: bool,
+    /// Words for the reader of the screen.
+    pub say: Option<String>,
+    /// Variables the host has from here on.
+    pub facts: Map<String, Value>,
 }
 
 /// Text before and after.
@@ -368,6 +398,7 @@ pub static MODULES: &[ModuleDef] = &[
     def::<systemd::Systemd>(),
     def::<copy::Template>(),
     def::<timezone::Timezone>(),
+    def::<uri::Uri>(),
     def::<user::User>(),
     def::<wait_for::WaitFor>(),
     def::<reboot::WaitForConnection>(),

@@ -1,6 +1,8 @@
 //! One host's part of a run: takes windows of steps, asks the host about all of them at once, lets the modules decide,
 //! acts. This is the only place where decisions become requests, for a plan and for an apply alike.
 
+#[path = "answer.rs"]
+mod answer;
 #[path = "reboot.rs"]
 mod reboot;
 
@@ -696,6 +698,10 @@ impl Worker {
                         ..Did::new(Outcome::Satisfied)
                     }));
                 }
+                Ok(Decision::Change(c)) if plan_only && c.reader.is_some() => {
+                    self.add_fog(c.touches.clone());
+                    return Ok(Some(Did::left_out(&c)));
+                }
                 Ok(Decision::Change(mut c)) if plan_only => {
                     // By its own word it changes nothing; all that was seen before it holds after it.
                     if asks_only(t, &c) {
@@ -876,6 +882,9 @@ impl Worker {
         };
         let Reply { outputs, answers } = reply;
         self.learn(user, answers);
+        if let Some(reader) = c.reader.take() {
+            return Ok(Acted::Did(Box::new(Did::read(&reader, &outputs, c))));
+        }
         let last = outputs.last().cloned().unwrap_or_default();
         let failed = outputs.len() < actions.len() || outputs.iter().any(|o| o.rc != 0);
         let is_command = matches!(actions.get(outputs.len().saturating_sub(1)), Some(Action::Command(_)));
@@ -1153,9 +1162,11 @@ impl Did {
     }
 }
 
-/// A command that by its task's own word changes nothing.
+/// A command that by its task's (or its module's) own word changes nothing.
 fn asks_only(task: &crate::playbook::Task, c: &Change) -> bool {
-    task.changed_when.iter().any(|c| c.text == "false") && c.actions.iter().any(|a| matches!(a, Action::Command(_)))
+    let by_word = task.changed_when.iter().any(|c| c.text == "false");
+    (by_word || (c.reader.is_some() && c.touches == Touches::default()))
+        && c.actions.iter().any(|a| matches!(a, Action::Command(_)))
 }
 
 /// A step's outcome from those of its parts.

@@ -1,8 +1,8 @@
-//! fail, modprobe, reboot, wait_for_connection.
+//! fail, modprobe, reboot, wait_for_connection, uri.
 
 use crate::kit::Case;
 
-tests!(fail, modprobe, reboot, reboot_in_vain, wait_for_connection);
+tests!(fail, modprobe, reboot, reboot_in_vain, wait_for_connection, uri);
 
 fn fail() {
     let c = Case::anywhere("fail").tasks("- name: no\n  fail: {msg: 'not on {{inventory_hostname}}'}");
@@ -90,4 +90,58 @@ fn wait_for_connection() {
         .tasks("- name: w\n  wait_for_connection: {timeout: 2, connect_timeout: 1}")
         .file("hosts.yml", "all: {hosts: {nobody: {ansible_host: 127.0.0.1, ansible_port: 9}}}");
     c.apply().exits(1).says("could not be reached within 2 s");
+}
+
+/// A web server for one node, in Perl: JSON on every path but `/no`; it tells the body's length.
+const SERVER: &str = r#"
+use IO::Socket::INET;
+my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1:8099', Listen => 5, ReuseAddr => 1) or die;
+while (my $c = $s->accept) {
+    my ($first, $n) = (scalar(<$c>), 0);
+    while (my $l = <$c>) { $n = $1 if $l =~ /^Content-Length: (\d+)/i; last if $l =~ /^\r?$/ }
+    read($c, my $body, $n) if $n;
+    my $b = "{\"got\": $n}";
+    my $status = $first =~ m,^GET /no, ? '404 Not Found' : '200 OK';
+    print $c "HTTP/1.0 $status\r\nContent-Type: application/json\r\nX-Is-It: yes\r\n\r\n$b";
+    close $c;
+}
+"#;
+
+fn uri() {
+    let c = Case::new("uri").tasks("- name: ask\n  uri: {url: 'http://127.0.0.1:8099/'}");
+    c.apply().exits(1).says("no curl").says("apt: {name: curl}");
+    let c = c.tasks(
+        "
+        - apt: {name: curl}
+        - name: ask
+          uri: {url: 'http://127.0.0.1:8099/x', return_content: true}
+          register: r
+          retries: 20
+          delay: 1
+          until: [eq r.status 200]
+        - name: said
+          debug: {msg: '{{r.json.got}} {{r.x_is_it}} {{r.status}} {{r.content}}'}
+          when: [r.json]
+        - name: send
+          uri: {url: 'http://127.0.0.1:8099/x', method: POST, body: {a: b}, body_format: json}
+          register: p
+        - name: sent
+          debug: {msg: '{{p.json.got}}'}
+        - name: no
+          uri: {url: 'http://127.0.0.1:8099/no', status_code: [200, 404]}
+        - name: file
+          uri: {url: 'http://127.0.0.1:8099/f', dest: /srv/f, mode: '0640'}
+        ",
+    );
+    let c = c.file("server.pl", SERVER);
+    c.on_node(&format!("cat > /root/s.pl <<'E'\n{SERVER}\nE\nsystemd-run -q --on-active=5 perl /root/s.pl")).succeeds();
+    c.apply().changed(2).said("said", "0 yes 200 {\"got\": 0}").said("sent", "9").ended("ask", "satisfied");
+    c.on_node("cat /srv/f; stat -c ' %a' /srv/f").prints("{\"got\": 0} 640");
+    c.apply().changed(0);
+    c.plan().ended("ask", "skipped").ended("file", "skipped");
+    c.on_node("echo x > /srv/f").succeeds();
+    c.apply().changed(1).ended("file", "changed");
+    let c = c.tasks("- name: no\n  uri: {url: 'http://127.0.0.1:8099/no'}\n  check_mode: false");
+    c.plan().exits(1).says("404 and not [200]");
+    c.apply().exits(1).says("404 and not [200]");
 }
