@@ -46,6 +46,12 @@ fn table() -> Vec<(&'static str, Value)> {
             "lineinfile",
             json!({"path": "/srv/c", "line": "a", "regexp": "^a", "owner": "deploy", "create": true, "backup": true}),
         ),
+        (
+            "blockinfile",
+            json!({"path": "/srv/c", "block": "a", "marker": "# {mark} m", "owner": "deploy", "create": true, "backup": true}),
+        ),
+        ("replace", json!({"path": "/srv/c", "regexp": "old", "replace": "new", "after": "o", "group": "deploy"})),
+        ("ini_file", json!({"path": "/srv/c", "section": "s", "option": "o", "value": "v", "owner": "deploy"})),
         ("modprobe", json!({"name": "overlay", "params": "a=1", "persistent": "present"})),
         ("modprobe", json!({"name": "overlay", "state": "absent", "persistent": "absent"})),
         ("service", json!({"name": "cron", "state": "restarted", "enabled": true})),

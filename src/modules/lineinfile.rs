@@ -128,7 +128,7 @@ impl Module for LineInFile {
         if self.backrefs.0
             && let (Some(re), Some(line)) = (&self.regexes.line, &self.line)
         {
-            check_groups(re, line)?;
+            check_groups("line", re, line)?;
         }
         Ok(())
     }
@@ -281,8 +281,8 @@ impl LineInFile {
     }
 }
 
-/// Every `\1` and `\g<name>` of the line must name a group that there is.
-fn check_groups(re: &Regex, line: &str) -> Result<(), ArgError> {
+/// Every `\1` and `\g<name>` of a parameter must name a group that there is.
+pub(super) fn check_groups(param: &str, re: &Regex, line: &str) -> Result<(), ArgError> {
     let notation = python_groups(line).replace("$$", "");
     let mut rest = notation.as_str();
     while let Some((_, tail)) = rest.split_once("${") {
@@ -292,7 +292,7 @@ fn check_groups(re: &Regex, line: &str) -> Result<(), ArgError> {
             Err(_) => re.capture_names().flatten().any(|n| n == name),
         };
         if !known {
-            return Err(ArgError::new("line", format!("`regexp` has no group `{name}`")));
+            return Err(ArgError::new(param, format!("`regexp` has no group `{name}`")));
         }
         rest = more;
     }

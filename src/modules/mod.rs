@@ -4,6 +4,7 @@
 mod apt;
 pub mod args;
 mod authorized_key;
+mod blockinfile;
 mod command;
 mod copy;
 mod debug;
@@ -13,11 +14,13 @@ mod group;
 #[cfg(test)]
 mod hostile_tests;
 mod hostname;
+mod ini_file;
 mod lineinfile;
 mod modprobe;
 mod place;
 pub mod reboot;
 mod regex;
+mod replace;
 mod stat;
 mod sysctl;
 mod systemd;
@@ -380,6 +383,7 @@ pub static MODULES: &[ModuleDef] = &[
     def::<apt::Apt>(),
     def::<debug::Assert>(),
     def::<authorized_key::AuthorizedKey>(),
+    def::<blockinfile::BlockInFile>(),
     def::<command::Command>(),
     def::<copy::Copy>(),
     def::<debug::Debug>(),
@@ -387,9 +391,11 @@ pub static MODULES: &[ModuleDef] = &[
     def::<file::File>(),
     def::<group::Group>(),
     def::<hostname::Hostname>(),
+    def::<ini_file::IniFile>(),
     def::<lineinfile::LineInFile>(),
     def::<modprobe::Modprobe>(),
     def::<reboot::Reboot>(),
+    def::<replace::Replace>(),
     def::<systemd::Service>(),
     def::<debug::SetFact>(),
     def::<command::Shell>(),

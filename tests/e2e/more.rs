@@ -1,8 +1,8 @@
-//! fail, modprobe, reboot, wait_for_connection, uri.
+//! fail, modprobe, reboot, wait_for_connection, uri, blockinfile, replace, ini_file.
 
 use crate::kit::Case;
 
-tests!(fail, modprobe, reboot, reboot_in_vain, wait_for_connection, uri);
+tests!(fail, modprobe, reboot, reboot_in_vain, wait_for_connection, uri, editors);
 
 fn fail() {
     let c = Case::anywhere("fail").tasks("- name: no\n  fail: {msg: 'not on {{inventory_hostname}}'}");
@@ -144,4 +144,32 @@ fn uri() {
     let c = c.tasks("- name: no\n  uri: {url: 'http://127.0.0.1:8099/no'}\n  check_mode: false");
     c.plan().exits(1).says("404 and not [200]");
     c.apply().exits(1).says("404 and not [200]");
+}
+
+fn editors() {
+    let c = Case::anywhere("editors").tasks(
+        "
+        - name: block
+          blockinfile: {path: /etc/ed.conf, create: true, mode: '0640', block: \"a 1\\nb 2\", marker: '# {mark} one'}
+        - name: second
+          blockinfile: {path: /etc/ed.conf, block: c 3, marker: '# {mark} two', insertbefore: BOF}
+        - name: replaced
+          replace: {path: /etc/ed.conf, regexp: '^(a) \\d$', replace: '\\1 1', validate: 'grep -q a %s'}
+        - name: option
+          ini_file: {path: /etc/new/ed.ini, section: main, option: key, value: 5, mode: '0600'}
+        - name: other
+          ini_file: {path: /etc/new/ed.ini, section: main, option: old, state: absent}
+        ",
+    );
+    c.on_node("rm -rf /etc/ed.conf /etc/new").succeeds();
+    c.converges(3);
+    c.on_node("cat /etc/ed.conf; stat -c %a /etc/ed.conf; cat /etc/new/ed.ini; stat -c %a /etc/new/ed.ini")
+        .prints("# BEGIN two\nc 3\n# END two\n# BEGIN one\na 1\nb 2\n# END one\n640\n[main]\nkey = 5\n600");
+    c.repairs("sed -i 's/b 2/b 3/' /etc/ed.conf", 1);
+    c.repairs("sed -i 's/key = 5/key = 6/' /etc/new/ed.ini; echo old=1 >> /etc/new/ed.ini", 2);
+    c.repairs("echo 'a 7' >> /etc/ed.conf; chmod 600 /etc/ed.conf", 2);
+    c.ignores("echo '# more' >> /etc/ed.conf; printf '[x]\\ny=1\\n' >> /etc/new/ed.ini");
+    let c = c.tasks("- replace: {path: /etc/ed.conf, regexp: '^c 3$', replace: 'c 4', validate: 'false %s'}");
+    c.apply().exits(1);
+    c.on_node("grep -c 'c 3' /etc/ed.conf").prints("1");
 }
