@@ -14,7 +14,7 @@ mod hostile_tests;
 mod hostname;
 mod lineinfile;
 mod place;
-mod regex;
+pub(crate) mod regex;
 mod stat;
 mod sysctl;
 mod systemd;

@@ -12,7 +12,7 @@ pub fn line_regex(param: &str, pattern: &str) -> Result<Regex, ArgError> {
 
 /// Rewrites the few things that Python reads otherwise than our engine does: `\Z`, `\<` and `\>`, a brace that is no
 /// count, and brackets and `&&`, `~~` inside a set of characters.
-fn from_python(pattern: &str) -> String {
+pub(crate) fn from_python(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len() + 8);
     let mut rest = pattern;
     // Inside `[…]`: how many characters of the set were read.

@@ -4,7 +4,7 @@ mod engine;
 mod helpers;
 
 pub use engine::{Compiled, Templates};
-pub use helpers::{names as helper_names, text};
+pub use helpers::{list_page as helper_list, names as helper_names, page as helper_page, text};
 
 use serde_json::Value;
 
