@@ -1,6 +1,6 @@
 //! The Handlebars engine: strict, no HTML escaping, values keep their type.
 
-use super::{Found, Lookup, TemplateError, Trouble, helpers};
+use super::{Found, Lookup, TemplateError, Trouble, helpers, outside};
 use crate::source::nearest;
 use handlebars::template::{HelperTemplate, Parameter, Subexpression, TemplateElement};
 use handlebars::{
@@ -172,20 +172,50 @@ impl Templates {
                 None => Trouble::Unknown(why),
             });
         }
-        let context = Context::from(Value::Object(data));
+        for _ in 0..MOST_QUESTIONS {
+            let context = Context::from(Value::Object(data));
+            let e = match self.evaluate(compiled, &context) {
+                Ok(v) => return Ok(v),
+                Err(e) => e,
+            };
+            let asked = match e.reason() {
+                RenderErrorReason::NestedError(n) => n.downcast_ref::<helpers::Ask>(),
+                _ => None,
+            };
+            let Some(ask) = asked else { return Err(Trouble::Error(self.explain(&e, lookup))) };
+            // A helper needs something from outside: with the answer all is evaluated again.
+            let answer = match outside::answer(ask, self, lookup) {
+                Ok(v) => Value::Array(vec![v]),
+                Err(outside::No::Thing(why)) => Value::String(why),
+                Err(outside::No::Trouble(t)) => return Err(t),
+            };
+            data = match context.data() {
+                Value::Object(o) => o.clone(),
+                _ => Map::new(),
+            };
+            if let Value::Object(o) = data.entry(helpers::OUTSIDE).or_insert_with(|| Value::Object(Map::new())) {
+                o.insert(ask.key(), answer);
+            }
+        }
+        Err(Trouble::Error(
+            TemplateError::new("it asks for too many files and variables from outside")
+                .hint("make several templates of it"),
+        ))
+    }
+
+    fn evaluate(&self, compiled: &Compiled, context: &Context) -> Result<Value, handlebars::RenderError> {
         let mut rc = RenderContext::new(None);
-        let result = match &compiled.what {
-            What::Value(p) => p.expand(&self.engine, &context, &mut rc).and_then(|v| {
+        match &compiled.what {
+            What::Value(p) => p.expand(&self.engine, context, &mut rc).and_then(|v| {
                 if v.is_value_missing() {
                     Err(RenderErrorReason::MissingVariable(v.relative_path().cloned()).into())
                 } else {
                     Ok(v.value().clone())
                 }
             }),
-            What::Text(t) => t.renders(&self.engine, &context, &mut rc).map(Value::String),
-            What::Literal(_) | What::Constant(_) => return Ok(Value::Null),
-        };
-        result.map_err(|e| Trouble::Error(self.explain(&e, lookup)))
+            What::Text(t) => t.renders(&self.engine, context, &mut rc).map(Value::String),
+            What::Literal(_) | What::Constant(_) => Ok(Value::Null),
+        }
     }
 
     /// Like [`Templates::value`] for a value with templates anywhere inside it.
@@ -241,6 +271,9 @@ impl Compiled {
     }
 }
 
+/// How often one template may ask for something from outside.
+const MOST_QUESTIONS: usize = 1000;
+
 const EXPRESSION: &str = "write a variable, or a helper with its arguments: eq a \"x\"";
 const JINJA: &str = "here it is `{{#if x}}…{{/if}}` and `{{#each list}}…{{/each}}`";
 
@@ -290,7 +323,7 @@ fn free_backslashes(text: &str) -> Cow<'_, str> {
                     out.push('\\');
                     match next {
                         Some('u') if !is_code(&rest[i + 2..]) => out.push_str("\\u"),
-                        Some(n) if "\"'\\/bfnrtu".contains(n) => out.push(n),
+                        Some(n) if "\"'\\/nrtu".contains(n) => out.push(n),
                         Some(n) => {
                             out.push('\\');
                             out.push(n);
@@ -449,7 +482,7 @@ fn infix_hint(text: &str) -> Option<String> {
         return Some(format!("`{{% … %}}` is Jinja2; {JINJA}"));
     }
     if text.contains("lookup(") {
-        return Some("there are no lookups of Ansible's here; give the value as a variable".into());
+        return Some("lookups are helpers here: `lookup('env', 'HOME')` is `env \"HOME\"`".into());
     }
     None
 }

@@ -12,6 +12,8 @@ pub enum Fail {
     Wrong(String),
     /// There is none, which `default` may mend.
     Undefined(String),
+    /// It needs something from outside first.
+    Outside(super::Ask),
 }
 
 impl From<String> for Fail {

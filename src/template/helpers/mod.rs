@@ -4,7 +4,9 @@ mod args;
 mod encode;
 mod lists;
 mod logic;
+mod lookup;
 mod mappings;
+mod net;
 mod numbers;
 mod pages;
 mod random;
@@ -16,7 +18,8 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
-pub use args::text;
+pub use args::{OUTSIDE, text};
+pub use lookup::Ask;
 pub use pages::{list as list_page, page};
 
 use args::{Args, Fail};
@@ -82,8 +85,10 @@ const FAMILIES: &[(&str, &[Def])] = &[
     ("Lists", lists::ALL),
     ("Mappings", mappings::ALL),
     ("Formats and hashes", encode::ALL),
+    ("Addresses and networks", net::ALL),
     ("Versions", version::ALL),
     ("Chance", random::ALL),
+    ("From outside", lookup::ALL),
 ];
 
 static BY_NAME: LazyLock<HashMap<&'static str, &'static Def>> = LazyLock::new(|| all().map(|d| (d.name, d)).collect());
@@ -190,6 +195,11 @@ fn call(name: &str, values: Vec<&Value>, named: Vec<(&str, &Value)>, outer: &Arg
         .map_err(|f| if let Fail::Wrong(e) = f { Fail::Wrong(format!("`{name}`: {e}")) } else { f })
 }
 
+/// Characters by chance.
+pub fn token(length: usize, chars: &str) -> Result<String, ()> {
+    random::token(length, chars).map_err(|_| ())
+}
+
 thread_local! {
     /// Why the last helper that came to nothing did: the engine carries "no value" without a reason.
     static WHY: RefCell<Option<String>> = const { RefCell::new(None) };
@@ -230,6 +240,7 @@ impl HelperDef for Call {
         match work(&args) {
             Ok(v) => Ok(ScopedJson::Derived(v)),
             Err(Fail::Wrong(e)) => Err(RenderErrorReason::Other(format!("`{name}`: {e}")).into()),
+            Err(Fail::Outside(ask)) => Err(RenderErrorReason::NestedError(Box::new(ask)).into()),
             Err(Fail::Undefined(e)) => {
                 WHY.set(Some(format!("`{name}`: {e}")));
                 Ok(ScopedJson::Missing)

@@ -48,3 +48,50 @@ fn documentation_is_one_line_each() {
         assert!(d.doc.ends_with('.') && !d.doc.contains('\n') && d.doc.len() < 260, "{}: {}", d.name, d.doc.len());
     }
 }
+
+/// Where the result is another than Ansible's, and why.
+const BY_DESIGN: &[(&str, &str)] = &[];
+
+struct Given(Value);
+
+impl Lookup for Given {
+    fn get(&self, name: &str, _: &[String]) -> Found {
+        self.0.get(name).cloned().map_or(Found::Undefined, Found::Value)
+    }
+    fn known(&self) -> Vec<String> {
+        vec![]
+    }
+}
+
+/// Ansible's own results (`oracle/make.py` renders them), case by case.
+#[test]
+fn results_are_those_of_ansible() {
+    let oracle: Value = serde_json::from_str(include_str!("oracle/results.json")).unwrap();
+    let given = Given(serde_json::from_str(include_str!("oracle/vars.json")).unwrap());
+    let engine = Templates::new();
+    let (mut wrong, mut used, mut same) = (vec![], std::collections::HashSet::new(), 0);
+    for case in oracle["results"].as_array().unwrap() {
+        let ours = case["windlass"].as_str().unwrap();
+        let got = engine
+            .compile(&format!("{{{{{ours}}}}}"))
+            .map_err(Trouble::Error)
+            .and_then(|c| engine.value(&c, &given));
+        let agrees = match (&got, case.get("gives")) {
+            (Ok(v), Some(want)) => args::equal(v, want),
+            (Err(_), None) => true,
+            _ => false,
+        };
+        let excuse = BY_DESIGN.iter().find(|(start, _)| ours.starts_with(start));
+        match (agrees, excuse) {
+            (true, _) => same += 1,
+            (false, Some((start, _))) => {
+                used.insert(*start);
+            }
+            (false, None) => wrong.push(format!("{ours}\n  ours    {got:?}\n  Ansible {case}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ, {same} do not\n{}", wrong.len(), wrong.join("\n"));
+    let idle: Vec<&str> = BY_DESIGN.iter().map(|(s, _)| *s).filter(|s| !used.contains(s)).collect();
+    assert!(idle.is_empty(), "these agree: {idle:?}");
+    assert!(same > 1000);
+}
