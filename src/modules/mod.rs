@@ -19,7 +19,7 @@ mod lineinfile;
 mod modprobe;
 mod place;
 pub mod reboot;
-mod regex;
+pub(crate) mod regex;
 mod replace;
 mod stat;
 mod sysctl;
