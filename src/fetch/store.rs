@@ -31,6 +31,8 @@ pub struct Downloads(Arc<Inner>);
 struct Inner {
     dir: PathBuf,
     slots: Mutex<HashMap<(Download, bool), Arc<tokio::sync::Mutex<Option<Done>>>>>,
+    /// What archives hold, by their content and the script that lists it.
+    lists: tokio::sync::Mutex<HashMap<(String, String), String>>,
     /// Transfers side by side.
     transfers: tokio::sync::Semaphore,
 }
@@ -72,6 +74,7 @@ impl Downloads {
         Downloads(Arc::new(Inner {
             dir: dir.into(),
             slots: Mutex::default(),
+            lists: Default::default(),
             transfers: tokio::sync::Semaphore::new(SIDE_BY_SIDE),
         }))
     }
@@ -88,6 +91,27 @@ impl Downloads {
         let bytes = read.await.unwrap_or_else(|_| Err(broken()))?;
         String::from_utf8(bytes)
             .map_err(|_| FetchError::new(format!("{} is not a text", d.shown()), "is it the right URL?"))
+    }
+
+    /// What a script of this side says of the file, which is its `$1`. The same of the same file is asked once.
+    pub async fn list(&self, d: &Download, script: &str) -> Result<String, FetchError> {
+        let file = self.get(d).await?;
+        let key = (file.sha256, script.to_string());
+        let mut lists = self.0.lists.lock().await;
+        if let Some(l) = lists.get(&key) {
+            return Ok(l.clone());
+        }
+        let mut sh = tokio::process::Command::new("sh");
+        sh.args(["-c", script, "sh"]).arg(&file.path).env("LC_ALL", "C").env("TZ", "UTC0").env_remove("TAR_OPTIONS");
+        let cannot = |why: &str| FetchError::new(format!("{}: {why}", d.shown()), "is it a whole archive of that kind?");
+        let out = sh.stdin(std::process::Stdio::null()).output().await.map_err(|e| cannot(&e.to_string()))?;
+        if !out.status.success() {
+            let said = String::from_utf8_lossy(&out.stderr);
+            return Err(cannot(said.trim().lines().next().unwrap_or("it cannot be listed")));
+        }
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        lists.insert(key, text.clone());
+        Ok(text)
     }
 
     /// Whether it can be had without a transfer.

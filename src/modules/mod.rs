@@ -511,7 +511,7 @@ pub(crate) mod kit {
                     assert!(out.status.success(), "{s}\n{}", String::from_utf8_lossy(&out.stderr));
                 }
                 Action::Put(p) => std::fs::write(&p.path, &p.body).unwrap(),
-                Action::Command(c) => panic!("{c:?}"),
+                other => panic!("{other:?}"),
             }
         }
     }

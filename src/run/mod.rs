@@ -3,6 +3,7 @@
 pub mod due;
 pub mod event;
 mod executor;
+mod here;
 pub mod link;
 mod result;
 mod schedule;
