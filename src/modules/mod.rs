@@ -7,7 +7,9 @@ mod authorized_key;
 mod command;
 mod copy;
 mod debug;
+mod fetch;
 mod file;
+mod get_url;
 mod group;
 #[cfg(test)]
 mod hostile_tests;
@@ -15,10 +17,13 @@ mod hostname;
 mod lineinfile;
 mod place;
 mod regex;
+mod slurp;
 mod stat;
 mod sysctl;
 mod systemd;
+mod temporary;
 mod timezone;
+mod unarchive;
 mod user;
 mod wait_for;
 mod whole;
@@ -88,6 +93,10 @@ pub trait Local {
     fn read(&self, path: &std::path::Path) -> Result<Vec<u8>, ArgError>;
     /// A template file's text, rendered with the task's variables.
     fn render(&self, path: &std::path::Path, text: &str) -> Result<String, ArgError>;
+    /// The host's name in the inventory.
+    fn host(&self) -> &str;
+    /// The playbook's folder.
+    fn folder(&self) -> PathBuf;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -349,18 +358,23 @@ pub static MODULES: &[ModuleDef] = &[
     def::<command::Command>(),
     def::<copy::Copy>(),
     def::<debug::Debug>(),
+    def::<fetch::Fetch>(),
     def::<file::File>(),
+    def::<get_url::GetUrl>(),
     def::<group::Group>(),
     def::<hostname::Hostname>(),
     def::<lineinfile::LineInFile>(),
     def::<systemd::Service>(),
     def::<debug::SetFact>(),
     def::<command::Shell>(),
+    def::<slurp::Slurp>(),
     def::<stat::Stat>(),
     def::<sysctl::Sysctl>(),
     def::<systemd::Systemd>(),
     def::<copy::Template>(),
+    def::<temporary::Tempfile>(),
     def::<timezone::Timezone>(),
+    def::<unarchive::Unarchive>(),
     def::<user::User>(),
     def::<wait_for::WaitFor>(),
 ];
@@ -453,6 +467,12 @@ pub(crate) mod kit {
         }
         fn render(&self, _: &std::path::Path, text: &str) -> Result<String, ArgError> {
             Ok(text.to_string())
+        }
+        fn host(&self) -> &str {
+            "node"
+        }
+        fn folder(&self) -> PathBuf {
+            "/play".into()
         }
     }
 
