@@ -119,10 +119,22 @@ fn with(value: &Value, bad: &str) -> Vec<Value> {
     }
 }
 
+/// An archive's list, as `tar` prints it.
+const LISTING: &str = "-rw-r--r-- 0/0 3 2024-01-02 03:04:05 \"f\"\n";
+
 /// A host with nothing on it, or with something wherever one looks.
 fn answer(probe: &Probe, full: bool, kind: EntryKind) -> Answer {
     let some = full.then_some(());
     match probe {
+        Probe::Text(_) => Answer::Text(Ok("ab".repeat(32))),
+        Probe::Fetched(_) => Answer::Fetched(Ok(crate::fetch::Fetched {
+            path: "/srv/cache".into(),
+            size: 3,
+            sha256: "cd".repeat(32),
+            status: None,
+        })),
+        Probe::Archive(_) => Answer::Archive(Ok(LISTING.into())),
+        Probe::Here(_) => Answer::Here(crate::probe::HereState::Absent),
         Probe::Path(p) => Answer::Path(PathState {
             entry: some.map(|()| entry(kind, 0o644)),
             target: some.filter(|()| kind == EntryKind::Link).map(|()| entry(EntryKind::File, 0o644)),

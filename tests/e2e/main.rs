@@ -9,6 +9,7 @@ mod runner;
 mod accounts;
 mod apt;
 mod commands;
+mod fetch;
 mod files;
 mod flow;
 mod handlers;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         system::all(),
         handlers::all(),
         accounts::all(),
+        fetch::all(),
         files::all(),
         commands::all(),
         flow::all(),

@@ -72,10 +72,8 @@ fn results_are_those_of_ansible() {
     let (mut wrong, mut used, mut same) = (vec![], std::collections::HashSet::new(), 0);
     for case in oracle["results"].as_array().unwrap() {
         let ours = case["windlass"].as_str().unwrap();
-        let got = engine
-            .compile(&format!("{{{{{ours}}}}}"))
-            .map_err(Trouble::Error)
-            .and_then(|c| engine.value(&c, &given));
+        let got =
+            engine.compile(&format!("{{{{{ours}}}}}")).map_err(Trouble::Error).and_then(|c| engine.value(&c, &given));
         let agrees = match (&got, case.get("gives")) {
             (Ok(v), Some(want)) => args::equal(v, want),
             (Err(_), None) => true,
