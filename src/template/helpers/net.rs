@@ -156,14 +156,14 @@ pub const ALL: &[Def] = &[
         "value [format]",
         "A hardware address in another form: unix (unless said), linux, cisco, bare, eui48, pgsql; null if it is none.",
         (r#"{{hwaddr "1A2B3C4D5E6F" "cisco"}}"#, r#""1a2b.3c4d.5e6f""#),
-        |a| hardware(a),
+        hardware,
     ),
     def(
         "macaddr",
         "value [format]",
         "The same as `hwaddr`.",
         (r#"{{macaddr "1a-2b-3c-4d-5e-6f" "linux"}}"#, r#""1a:2b:3c:4d:5e:6f""#),
-        |a| hardware(a),
+        hardware,
     ),
     def("is_ip", "value", "Whether it is an address or a network.", (r#"{{is_ip "10.0.0.0/8"}}"#, "true"), |a| {
         Ok(json!(Net::of(&a[0]).is_some()))

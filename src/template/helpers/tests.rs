@@ -115,3 +115,39 @@ fn results_are_those_of_ansible() {
     assert!(idle.is_empty(), "these agree: {idle:?}");
     assert!(same > 1000);
 }
+
+proptest::proptest! {
+    #[test]
+    fn base64_gives_back_what_it_was_given(s in ".*") {
+        let given = Given(json!({"s": s}));
+        let e = Templates::new();
+        let c = e.compile("{{b64decode (b64encode s)}}").unwrap();
+        proptest::prop_assert_eq!(e.value(&c, &given), Ok(json!(s)));
+    }
+}
+
+/// `cargo test --release -- --ignored --nocapture speed_of_helpers`
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_helpers() {
+    let given = Given(serde_json::from_str(include_str!("oracle/vars.json")).unwrap());
+    let t = std::time::Instant::now();
+    (0..100).for_each(|_| drop(std::hint::black_box(Templates::new())));
+    eprintln!("engine: {:?}", t.elapsed() / 100);
+    let e = Templates::new();
+    for text in [
+        "{{host}}",
+        "{{default host 1}}",
+        "x {{upper host}} {{join (map users attribute=\"name\") \",\"}}",
+        "{{regex_replace host \"^(\\w+).*\" \"\\1\"}}",
+        "{{to_nice_yaml (combine m n recursive=true)}}",
+        "{{version \"v1.31.12+k3s1\" \"1.31\" \">=\"}}",
+    ] {
+        let c = e.compile(text).unwrap();
+        let t = std::time::Instant::now();
+        for _ in 0..10_000 {
+            std::hint::black_box(e.value(&c, &given).unwrap());
+        }
+        eprintln!("{text}: {:?}", t.elapsed() / 10_000);
+    }
+}
