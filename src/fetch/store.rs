@@ -103,7 +103,8 @@ impl Downloads {
         }
         let mut sh = tokio::process::Command::new("sh");
         sh.args(["-c", script, "sh"]).arg(&file.path).env("LC_ALL", "C").env("TZ", "UTC0").env_remove("TAR_OPTIONS");
-        let cannot = |why: &str| FetchError::new(format!("{}: {why}", d.shown()), "is it a whole archive of that kind?");
+        let cannot =
+            |why: &str| FetchError::new(format!("{}: {why}", d.shown()), "is it a whole archive of that kind?");
         let out = sh.stdin(std::process::Stdio::null()).output().await.map_err(|e| cannot(&e.to_string()))?;
         if !out.status.success() {
             let said = String::from_utf8_lossy(&out.stderr);
@@ -377,7 +378,9 @@ fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
 
 fn unusable(path: &Path, e: &io::Error) -> FetchError {
     let hint = match e.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room there, or name a folder in WINDLASS_CACHE",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room there, or name a folder in WINDLASS_CACHE"
+        }
         _ => "the cache must be writable; WINDLASS_CACHE can name another folder",
     };
     FetchError::new(format!("{}: {e}", path.display()), hint)
@@ -471,9 +474,27 @@ mod tests {
                     None => send(s, &format!("200 OK\r\nContent-Length: {}{tag}", all.len()), &all[..700_000]),
                     Some(n) if i == 1 => {
                         let rest: &[u8] = &all[n..];
-                        send(s, &format!("206 Partial\r\nContent-Length: {}\r\nContent-Range: bytes {n}-{}/{}{tag}", rest.len(), all.len() - 1, all.len()), &rest[..100])
+                        send(
+                            s,
+                            &format!(
+                                "206 Partial\r\nContent-Length: {}\r\nContent-Range: bytes {n}-{}/{}{tag}",
+                                rest.len(),
+                                all.len() - 1,
+                                all.len()
+                            ),
+                            &rest[..100],
+                        )
                     }
-                    Some(n) => send(s, &format!("206 Partial\r\nContent-Length: {}\r\nContent-Range: bytes {n}-{}/{}{tag}", all.len() - n, all.len() - 1, all.len()), &all[n..]),
+                    Some(n) => send(
+                        s,
+                        &format!(
+                            "206 Partial\r\nContent-Length: {}\r\nContent-Range: bytes {n}-{}/{}{tag}",
+                            all.len() - n,
+                            all.len() - 1,
+                            all.len()
+                        ),
+                        &all[n..],
+                    ),
                 }
             });
             let dir = tempfile::tempdir().unwrap();
@@ -553,7 +574,10 @@ mod tests {
         let path = f.to_str().unwrap();
         for url in [path.to_string(), format!("file://{}", path.replace(' ', "%20"))] {
             let d = Download { sum: sum(b"hello"), url, ..Default::default() };
-            assert_eq!(all.get(&d).await.unwrap(), Fetched { path: f.clone(), size: 5, sha256: d.sum.unwrap().hex, status: None });
+            assert_eq!(
+                all.get(&d).await.unwrap(),
+                Fetched { path: f.clone(), size: 5, sha256: d.sum.unwrap().hex, status: None }
+            );
         }
         assert!(!dir.path().join("cache").exists(), "nothing is copied");
         let e = all.get(&Download { sum: sum(b"other"), ..Download::new(path) }).await.unwrap_err();

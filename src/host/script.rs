@@ -117,12 +117,7 @@ fn put(s: &mut String, p: &Put, bytes: &[u8], nonce: &str, id: &str) {
         }
     };
     let reader = if bytes.is_empty() { "true".to_string() } else { reader };
-    let _ = write!(
-        s,
-        "( w_put {path} {new_q} {:04o} {} {reader} <<'{nonce}'\n{body}\n{nonce}\n",
-        p.mode,
-        own(p)
-    );
+    let _ = write!(s, "( w_put {path} {new_q} {:04o} {} {reader} <<'{nonce}'\n{body}\n{nonce}\n", p.mode, own(p));
     s.push_str("[ $? -eq 0 ] || exit 1\n");
     finish(s, p, &path, &new_q, id);
 }

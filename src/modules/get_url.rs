@@ -231,9 +231,10 @@ impl GetUrl {
                 format!("{dest} is a folder, and the URL names no file"),
                 "say the whole path of the file in `dest`",
             )),
-            (false, _) if self.dest.ends_with('/') => {
-                Err(Stop::fail_hint(format!("there is no folder {dest}"), "make it first: `file` with `state: directory`"))
-            }
+            (false, _) if self.dest.ends_with('/') => Err(Stop::fail_hint(
+                format!("there is no folder {dest}"),
+                "make it first: `file` with `state: directory`",
+            )),
             _ => Ok(dest),
         }
     }
@@ -524,7 +525,8 @@ mod tests {
 
     #[test]
     fn nothing_is_fetched_where_the_file_has_its_sum() {
-        let m: GetUrl = bind(&format!("{{url: '{URL}', dest: /usr/local/bin/tool, checksum: 'sha256:{SUM}', mode: '0755'}}"));
+        let m: GetUrl =
+            bind(&format!("{{url: '{URL}', dest: /usr/local/bin/tool, checksum: 'sha256:{SUM}', mode: '0755'}}"));
         let seen0 = seen([at("/usr/local/bin/tool", file(0o755)), sha("/usr/local/bin/tool", Some(SUM))]);
         let r = satisfied(m.decide(&seen0, &ctx())).result;
         assert_eq!((&r["checksum_dest"], &r["dest"]), (&json!(SUM), &json!("/usr/local/bin/tool")));

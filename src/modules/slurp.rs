@@ -39,9 +39,7 @@ impl Module for Slurp {
             // Why it could not be read, the path itself tells.
             Content::Unavailable => {
                 return Err(match seen.path(&self.src)?.followed() {
-                    Some(e) if e.kind == EntryKind::Directory => {
-                        Stop::fail(format!("{} is a folder", &*self.src))
-                    }
+                    Some(e) if e.kind == EntryKind::Directory => Stop::fail(format!("{} is a folder", &*self.src)),
                     Some(e) if e.kind == EntryKind::File && e.size > CONTENT_LIMIT => Stop::fail_hint(
                         format!("{} has {} bytes; `slurp` takes at most {CONTENT_LIMIT}", &*self.src, e.size),
                         "`fetch` brings large files here",

@@ -75,9 +75,7 @@ impl Module for Tempfile {
         let q = shell_quote(&self.name);
         let (script, entry) = match folder {
             true => (format!("mkdir -m 0700 -- {q}"), new_entry(EntryKind::Directory, 0o700, 4096, (None, None), ctx)),
-            false => {
-                (format!("umask 077; set -C; : >{q}"), new_entry(EntryKind::File, 0o600, 0, (None, None), ctx))
-            }
+            false => (format!("umask 077; set -C; : >{q}"), new_entry(EntryKind::File, 0o600, 0, (None, None), ctx)),
         };
         let new = PathState { entry: Some(entry), canonical: state.canonical.clone(), ..Default::default() };
         let mut after = unchanged_folders(&self.name, seen);
@@ -102,7 +100,8 @@ mod tests {
     #[test]
     fn a_new_name_each_time() {
         let t = tempfile::tempdir().unwrap();
-        let yaml = |state: &str| format!("{{state: {state}, path: {}, prefix: \"a'\", suffix: .x}}", t.path().display());
+        let yaml =
+            |state: &str| format!("{{state: {state}, path: {}, prefix: \"a'\", suffix: .x}}", t.path().display());
         for (state, mode) in [("file", 0o600), ("directory", 0o700)] {
             let (a, b): (Tempfile, Tempfile) = (bind(&yaml(state)), bind(&yaml(state)));
             assert_ne!(a.name, b.name);

@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 
 /// Unpacks an archive (tar, also packed with gzip, bzip2, xz or zstd; zip) into a folder of the host. It comes from here,
 /// from a URL (fetched here, once for all hosts), or lies on the host already. The archive's list is compared with what
-/// is there: of every member the kind, of files size, time and (as root, without `extra_opts`) permissions, of links where
+/// is there: of every member the kind, of files size, time and (as root, unless `extra_opts` may change them) permissions, of links where
 /// they lead; owners only if `owner` or `group` is given. If all is the same, nothing is unpacked and nothing sent;
 /// if anything differs, all of it is unpacked beside its place and moved there file by file. It needs GNU tar (or unzip)
 /// and the archive's packer where the archive is listed and where it is unpacked.
@@ -110,7 +110,8 @@ impl Module for Unarchive {
             absolute("src", &self.src)?;
         } else {
             let path = local.find(FileKind::File, &self.src)?;
-            let path = std::path::absolute(&path).map_err(|e| ArgError::new("src", format!("{}: {e}", path.display())))?;
+            let path =
+                std::path::absolute(&path).map_err(|e| ArgError::new("src", format!("{}: {e}", path.display())))?;
             let Some(text) = path.to_str() else { return Err(ArgError::new("src", "its path is not UTF-8")) };
             self.source = Some(Download::new(text));
         }
@@ -287,7 +288,10 @@ impl Unarchive {
 
     fn host_list(&self) -> String {
         let q = shell_quote(&self.src);
-        format!("set -- {q}\n[ -f \"$1\" ] || {{ printf '%s is no file on the host\\n' {q} >&2; exit 1; }}\n{}", self.list())
+        format!(
+            "set -- {q}\n[ -f \"$1\" ] || {{ printf '%s is no file on the host\\n' {q} >&2; exit 1; }}\n{}",
+            self.list()
+        )
     }
 
     fn members(&self, seen: &Observed) -> Result<Members, Stop> {
@@ -330,11 +334,15 @@ impl Unarchive {
 
     /// Whether time, permissions and owner come from the archive as they are.
     fn plain(&self) -> bool {
-        self.extra_opts.is_empty()
+        let names_only =
+            ["--strip", "--exclude", "--transform", "--xform", "--wildcards", "--anchored", "--no-anchored"];
+        self.extra_opts.iter().all(|o| names_only.iter().any(|n| o.starts_with(n)))
     }
     fn keeps_time(&self) -> bool {
         !self.extra_opts.iter().any(|o| {
-            o == "--touch" || o.starts_with("--mtime") || (o.starts_with('-') && !o.starts_with("--") && o.contains('m'))
+            o == "--touch"
+                || o.starts_with("--mtime")
+                || (o.starts_with('-') && !o.starts_with("--") && o.contains('m'))
         })
     }
 
@@ -454,7 +462,8 @@ impl Unarchive {
             for (name, m) in members.iter().filter(|(_, m)| m.kind != EntryKind::Link) {
                 let dir = m.kind == EntryKind::Directory;
                 let q = shell_quote(name);
-                let _ = writeln!(s, "[ ! -e \"$t\"/{q} ] || chmod -- {:04o} \"$t\"/{q} || exit 1", mode.apply(m.mode, dir));
+                let _ =
+                    writeln!(s, "[ ! -e \"$t\"/{q} ] || chmod -- {:04o} \"$t\"/{q} || exit 1", mode.apply(m.mode, dir));
             }
         }
         let newer = if self.keep_newer.0 { "[ \"$0/$f\" -nt \"$f\" ] && continue; " } else { "" };
@@ -597,7 +606,9 @@ fn zip_members(text: &str) -> Result<Members, String> {
             })?
         };
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let Some((n, mtime)) = words.iter().take(9).enumerate().find_map(|(i, w)| Some((i, stamp(w)?))) else { continue };
+        let Some((n, mtime)) = words.iter().take(9).enumerate().find_map(|(i, w)| Some((i, stamp(w)?))) else {
+            continue;
+        };
         let Some(size) = words.get(3).and_then(|w| w.parse().ok()).filter(|_| n >= 6) else { continue };
         let after = line.find(words[n]).map_or("", |at| &line[at + words[n].len()..]);
         let raw = after.strip_prefix(' ').unwrap_or(after);
@@ -658,16 +669,20 @@ mod tests {
         ] {
             let t = tempfile::tempdir().unwrap();
             let dir = t.path();
-            sh(dir, &format!(
-                "mkdir in out out/sub in/sub; echo hi > 'in/a b'; printf '#!/bin/sh\n' > in/sub/run; chmod 755 in/sub/run; chmod 644 'in/a b'; \
+            sh(
+                dir,
+                &format!(
+                    "mkdir in out out/sub in/sub; echo hi > 'in/a b'; printf '#!/bin/sh\n' > in/sub/run; chmod 755 in/sub/run; chmod 644 'in/a b'; \
                  echo own > out/own; touch -d '2024-01-02 03:04:06Z' in/sub/run 'in/a b'; cd in; {pack}"
-            ));
+                ),
+            );
             let archive = dir.join(format!("x.{ext}"));
             if !archive.exists() {
                 continue;
             }
             let out = dir.join("out");
-            let m: Unarchive = bind(&format!("{{src: {}, dest: {}, remote_src: true}}", archive.display(), out.display()));
+            let m: Unarchive =
+                bind(&format!("{{src: {}, dest: {}, remote_src: true}}", archive.display(), out.display()));
             let c = change(decide(&m, &me()));
             run(&c);
             assert_eq!(std::fs::read_to_string(out.join("a b")).unwrap(), "hi\n", "{ext}");
@@ -675,7 +690,9 @@ mod tests {
             satisfied(decide(&m, &me()));
             let left = std::fs::read_dir(&out).unwrap().count();
             assert_eq!(left, 3, "{ext}: nothing else is left there");
-            for disturbance in ["echo ho > 'out/a b'", "rm out/sub/run", "touch out/sub/run", "rm -r out/sub", "mkdir out/.windlass-x"] {
+            for disturbance in
+                ["echo ho > 'out/a b'", "rm out/sub/run", "touch out/sub/run", "rm -r out/sub", "mkdir out/.windlass-x"]
+            {
                 if disturbance.contains(".windlass-x") {
                     let (temp, _) = m.unfinished();
                     std::fs::create_dir(temp).unwrap();
@@ -694,7 +711,10 @@ mod tests {
     fn options_choose_and_rename() {
         let t = tempfile::tempdir().unwrap();
         let dir = t.path();
-        sh(dir, "mkdir -p top/sub out; echo 1 > top/one; echo 2 > top/sub/two; echo 3 > top/sub/three; ln -s one top/l; tar -czf x.tgz top");
+        sh(
+            dir,
+            "mkdir -p top/sub out; echo 1 > top/one; echo 2 > top/sub/two; echo 3 > top/sub/three; ln -s one top/l; tar -czf x.tgz top",
+        );
         let m: Unarchive = bind(&format!(
             "{{src: {0}/x.tgz, dest: {0}/out, remote_src: true, extra_opts: [--strip-components=1], exclude: ['*three'], \
              list_files: true, mode: 'u=rwX,go='}}",
@@ -720,7 +740,10 @@ mod tests {
     fn a_newer_file_stays_if_it_may() {
         let t = tempfile::tempdir().unwrap();
         let dir = t.path();
-        sh(dir, "mkdir in out; echo 1 > in/f; echo 1 > in/g; touch -d 2024-01-01 in/f in/g; tar -cf x.tar -C in .; echo new > out/f");
+        sh(
+            dir,
+            "mkdir in out; echo 1 > in/f; echo 1 > in/g; touch -d 2024-01-01 in/f in/g; tar -cf x.tar -C in .; echo new > out/f",
+        );
         let m: Unarchive =
             bind(&format!("{{src: {0}/x.tar, dest: {0}/out, remote_src: true, keep_newer: true}}", dir.display()));
         run(&change(decide(&m, &me())));

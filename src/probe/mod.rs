@@ -100,7 +100,10 @@ pub enum Answer {
 pub enum HereState {
     Absent,
     Folder,
-    File { sha256: String, mode: u32 },
+    File {
+        sha256: String,
+        mode: u32,
+    },
     /// It cannot be looked at: why.
     Unknown(String),
 }

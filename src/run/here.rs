@@ -74,7 +74,8 @@ mod tests {
         let file = dir.path().join("f");
         std::fs::write(&file, "text").unwrap();
         let near = Download::new(file.to_str().unwrap());
-        let probes = vec![Probe::Text(near.clone()), Probe::Fetched(near), Probe::Here(file), Probe::Here("/no/x".into())];
+        let probes =
+            vec![Probe::Text(near.clone()), Probe::Fetched(near), Probe::Here(file), Probe::Here("/no/x".into())];
         let a = answer(&all, probes, true).await;
         assert_eq!(a.known[0].1, Answer::Text(Ok("text".into())));
         assert!(matches!(&a.known[1].1, Answer::Fetched(Ok(f)) if f.size == 4));

@@ -88,7 +88,8 @@ fn serve(
     };
     let rest = &all[from..];
     let _ = s.write_all(
-        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nETag: \"v1\"\r\nConnection: close\r\n\r\n", rest.len()).as_bytes(),
+        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nETag: \"v1\"\r\nConnection: close\r\n\r\n", rest.len())
+            .as_bytes(),
     );
     let breaks = break_at > 0 && broken.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok();
     let end = if breaks { break_at.min(rest.len()) } else { rest.len() };
@@ -192,7 +193,9 @@ fn killed_in_the_middle_of_a_transfer() {
     let mut child = c.spawn("apply", &[]);
     let came = || {
         let cache = fs::read_dir(c.path().join("cache")).into_iter().flatten().flatten();
-        cache.filter(|e| e.path().extension().is_some_and(|x| x == "part")).any(|e| e.metadata().is_ok_and(|m| m.len() > 500_000))
+        cache
+            .filter(|e| e.path().extension().is_some_and(|x| x == "part"))
+            .any(|e| e.metadata().is_ok_and(|m| m.len() > 500_000))
     };
     for _ in 0..300 {
         if came() {
@@ -334,6 +337,7 @@ fn archives_from_here() {
     c.repairs("touch /srv/ua/one/lib/big", 1);
     c.repairs("chown root /srv/ua/two/tree/bin/run", 1);
     c.repairs("chmod 600 /srv/ua/one/bin/run; mkdir /srv/ua/one/new", 1);
+    c.repairs("rm -r /srv/ua/one/lib", 1);
     c.ignores("echo else > /srv/ua/one/own");
 }
 
@@ -354,7 +358,8 @@ fn archives_from_elsewhere() {
     c.apply().exits(1).says("/srv/uf/x.tgz is no file on the host").has(1, "changed");
     c.on_node("cd /srv/uf && tar -czf x.tgz -C one tree").succeeds();
     c.converges(1);
-    c.on_node("cd /srv/uf/two; find . | sort; tree/bin/link").prints(".\n./tree\n./tree/bin\n./tree/bin/link\n./tree/bin/run\nrun");
+    c.on_node("cd /srv/uf/two; find . | sort; tree/bin/link")
+        .prints(".\n./tree\n./tree/bin\n./tree/bin/link\n./tree/bin/run\nrun");
     c.repairs("rm /srv/uf/two/tree/bin/run", 1);
     c.on_node("echo broken > /srv/uf/x.tgz").succeeds();
     c.apply().exits(1).says("/srv/uf/x.tgz: ");

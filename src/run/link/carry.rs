@@ -125,8 +125,10 @@ impl Link {
         };
         let mut digest = sha2::Sha256::default();
         for piece in 0..f.size.div_ceil(PIECE as u64) {
-            let script =
-                format!("dd if={} bs={PIECE} skip={piece} count=1 iflag=fullblock status=none | base64", shell_quote(&f.path));
+            let script = format!(
+                "dd if={} bs={PIECE} skip={piece} count=1 iflag=fullblock status=none | base64",
+                shell_quote(&f.path)
+            );
             let out = self.run(user, script).await?;
             let text: String = out.stdout.split_ascii_whitespace().collect();
             let bytes = match base64::engine::general_purpose::STANDARD.decode(text) {
