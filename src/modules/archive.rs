@@ -264,7 +264,7 @@ impl Archive {
             "if [ ! -d {root} ]; then echo none; exit 0; fi\n{head}\
              if [ $# -eq 0 ]; then echo none; exit 0; fi\n\
              v=differs\n\
-             if [ -f {q} ]; then\na=$({unpack} <{q} 2>/dev/null | sha256sum)\nb=$(stream \"$@\" | sha256sum)\n[ \"$a\" != \"$b\" ] || v=same\nfi\n\
+             if [ -f {q} ]; then\na=$({{ {unpack} <{q} 2>/dev/null || echo damaged; }} | sha256sum)\nb=$(stream \"$@\" | sha256sum)\n[ \"$a\" != \"$b\" ] || v=same\nfi\n\
              printf '%s\\n' $v \"$@\"\n",
             root = shell_quote(&self.root),
             head = self.head(),
