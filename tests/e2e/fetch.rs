@@ -384,7 +384,7 @@ fn archives_of_the_host() {
     c.is_satisfied();
     c.on_node("tar -tJf /srv/ar.tar.xz | sort; stat -c %a /srv/ar.tar.xz; gzip -dc /srv/ar.conf.gz")
         .prints("./in/\n./in/f\n./one.conf\n./two.conf\n600\n1");
-    c.repairs("echo 5 > /srv/ar/in/g", 1);
+    c.mends("echo 5 > /srv/ar/in/g", 1);
     c.mends("echo x >> /srv/ar.conf.gz; chmod 644 /srv/ar.tar.xz", 2);
     c.mends("echo 6 > /srv/ar/one.conf", 2);
 }
