@@ -41,6 +41,31 @@ fn table() -> Vec<(&'static str, Value)> {
         ("file", json!({"path": "/srv/l", "state": "absent"})),
         ("group", json!({"name": "web", "system": true})),
         ("group", json!({"name": "web", "state": "absent"})),
+        (
+            "get_url",
+            json!({
+                "url": "https://host/tool", "dest": "/srv/t", "checksum": "sha512:".to_string() + &"ab".repeat(64), "owner": "deploy",
+                "group": "deploy", "mode": "0755", "headers": {"X-Token": "t"}, "url_username": "me", "url_password": "pw",
+                "http_agent": "agent", "via": "host", "backup": true,
+            }),
+        ),
+        ("get_url", json!({"url": "https://host/tool", "dest": "/srv/t", "owner": "deploy", "force": true})),
+        (
+            "unarchive",
+            json!({
+                "src": "/srv/x.tgz", "dest": "/srv/d", "remote_src": true, "owner": "deploy", "group": "deploy", "mode": "u=rwX",
+                "extra_opts": ["--strip-components=1"], "include": ["a"], "exclude": ["b"],
+            }),
+        ),
+        ("unarchive", json!({"src": "https://host/x.zip", "dest": "/srv/d", "include": ["a"], "exclude": ["b"]})),
+        (
+            "archive",
+            json!({"path": ["/srv/a*", "/srv/b"], "dest": "/opt/x.tgz", "exclude_path": ["/srv/b/c"], "exclusion_patterns": ["*.log"], "owner": "deploy"}),
+        ),
+        ("archive", json!({"path": ["/srv/b"], "dest": "/opt/x.tgz", "remove": true})),
+        ("fetch", json!({"src": "/srv/f", "dest": "got", "flat": true})),
+        ("slurp", json!({"src": "/srv/f"})),
+        ("tempfile", json!({"path": "/srv", "prefix": "p", "suffix": "s"})),
         ("hostname", json!({"name": "node-1"})),
         (
             "lineinfile",

@@ -2,6 +2,7 @@
 //! as wanted or which actions make it so. It never acts, and knows nothing of connections or screens.
 
 mod apt;
+mod archive;
 pub mod args;
 mod authorized_key;
 mod blockinfile;
@@ -390,6 +391,7 @@ const fn def<M: Module>() -> ModuleDef {
 /// All modules.
 pub static MODULES: &[ModuleDef] = &[
     def::<apt::Apt>(),
+    def::<archive::Archive>(),
     def::<debug::Assert>(),
     def::<authorized_key::AuthorizedKey>(),
     def::<blockinfile::BlockInFile>(),
