@@ -54,6 +54,10 @@ fn table() -> Vec<(&'static str, Value)> {
         ("ini_file", json!({"path": "/srv/c", "section": "s", "option": "o", "value": "v", "owner": "deploy"})),
         ("modprobe", json!({"name": "overlay", "params": "a=1", "persistent": "present"})),
         ("modprobe", json!({"name": "overlay", "state": "absent", "persistent": "absent"})),
+        ("getent", json!({"database": "passwd", "key": "root", "service": "files", "split": ":"})),
+        ("package", json!({"name": ["redis", "curl=1.2"], "state": "present"})),
+        ("package_facts", json!({})),
+        ("service_facts", json!({})),
         ("service", json!({"name": "cron", "state": "restarted", "enabled": true})),
         (
             "systemd",

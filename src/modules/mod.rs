@@ -10,6 +10,7 @@ mod copy;
 mod debug;
 mod edit;
 mod file;
+mod getent;
 mod group;
 #[cfg(test)]
 mod hostile_tests;
@@ -17,10 +18,14 @@ mod hostname;
 mod ini_file;
 mod lineinfile;
 mod modprobe;
+mod package;
+mod package_facts;
+mod pause;
 mod place;
 pub mod reboot;
 mod regex;
 mod replace;
+mod service_facts;
 mod stat;
 mod sysctl;
 mod systemd;
@@ -389,14 +394,19 @@ pub static MODULES: &[ModuleDef] = &[
     def::<debug::Debug>(),
     def::<debug::Fail>(),
     def::<file::File>(),
+    def::<getent::Getent>(),
     def::<group::Group>(),
     def::<hostname::Hostname>(),
     def::<ini_file::IniFile>(),
     def::<lineinfile::LineInFile>(),
     def::<modprobe::Modprobe>(),
+    def::<package::Package>(),
+    def::<package_facts::PackageFacts>(),
+    def::<pause::Pause>(),
     def::<reboot::Reboot>(),
     def::<replace::Replace>(),
     def::<systemd::Service>(),
+    def::<service_facts::ServiceFacts>(),
     def::<debug::SetFact>(),
     def::<command::Shell>(),
     def::<stat::Stat>(),

@@ -1,8 +1,9 @@
-//! fail, modprobe, reboot, wait_for_connection, uri, blockinfile, replace, ini_file.
+//! fail, modprobe, reboot, wait_for_connection, uri, blockinfile, replace, ini_file,
+//! getent, package_facts, service_facts, package, pause.
 
 use crate::kit::Case;
 
-tests!(fail, modprobe, reboot, reboot_in_vain, wait_for_connection, uri, editors);
+tests!(fail, modprobe, reboot, reboot_in_vain, wait_for_connection, uri, editors, told, package, pause);
 
 fn fail() {
     let c = Case::anywhere("fail").tasks("- name: no\n  fail: {msg: 'not on {{inventory_hostname}}'}");
@@ -172,4 +173,48 @@ fn editors() {
     let c = c.tasks("- replace: {path: /etc/ed.conf, regexp: '^c 3$', replace: 'c 4', validate: 'false %s'}");
     c.apply().exits(1);
     c.on_node("grep -c 'c 3' /etc/ed.conf").prints("1");
+}
+
+fn told() {
+    let c = Case::anywhere("told").tasks(
+        "
+        - getent: {database: passwd, key: root}
+        - package_facts: {}
+        - service_facts: {}
+          register: s
+        - name: say
+          debug:
+            msg: '{{getent_passwd.root.[5]}} {{packages.dash.[0].name}} {{lookup services \"ssh.service\" \"state\"}}'
+        - name: no
+          getent: {database: passwd, key: nobody-of-this-name}
+          ignore_errors: true
+        ",
+    );
+    let book = std::fs::read_to_string(c.path().join("site.yml")).unwrap();
+    let book = book.replace("{{lookup services \"ssh.service\" \"state\"}}", "{{services.[ssh.service].state}}");
+    let c = c.file("site.yml", book);
+    c.apply().changed(0).said("say", "/bin/bash dash running").ended("no", "ignored");
+    c.plan().said("say", "/bin/bash dash running");
+}
+
+fn package() {
+    let c = Case::new("package").tasks("- name: p\n  package: {name: [tree, less], state: present}");
+    c.converges(1);
+    c.on_node("which tree").prints("/usr/bin/tree");
+    c.repairs("dpkg --purge tree >/dev/null", 1);
+    let c = c.tasks("- name: p\n  package: {name: tree, state: absent}");
+    c.converges(1);
+}
+
+fn pause() {
+    let c = Case::anywhere("pause")
+        .tasks("- name: p\n  pause: {seconds: 2}\n  register: r\n- name: s\n  debug: {msg: '{{r.delta}}'}");
+    let began = std::time::Instant::now();
+    c.apply().changed(0).ended("p", "satisfied");
+    assert!(began.elapsed().as_secs() >= 2);
+    let began = std::time::Instant::now();
+    c.plan().ended("p", "skipped");
+    assert!(began.elapsed().as_secs() < 2);
+    let c = c.tasks("- pause: {prompt: sure?}");
+    c.apply().exits(3).says("vars_prompt");
 }
