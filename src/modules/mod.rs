@@ -10,6 +10,7 @@ mod copy;
 mod debug;
 mod edit;
 mod file;
+mod find;
 mod getent;
 mod group;
 #[cfg(test)]
@@ -18,6 +19,7 @@ mod hostname;
 mod ini_file;
 mod lineinfile;
 mod modprobe;
+mod mount;
 mod package;
 mod package_facts;
 mod pause;
@@ -394,12 +396,14 @@ pub static MODULES: &[ModuleDef] = &[
     def::<debug::Debug>(),
     def::<debug::Fail>(),
     def::<file::File>(),
+    def::<find::Find>(),
     def::<getent::Getent>(),
     def::<group::Group>(),
     def::<hostname::Hostname>(),
     def::<ini_file::IniFile>(),
     def::<lineinfile::LineInFile>(),
     def::<modprobe::Modprobe>(),
+    def::<mount::Mount>(),
     def::<package::Package>(),
     def::<package_facts::PackageFacts>(),
     def::<pause::Pause>(),
