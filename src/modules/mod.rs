@@ -7,6 +7,7 @@ mod authorized_key;
 mod blockinfile;
 mod command;
 mod copy;
+mod cron;
 mod debug;
 mod edit;
 mod file;
@@ -393,6 +394,7 @@ pub static MODULES: &[ModuleDef] = &[
     def::<blockinfile::BlockInFile>(),
     def::<command::Command>(),
     def::<copy::Copy>(),
+    def::<cron::Cron>(),
     def::<debug::Debug>(),
     def::<debug::Fail>(),
     def::<file::File>(),

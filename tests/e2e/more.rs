@@ -1,9 +1,23 @@
 //! fail, modprobe, reboot, wait_for_connection, uri, blockinfile, replace, ini_file,
-//! getent, package_facts, service_facts, package, pause.
+//! getent, package_facts, service_facts, package, pause, find, mount, cron.
 
 use crate::kit::Case;
 
-tests!(fail, modprobe, reboot, reboot_in_vain, wait_for_connection, uri, editors, told, package, pause);
+tests!(
+    fail,
+    modprobe,
+    reboot,
+    reboot_in_vain,
+    wait_for_connection,
+    uri,
+    editors,
+    told,
+    package,
+    pause,
+    find,
+    mount,
+    cron
+);
 
 fn fail() {
     let c = Case::anywhere("fail").tasks("- name: no\n  fail: {msg: 'not on {{inventory_hostname}}'}");
@@ -217,4 +231,93 @@ fn pause() {
     assert!(began.elapsed().as_secs() < 2);
     let c = c.tasks("- pause: {prompt: sure?}");
     c.apply().exits(3).says("vars_prompt");
+}
+
+fn find() {
+    let c = Case::anywhere("find").tasks(
+        "
+        - name: logs
+          find: {paths: [/srv/find], patterns: ['*.log'], recurse: true, get_checksum: true}
+          register: l
+        - name: say
+          debug: {msg: '{{l.matched}} {{l.examined}} {{l.files.[0].path}} {{l.files.[0].size}} {{l.files.[0].mode}}'}
+        - name: inside
+          find: {paths: [/srv/find, /srv/none], contains: 'b.*', file_type: file, recurse: true}
+          register: i
+        - name: say inside
+          debug: {msg: '{{i.matched}} {{i.files.[0].path}}'}
+        ",
+    );
+    c.on_node("rm -rf /srv/find; mkdir -p /srv/find/d; cd /srv/find; echo abc > a.log; echo bcd > d/b.log; touch c; chmod 640 a.log")
+        .succeeds();
+    c.apply().changed(0).said("say", "2 4 /srv/find/a.log 4 0640").said("say inside", "1 /srv/find/d/b.log");
+    c.plan().said("say", "2 4 /srv/find/a.log 4 0640");
+}
+
+fn mount() {
+    let c = Case::new("mount").tasks(
+        "
+        - name: data
+          mount: {path: /mnt/my data, src: tmpfs, fstype: tmpfs, opts: 'size=1m,noatime', state: mounted}
+        - name: now
+          mount: {path: /mnt/now, src: tmpfs, fstype: tmpfs, state: ephemeral}
+        - name: later
+          mount: {path: /mnt/later, src: /dev/none, fstype: ext4, opts: nofail, state: present, passno: 2}
+        - name: gone
+          mount: {path: /mnt/old, state: absent}
+        ",
+    );
+    c.on_node("mkdir -p /mnt/old; mount -t tmpfs tmpfs /mnt/old; printf '# c\\ntmpfs /mnt/old tmpfs defaults 0 0\\n' > /etc/fstab")
+        .succeeds();
+    c.plan().exits(2);
+    c.apply().changed(4);
+    c.is_satisfied();
+    c.on_node("cat /etc/fstab; test -e /mnt/old || echo gone")
+        .prints("# c\ntmpfs /mnt/my\\040data tmpfs size=1m,noatime 0 0\n/dev/none /mnt/later ext4 nofail 0 2\ngone");
+    c.on_node("findmnt -no FSTYPE '/mnt/my data'; findmnt -no FSTYPE /mnt/now").prints("tmpfs\ntmpfs");
+    c.mends("umount '/mnt/my data'", 1);
+    c.mends("sed -i 's/noatime/ro/' /etc/fstab", 1);
+    c.on_node("grep -c noatime /etc/fstab; findmnt -no OPTIONS '/mnt/my data' | grep -c noatime").prints("1\n1");
+    c.mends("umount /mnt/now; sed -i '/later/d' /etc/fstab", 2);
+    c.ignores("echo '# more' >> /etc/fstab");
+    let c = c.tasks("- mount: {path: /mnt/bad, src: /dev/none, fstype: ext4, state: mounted}");
+    c.apply().exits(1);
+    c.on_node("grep -c bad /etc/fstab; true").prints("0");
+    let c = c.tasks(
+        "
+        - mount: {path: /mnt/my data, state: absent}
+        - mount: {path: /mnt/now, state: unmounted}
+        ",
+    );
+    c.plan().exits(2);
+    c.apply().changed(2);
+    c.is_satisfied();
+}
+
+fn cron() {
+    let c = Case::new("cron").tasks(
+        "
+        - name: job
+          cron: {name: save, minute: 5, hour: 2, job: /usr/bin/save --all}
+        - name: variable
+          cron: {name: MAILTO, env: true, job: root}
+        - name: file
+          cron: {name: sweep, special_time: daily, user: deploy, job: sweep, cron_file: sweep}
+        ",
+    );
+    c.apply().exits(1).says("apt: {name: cron}");
+    c.on_node("apt-get install -qqy cron >/dev/null 2>&1 && command -v crontab >/dev/null").succeeds();
+    c.plan().exits(2);
+    c.apply().changed(3);
+    c.is_satisfied();
+    c.on_node("crontab -l; cat /etc/cron.d/sweep")
+        .prints("MAILTO=\"root\"\n#Ansible: save\n5 2 * * * /usr/bin/save --all\n#Ansible: sweep\n@daily deploy sweep");
+    c.mends("crontab -l | sed 's/5 2/6 2/' | crontab -", 1);
+    c.repairs("rm /etc/cron.d/sweep", 1);
+    c.mends("crontab -r", 2);
+    let c = c.tasks("- cron: {name: save, state: absent}\n- cron: {name: sweep, state: absent, cron_file: sweep}");
+    c.plan().exits(2);
+    c.apply().changed(2);
+    c.is_satisfied();
+    c.on_node("crontab -l").prints("MAILTO=\"root\"");
 }
