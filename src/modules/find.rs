@@ -142,6 +142,9 @@ struct Tests {
     size: Option<i64>,
 }
 
+/// What is told of a file, and its path.
+type Found = (Map<String, Value>, String);
+
 /// How many files are looked at on one host, at most; and how much of one is read for `contains`.
 const MOST: usize = 20_000;
 const READ: u64 = 1 << 20;
@@ -197,7 +200,7 @@ impl Module for Find {
     fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
         let out = &seen.script(&self.look())?.stdout;
         let (mut files, mut examined, mut skipped) = (vec![], 0, Map::new());
-        let mut found: Vec<(Map<String, Value>, String)> = vec![];
+        let mut found: Vec<Found> = vec![];
         for record in out.split('\0').filter(|r| !r.is_empty()) {
             match record.split_once(' ') {
                 Some(("missing", p)) => {
@@ -365,7 +368,7 @@ impl Find {
     }
 
     /// One file, if it is one of those that are looked for.
-    fn file(&self, record: &str, ctx: &Ctx) -> Result<Option<(Map<String, Value>, String)>, Stop> {
+    fn file(&self, record: &str, ctx: &Ctx) -> Result<Option<Found>, Stop> {
         let f: Vec<&str> = record.splitn(14, ' ').collect();
         let [mode, kind, size, uid, gid, owner, group, links, inode, dev, atime, mtime, ctime, path] = f[..] else {
             return Ok(None);

@@ -205,7 +205,8 @@ fn told() {
         ",
     );
     let book = std::fs::read_to_string(c.path().join("site.yml")).unwrap();
-    let book = book.replace("{{lookup services \"ssh.service\" \"state\"}}", "{{services.[ssh.service].state}}");
+    let book =
+        book.replace("{{lookup services \"ssh.service\" \"state\"}}", "{{ansible_facts.services.[ssh.service].state}}");
     let c = c.file("site.yml", book);
     c.apply().changed(0).said("say", "/bin/bash dash running").ended("no", "ignored");
     c.plan().said("say", "/bin/bash dash running");
