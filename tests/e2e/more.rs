@@ -7,6 +7,7 @@ tests!(
     fail,
     modprobe,
     reboot,
+    reboot_as_another,
     reboot_in_vain,
     wait_for_connection,
     uri,
@@ -81,6 +82,28 @@ fn reboot() {
     let c = c.file("hosts.yml", "all: {hosts: {here: {ansible_connection: local}}}");
     c.apply().exits(1).says("will not restart itself");
     c.plan().exits(1).says("will not restart itself");
+}
+
+/// Who logs in may not restart the host; whom the task becomes may. Two hosts are away at once.
+fn reboot_as_another() {
+    let c = Case::nodes(2, "reboot-as-another").inventory("ansible_user: deploy").args(&["-b"]).tasks(
+        "
+        - name: restart
+          reboot: {reboot_timeout: 90, pre_reboot_delay: 1, post_reboot_delay: 1, connect_timeout: 3}
+        - name: after
+          copy: {content: x, dest: /root/after}
+        ",
+    );
+    let id = "cat /proc/sys/kernel/random/boot_id; rm -f /root/after";
+    let before = [c.on(1, id).stdout(), c.on(2, id).stdout()];
+    c.apply().changed(4);
+    for (n, b) in before.iter().enumerate() {
+        assert_ne!(c.on(n + 1, "cat /proc/sys/kernel/random/boot_id").stdout(), *b);
+    }
+    c.on(2, "cat /root/after; ls /run/windlass.lock 2>&1 | wc -l").prints("x1");
+    let c = c.args(&[]).tasks("- name: restart\n  reboot: {reboot_timeout: 5}");
+    c.apply().exits(1);
+    c.on_node("cat /root/after").prints("x");
 }
 
 fn reboot_in_vain() {
