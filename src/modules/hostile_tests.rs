@@ -54,6 +54,7 @@ fn table() -> Vec<(&'static str, Value)> {
         ("ini_file", json!({"path": "/srv/c", "section": "s", "option": "o", "value": "v", "owner": "deploy"})),
         ("modprobe", json!({"name": "overlay", "params": "a=1", "persistent": "present"})),
         ("modprobe", json!({"name": "overlay", "state": "absent", "persistent": "absent"})),
+        ("alternatives", json!({"name": "n", "path": "/srv/a", "link": "/srv/l", "priority": 5})),
         ("cron", json!({"name": "n", "job": "j", "user": "deploy", "backup": true})),
         ("cron", json!({"name": "n", "job": "j", "user": "deploy", "cron_file": "/srv/cron"})),
         ("find", json!({"paths": ["/srv/a"], "patterns": ["*.log"], "contains": "x", "recurse": true})),

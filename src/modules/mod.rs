@@ -1,6 +1,7 @@
 //! What a task can ask for. A module says which probes it needs and decides, from the answers alone, whether all is
 //! as wanted or which actions make it so. It never acts, and knows nothing of connections or screens.
 
+mod alternatives;
 mod apt;
 pub mod args;
 mod authorized_key;
@@ -388,6 +389,7 @@ const fn def<M: Module>() -> ModuleDef {
 
 /// All modules.
 pub static MODULES: &[ModuleDef] = &[
+    def::<alternatives::Alternatives>(),
     def::<apt::Apt>(),
     def::<debug::Assert>(),
     def::<authorized_key::AuthorizedKey>(),

@@ -1,5 +1,5 @@
 //! fail, modprobe, reboot, wait_for_connection, uri, blockinfile, replace, ini_file,
-//! getent, package_facts, service_facts, package, pause, find, mount, cron.
+//! getent, package_facts, service_facts, package, pause, find, mount, cron, alternatives.
 
 use crate::kit::Case;
 
@@ -17,7 +17,8 @@ tests!(
     pause,
     find,
     mount,
-    cron
+    cron,
+    alternatives
 );
 
 fn fail() {
@@ -344,4 +345,22 @@ fn cron() {
     c.apply().changed(2);
     c.is_satisfied();
     c.on_node("crontab -l").prints("MAILTO=\"root\"");
+}
+
+fn alternatives() {
+    let c = Case::new("alternatives").tasks(
+        "
+        - name: mine
+          alternatives: {name: tool, path: /opt/tool-a, link: /usr/local/bin/tool, priority: 5}
+        - name: pager
+          alternatives: {name: pager, path: /bin/more}
+        ",
+    );
+    c.on_node("for t in a b; do printf '#!/bin/sh\\n' > /opt/tool-$t; chmod +x /opt/tool-$t; done").succeeds();
+    c.plan().exits(2);
+    c.apply().changed(2);
+    c.is_satisfied();
+    c.on_node("readlink /etc/alternatives/tool /etc/alternatives/pager").prints("/opt/tool-a\n/bin/more");
+    c.mends("update-alternatives --install /usr/local/bin/tool tool /opt/tool-b 9; update-alternatives --set tool /opt/tool-b", 1);
+    c.on_node("readlink /etc/alternatives/tool").prints("/opt/tool-a");
 }
