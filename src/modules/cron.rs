@@ -427,7 +427,7 @@ mod tests {
         };
         let c = change(m.decide(&no(), &ctx()));
         let Some(Action::Put(put)) = c.actions.last() else { panic!() };
-        assert_eq!(std::str::from_utf8(&put.body).unwrap(), "#Ansible: a\n* * * * * root b\n");
+        assert_eq!(std::str::from_utf8(put.body.bytes()).unwrap(), "#Ansible: a\n* * * * * root b\n");
         satisfied(m.decide(&then(no(), &c), &ctx()));
         satisfied(bind::<Cron>("{name: a, state: absent, cron_file: mine}").decide(&no(), &ctx()));
     }
