@@ -45,12 +45,12 @@ impl Holds {
         let mut waited = false;
         loop {
             let changed = self.changed.notified();
+            if waited && stops.iter().any(|s| s.load(Ordering::Relaxed)) {
+                self.locked(|s| s.waiting.remove(&host));
+                return Err(Refused::Stopped);
+            }
             match self.try_take(key, size, host) {
                 Ok(true) => return Ok(waited),
-                Ok(false) if stops.iter().any(|s| s.load(Ordering::Relaxed)) => {
-                    self.locked(|s| s.waiting.remove(&host));
-                    return Err(Refused::Stopped);
-                }
                 Ok(false) => {
                     if !waited {
                         self.waits.notify_one();
