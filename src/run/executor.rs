@@ -1292,7 +1292,10 @@ impl Worker {
             return Link::open(&s.settings[self.host], &options, &s.ssh_config, &s.connector).await;
         }
         let settings = s.reached(to).ok_or_else(|| Error::internal(format!("nobody knows how {to} is reached")))?;
-        // Its lock is shared with the host's own session in this run.
+        // Its lock is shared with the host's own session in this run. This machine works for many runs at once.
+        if matches!(settings.via, Via::Local) {
+            options.lock = None;
+        }
         let settings = Settings { name: format!("{to}-for-{}", self.name()), ..settings.clone() };
         Link::open(&settings, &options, &s.ssh_config, &s.connector).await
     }
