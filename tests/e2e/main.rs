@@ -9,12 +9,14 @@ mod runner;
 mod accounts;
 mod apt;
 mod commands;
+mod fetch;
 mod files;
 mod flow;
 mod handlers;
 mod hosts;
 mod kit;
 mod logins;
+mod more;
 mod odd;
 mod rough;
 mod secrets;
@@ -30,10 +32,12 @@ fn main() -> ExitCode {
         system::all(),
         handlers::all(),
         accounts::all(),
+        fetch::all(),
         files::all(),
         commands::all(),
         flow::all(),
         logins::all(),
+        more::all(),
         odd::all(),
         rough::all(),
         secrets::all(),
