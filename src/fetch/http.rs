@@ -185,8 +185,14 @@ pub fn explained(d: &Download, e: &Http) -> Failed {
     let said = match e {
         Http::HostNotFound => "the server's name is not known".to_string(),
         Http::Timeout(_) => "the server was silent for too long".to_string(),
+        Http::Io(e) => e.to_string(),
         e => e.to_string(),
     };
+    let through = proxy(d.url.starts_with("https:"), &|name| std::env::var(name).ok())
+        .filter(|p| d.shown().parse().is_ok_and(|u| !p.is_no_proxy(&u)))
+        .map(|p| format!(" (through the proxy {}:{})", p.host(), p.port()))
+        .unwrap_or_default();
+    let said = format!("{said}{through}");
     Failed { error: FetchError::new(format!("{}: {said}", d.shown()), hint), passing }
 }
 

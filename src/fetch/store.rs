@@ -30,12 +30,15 @@ pub struct Downloads(Arc<Inner>);
 
 struct Inner {
     dir: PathBuf,
-    slots: Mutex<HashMap<(Download, bool), Arc<tokio::sync::Mutex<Option<Done>>>>>,
+    slots: Mutex<HashMap<(Download, bool), Slot>>,
     /// What archives hold, by their content and the script that lists it.
     lists: tokio::sync::Mutex<HashMap<(String, String), String>>,
     /// Transfers side by side.
     transfers: tokio::sync::Semaphore,
 }
+
+/// A download's last end; who holds it is at it.
+type Slot = Arc<tokio::sync::Mutex<Option<Done>>>;
 
 struct Done {
     at: Instant,
@@ -191,7 +194,7 @@ fn obtain(dir: &Path, d: &Download, limit: Option<u64>) -> Result<Fetched, Fetch
     let known = known(&place, d);
     match &known {
         // What has the right sum is the file, whatever the server says today.
-        Some((f, _)) if d.sum.is_some() => return Ok(f.clone()),
+        Some((f, _)) if d.sum.is_some() => Ok(f.clone()),
         _ => transfer(&place, d, known.as_ref(), limit),
     }
 }

@@ -84,6 +84,9 @@ fn yes() -> Bool {
     Bool(true)
 }
 
+/// A sum, or the list it is in.
+type Expected = (Option<Sum>, Option<(Algorithm, Download)>);
+
 /// The file that is there, and whether it holds what it should; nothing: there is none.
 type Old<'a> = Option<(&'a Entry, bool)>;
 
@@ -156,7 +159,7 @@ impl Module for GetUrl {
         }
         match self.via {
             Via::Host => self.by_host(&path, state, old, &wanted, seen, ctx),
-            Via::Controller => self.from_here(&path, state, old, wanted, seen, ctx),
+            Via::Controller => self.by_us(&path, state, old, wanted, seen, ctx),
         }
     }
 }
@@ -178,7 +181,7 @@ impl GetUrl {
     }
 
     /// The sum that is given, or the list it is to be found in.
-    fn checksum(&self, text: &str) -> Result<(Option<Sum>, Option<(Algorithm, Download)>), ArgError> {
+    fn checksum(&self, text: &str) -> Result<Expected, ArgError> {
         const FORM: &str = "write it as sha256:SUM or sha256:URL";
         let wrong = |why: String| ArgError::new("checksum", why).hint(FORM);
         let Some((name, rest)) = text.split_once(':') else {
@@ -277,7 +280,7 @@ impl GetUrl {
         }))
     }
 
-    fn from_here(
+    fn by_us(
         &self,
         path: &str,
         state: &PathState,
@@ -391,7 +394,8 @@ impl GetUrl {
         let (q, temp) = (shell_quote(path), shell_quote(&beside(path)));
         let quoted = |t: &str| format!("\"{}\"", t.replace('\\', "\\\\").replace('"', "\\\""));
         let timeout = self.timeout.map_or(30, |t| t.0.max(1));
-        // All that may be secret is read from a descriptor: in an argument, every user of the host could see it.
+        // All that may be secret is read from a descriptor or a file (wget takes nothing else): in an argument, every user
+        // of the host could see it.
         let mut curl = vec![
             format!("url = {}", quoted(&wanted.url)),
             "fail".into(),
@@ -403,7 +407,7 @@ impl GetUrl {
             "speed-limit = 1".into(),
             format!("speed-time = {timeout}"),
         ];
-        let mut wget = vec![format!("timeout = {timeout}"), "tries = 3".into(), "quiet = on".into()];
+        let mut wget = vec![format!("timeout = {timeout}"), "tries = 3".into(), "verbose = off".into()];
         for (k, v) in &wanted.headers {
             curl.push(format!("header = {}", quoted(&format!("{k}: {v}"))));
             wget.push(format!("header = {k}: {v}"));
@@ -421,10 +425,10 @@ impl GetUrl {
             wget.push("use_proxy = off".into());
         }
         let mut s = format!(
-            "t={temp}\ntrap 'rm -f -- \"$t\"' EXIT\numask 077\nrm -f -- \"$t\" && (set -C; : >\"$t\") || exit 1\n\
+            "t={temp}\ntrap 'rm -f -- \"$t\" \"$t.rc\"' EXIT\numask 077\nrm -f -- \"$t\" \"$t.rc\" && (set -C; : >\"$t\") || exit 1\n\
              if command -v curl >/dev/null; then\ncurl -o \"$t\" -K - <<'WINDLASS-CURL' || exit 1\n{}\nWINDLASS-CURL\n\
-             elif command -v wget >/dev/null; then\nwget --config=/dev/fd/3 -O \"$t\" -i /dev/fd/4 3<<'WINDLASS-WGET' 4<<'WINDLASS-URL' || \
-             {{ echo 'wget could not fetch it' >&2; exit 1; }}\n{}\nWINDLASS-WGET\n{}\nWINDLASS-URL\n\
+             elif command -v wget >/dev/null; then\n(set -C; cat >\"$t.rc\") <<'WINDLASS-WGET' || exit 1\n{}\nWINDLASS-WGET\n\
+             wget --config=\"$t.rc\" -O \"$t\" -i - <<'WINDLASS-URL' || exit 1\n{}\nWINDLASS-URL\n\
              else echo 'the host has neither curl nor wget: install one, or leave out `via: host`' >&2; exit 1; fi\n",
             curl.join("\n"),
             wget.join("\n"),
@@ -611,6 +615,56 @@ mod tests {
         let verdict = c.verdict.unwrap();
         assert!(verdict(&[Output::default()]));
         assert!(!verdict(&[Output { stdout: "the same\n".into(), ..Default::default() }]));
+    }
+
+    /// The scripts for the host, with the real programs, as far as they are installed here.
+    #[test]
+    fn curl_and_wget_fetch_as_they_are_told() {
+        use std::io::{BufRead, BufReader, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let heads = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+        let kept = heads.clone();
+        std::thread::spawn(move || {
+            for mut s in listener.incoming().flatten() {
+                let mut head = String::new();
+                let mut lines = BufReader::new(s.try_clone().unwrap());
+                while lines.read_line(&mut head).is_ok_and(|n| n > 2) {}
+                *kept.lock().unwrap() = head;
+                let _ = s.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc");
+            }
+        });
+        for (tool, other) in [("curl", "wget"), ("wget", "curl")] {
+            if !std::process::Command::new(tool).arg("--version").output().is_ok_and(|o| o.status.success()) {
+                continue;
+            }
+            let dir = tempfile::tempdir().unwrap();
+            let dest = dir.path().join("it's $x");
+            let run_with = |sum: &str| {
+                let m: GetUrl = bind(
+                    &json!({
+                        "url": format!("http://{address}/a?q=%22&$HOME"), "dest": dest, "via": "host", "mode": "0600",
+                        "checksum": format!("sha256:{sum}"), "headers": {"X-Token": "a\"b\\c d"}, "use_proxy": false,
+                        "url_username": "me", "url_password": "p\"w",
+                    })
+                    .to_string(),
+                );
+                let c = change(m.decide(&look([Probe::Path(dest.to_string_lossy().into_owned())]), &ctx()));
+                let [Action::Script(s)] = c.actions.as_slice() else { panic!("{c:?}") };
+                let s = format!("{other}() {{ false; }}\ncommand() {{ [ \"$2\" != {other} ] && which \"$2\"; }}\n{s}");
+                std::process::Command::new("sh").arg("-c").arg(s).output().unwrap()
+            };
+            let out = run_with(&"00".repeat(32));
+            assert!(String::from_utf8_lossy(&out.stderr).contains("the checksum differs"), "{tool}: {out:?}");
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "{tool}");
+            let out = run_with(SUM);
+            assert!(out.status.success(), "{tool}: {out:?}");
+            assert_eq!(std::fs::read_to_string(&dest).unwrap(), "abc");
+            let head = heads.lock().unwrap().clone();
+            assert!(head.starts_with("GET /a?q=%22&$HOME "), "{tool}: {head}");
+            // me:p"w
+            assert!(head.contains("X-Token: a\"b\\c d") && head.contains("Basic bWU6cCJ3"), "{tool}: {head}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 
 /// Unpacks an archive (tar, also packed with gzip, bzip2, xz or zstd; zip) into a folder of the host. It comes from here,
 /// from a URL (fetched here, once for all hosts), or lies on the host already. The archive's list is compared with what
-/// is there: of every member the kind, of files size, time and (as root, without `extra_opts`) permissions, of links where
+/// is there: of every member the kind, of files size, time and (as root, unless `extra_opts` may change them) permissions, of links where
 /// they lead; owners only if `owner` or `group` is given. If all is the same, nothing is unpacked and nothing sent;
 /// if anything differs, all of it is unpacked beside its place and moved there file by file. It needs GNU tar (or unzip)
 /// and the archive's packer where the archive is listed and where it is unpacked.
@@ -334,7 +334,9 @@ impl Unarchive {
 
     /// Whether time, permissions and owner come from the archive as they are.
     fn plain(&self) -> bool {
-        self.extra_opts.is_empty()
+        let names_only =
+            ["--strip", "--exclude", "--transform", "--xform", "--wildcards", "--anchored", "--no-anchored"];
+        self.extra_opts.iter().all(|o| names_only.iter().any(|n| o.starts_with(n)))
     }
     fn keeps_time(&self) -> bool {
         !self.extra_opts.iter().any(|o| {

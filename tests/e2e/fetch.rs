@@ -22,6 +22,7 @@ tests!(
     the_host_fetches,
     archives_from_here,
     archives_from_elsewhere,
+    archives_of_the_host,
     files_come_here,
     small_files_as_values,
     temporary_names,
@@ -337,6 +338,7 @@ fn archives_from_here() {
     c.repairs("touch /srv/ua/one/lib/big", 1);
     c.repairs("chown root /srv/ua/two/tree/bin/run", 1);
     c.repairs("chmod 600 /srv/ua/one/bin/run; mkdir /srv/ua/one/new", 1);
+    c.repairs("rm -r /srv/ua/one/lib", 1);
     c.ignores("echo else > /srv/ua/one/own");
 }
 
@@ -363,6 +365,28 @@ fn archives_from_elsewhere() {
     c.on_node("echo broken > /srv/uf/x.tgz").succeeds();
     c.apply().exits(1).says("/srv/uf/x.tgz: ");
     assert_eq!(s.asked("x.tgz").len(), 1);
+}
+
+fn archives_of_the_host() {
+    let c = Case::anywhere("archive").tasks(
+        "
+        - name: pack
+          archive: {path: [/srv/ar/in, '/srv/ar/*.conf'], dest: /srv/ar.tar.xz, format: xz, exclusion_patterns: ['*.log'], mode: '0600'}
+        - name: single
+          archive: {path: /srv/ar/one.conf, dest: /srv/ar.conf.gz}
+        ",
+    );
+    c.on_node("rm -rf /srv/ar*; mkdir -p /srv/ar/in; cd /srv/ar; echo 1 > one.conf; echo 2 > two.conf; echo 3 > in/f; echo 4 > in/x.log")
+        .succeeds();
+    // What a script found is not known once a change is planned: the second is known after apply.
+    c.plan().has(1, "changed").has(1, "unknown");
+    c.apply().changed(2);
+    c.is_satisfied();
+    c.on_node("tar -tJf /srv/ar.tar.xz | sort; stat -c %a /srv/ar.tar.xz; gzip -dc /srv/ar.conf.gz")
+        .prints("./in/\n./in/f\n./one.conf\n./two.conf\n600\n1");
+    c.mends("echo 5 > /srv/ar/in/g", 1);
+    c.mends("echo x >> /srv/ar.conf.gz; chmod 644 /srv/ar.tar.xz", 2);
+    c.mends("echo 6 > /srv/ar/one.conf", 2);
 }
 
 fn files_come_here() {

@@ -8,6 +8,7 @@ mod runner;
 
 mod accounts;
 mod apt;
+mod cluster;
 mod commands;
 mod fetch;
 mod files;
@@ -28,6 +29,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let tables = vec![
         apt::all(),
+        cluster::all(),
         hosts::all(),
         system::all(),
         handlers::all(),

@@ -65,7 +65,7 @@ pub const ALL: &[Def] = &[
         Ok(json!(match &a[0] {
             Value::Object(o) => o
                 .iter()
-                .map(|(k, v)| format!("{}={}", percent(k, ""), percent(&as_text(v), "")))
+                .map(|(k, v)| format!("{}={}", percent(k, ""), percent(&as_text(v), "")).replace("%20", "+"))
                 .collect::<Vec<_>>()
                 .join("&"),
             _ => percent(&a.text(0), "/"),

@@ -12,6 +12,7 @@ mod pages;
 mod random;
 mod regex;
 mod text;
+mod time;
 mod version;
 mod yaml;
 
@@ -87,6 +88,7 @@ const FAMILIES: &[(&str, &[Def])] = &[
     ("Formats and hashes", encode::ALL),
     ("Addresses and networks", net::ALL),
     ("Versions", version::ALL),
+    ("Time", time::ALL),
     ("Chance", random::ALL),
     ("From outside", lookup::ALL),
 ];
@@ -159,7 +161,7 @@ fn call_line(d: &Def) -> String {
         line.push(' ');
         line.push_str(word);
     }
-    for n in d.named {
+    for n in d.named.iter().filter(|n| !d.takes.contains(&format!("[{n}]"))) {
         line.push_str(if *n == "*" { " [name=value …]" } else { " [" });
         if *n != "*" {
             line.push_str(n);

@@ -156,14 +156,14 @@ pub const ALL: &[Def] = &[
         "value [format]",
         "A hardware address in another form: unix (unless said), linux, cisco, bare, eui48, pgsql; null if it is none.",
         (r#"{{hwaddr "1A2B3C4D5E6F" "cisco"}}"#, r#""1a2b.3c4d.5e6f""#),
-        |a| hardware(a),
+        hardware,
     ),
     def(
         "macaddr",
         "value [format]",
         "The same as `hwaddr`.",
         (r#"{{macaddr "1a-2b-3c-4d-5e-6f" "linux"}}"#, r#""1a:2b:3c:4d:5e:6f""#),
-        |a| hardware(a),
+        hardware,
     ),
     def("is_ip", "value", "Whether it is an address or a network.", (r#"{{is_ip "10.0.0.0/8"}}"#, "true"), |a| {
         Ok(json!(Net::of(&a[0]).is_some()))
@@ -315,6 +315,7 @@ impl Net {
 const PRIVATE: &[&str] = &[
     "0.0.0.0/8",
     "10.0.0.0/8",
+    "100.64.0.0/10",
     "127.0.0.0/8",
     "169.254.0.0/16",
     "172.16.0.0/12",
@@ -407,11 +408,7 @@ fn answer(n: &Net, question: &str) -> Result<Value, Fail> {
         "ip/prefix" => when(inside, n.cidr(n.addr)),
         "ip_netmask" => when(inside, format!("{} {}", n.show(n.addr), n.show(n.netmask()))),
         "host/prefix" | "address/prefix" | "gateway" | "gw" | "router" => {
-            if n.is_host() {
-                json!(n.cidr(n.addr))
-            } else {
-                json!(false)
-            }
+            if n.is_host() && (n.hostmask() <= 1 || n.addr != n.last()) { json!(n.cidr(n.addr)) } else { json!(false) }
         }
         "network_netmask" => json!(format!("{} {}", n.show(n.network()), n.show(n.netmask()))),
         "network_wildcard" => json!(format!("{} {}", n.show(n.network()), n.show(n.hostmask()))),

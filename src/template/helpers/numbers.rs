@@ -43,8 +43,8 @@ pub const ALL: &[Def] = &[
         let x = number(a, 0)?;
         let base = if a.len() > 1 { number(a, 1)? } else { std::f64::consts::E };
         float(match base {
-            b if b == 10.0 => x.log10(),
-            b if b == 2.0 => x.log2(),
+            10.0 => x.log10(),
+            2.0 => x.log2(),
             b if b == std::f64::consts::E => x.ln(),
             b => x.ln() / b.ln(),
         })

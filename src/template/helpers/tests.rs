@@ -49,8 +49,30 @@ fn documentation_is_one_line_each() {
     }
 }
 
+#[test]
+fn the_list_and_a_page() {
+    insta::assert_snapshot!("list", list_page());
+    insta::assert_snapshot!("page", page("map").unwrap());
+    assert!(page("mpa").unwrap_err().contains("did you mean `map`?"));
+}
+
 /// Where the result is another than Ansible's, and why.
-const BY_DESIGN: &[(&str, &str)] = &[];
+const BY_DESIGN: &[(&str, &str)] = &[
+    (r#"ternary "no""#, "text that says no is no"),
+    (r#"int "x""#, "what is no number is an error, not a silent 0; a second argument stands in for it"),
+    ("list \"he said", "one thing is a list of one; characters are nobody's list"),
+    ("quote uni", "quoted otherwise; a shell reads the same word"),
+    (r#"quote "it's""#, "quoted otherwise; a shell reads the same word"),
+    ("unique (list \"a\" \"A\")", "capitals make a difference"),
+    ("difference l", "the list's own order is kept"),
+    ("intersect l", "the list's own order is kept"),
+    ("union l", "the list's own order is kept"),
+    ("symmetric_difference l", "the list's own order is kept"),
+    ("to_nice_yaml multi", "text of several lines stands as a block"),
+    (r#"to_nice_yaml (dict "k" "1e3")"#, "a number to readers of YAML 1.2, so it is quoted"),
+    (r#"to_nice_yaml (dict "k" "0o7")"#, "a number to readers of YAML 1.2, so it is quoted"),
+    (r#"version "v1.2" "1.1""#, "a leading v does not count; Ansible fails"),
+];
 
 struct Given(Value);
 
@@ -92,4 +114,40 @@ fn results_are_those_of_ansible() {
     let idle: Vec<&str> = BY_DESIGN.iter().map(|(s, _)| *s).filter(|s| !used.contains(s)).collect();
     assert!(idle.is_empty(), "these agree: {idle:?}");
     assert!(same > 1000);
+}
+
+proptest::proptest! {
+    #[test]
+    fn base64_gives_back_what_it_was_given(s in ".*") {
+        let given = Given(json!({"s": s}));
+        let e = Templates::new();
+        let c = e.compile("{{b64decode (b64encode s)}}").unwrap();
+        proptest::prop_assert_eq!(e.value(&c, &given), Ok(json!(s)));
+    }
+}
+
+/// `cargo test --release -- --ignored --nocapture speed_of_helpers`
+#[test]
+#[ignore = "a measurement"]
+fn speed_of_helpers() {
+    let given = Given(serde_json::from_str(include_str!("oracle/vars.json")).unwrap());
+    let t = std::time::Instant::now();
+    (0..100).for_each(|_| drop(std::hint::black_box(Templates::new())));
+    eprintln!("engine: {:?}", t.elapsed() / 100);
+    let e = Templates::new();
+    for text in [
+        "{{host}}",
+        "{{default host 1}}",
+        "x {{upper host}} {{join (map users attribute=\"name\") \",\"}}",
+        "{{regex_replace host \"^(\\w+).*\" \"\\1\"}}",
+        "{{to_nice_yaml (combine m n recursive=true)}}",
+        "{{version \"v1.31.12+k3s1\" \"1.31\" \">=\"}}",
+    ] {
+        let c = e.compile(text).unwrap();
+        let t = std::time::Instant::now();
+        for _ in 0..10_000 {
+            std::hint::black_box(e.value(&c, &given).unwrap());
+        }
+        eprintln!("{text}: {:?}", t.elapsed() / 10_000);
+    }
 }

@@ -82,7 +82,7 @@ pub const ALL: &[Def] = &[
             Some(sep) => {
                 let sep = as_text(sep);
                 if sep.is_empty() {
-                    return Err("the separator is empty; for single characters write `list text`".into());
+                    return Err("the separator is empty; without one it splits at white space".into());
                 }
                 s.splitn(most + 1, sep.as_ref()).collect()
             }
@@ -132,7 +132,7 @@ pub const ALL: &[Def] = &[
         let (from, to) = (at(a.whole(1)?), a.get(2).map_or(Ok(s.len()), |v| as_whole(v).map(at))?);
         Ok(json!(s.get(from..to).unwrap_or_default().iter().collect::<String>()))
     }),
-    def("indent", "text [width] [first]", "Every line but the first moved to the right by so many spaces (4), or by the text given; first=true moves the first too, blank=true empty ones.", (r#"{{indent "a" 2 true}}"#, r#""  a""#), |a| {
+    def("indent", "text [width] [first] [blank]", "Every line but the first moved to the right by so many spaces (4), or by the text given; first=true moves the first too, blank=true empty ones.", (r#"{{indent "a" 2 true}}"#, r#""  a""#), |a| {
         let pad = match a.either(1, "width") {
             None => " ".repeat(4),
             Some(Value::String(s)) if s.parse::<i64>().is_err() => s.clone(),
@@ -288,6 +288,8 @@ fn normal(path: &str) -> String {
         }
     }
     match (root, out.join("/")) {
+        // Two slashes, and only two, may mean something else than one.
+        (true, s) if path.starts_with("//") && !path.starts_with("///") => format!("//{s}"),
         (true, s) => format!("/{s}"),
         (false, s) if s.is_empty() => ".".into(),
         (false, s) => s,

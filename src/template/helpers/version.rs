@@ -102,7 +102,7 @@ pub fn compare(a: &str, b: &str) -> Ordering {
 }
 
 /// `1.2` or `1.2.3`, perhaps with `a1` or `b2` behind it; one without comes after those.
-fn strictly(v: &str) -> Result<(Vec<u64>, (bool, String, u64)), Fail> {
+fn strictly(v: &str) -> Result<impl Ord + use<>, Fail> {
     let wrong = || Fail::Wrong(format!("`{v}` is no strict version; write 1.2.3, or leave version_type out"));
     let (numbers, pre) = match v.find(['a', 'b']) {
         Some(i) => (&v[..i], Some((v[i..=i].to_string(), v[i + 1..].parse::<u64>().map_err(|_| wrong())?))),
