@@ -66,7 +66,11 @@ fn inventories_for(playbook: &str) -> &'static [&'static str] {
 }
 
 /// What some playbooks must be told on the command line.
-const TOLD: &str = r#"{"k3s_remove": ["x"], "k3s_restore": "/x", "k3s_backup_identity": "x", "confirm": "x"}"#;
+const TOLD: &str = concat!(
+    r#"{"k3s_remove": ["x"], "k3s_backup_identity": "x", "confirm": "x", "k3s_restore": ""#,
+    env!("CARGO_MANIFEST_DIR"),
+    r#"/Cargo.toml"}"#
+);
 
 #[track_caller]
 fn passes(playbook: &str, inventory: &str) {
@@ -107,7 +111,7 @@ fn every_inventory_is_checked() {
     let mut there: Vec<String> = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/inventories"))
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())
-        .filter(|name| !lab(name))
+        .filter(|name| !lab(name) && name != "README.md")
         .collect();
     there.sort();
     let mut checked: Vec<&str> = CLUSTERS.iter().chain(DATA).map(|i| i.split('/').next().unwrap_or(i)).collect();
