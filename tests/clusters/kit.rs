@@ -254,7 +254,14 @@ impl Node<'_> {
         let pid = status.nodes.iter().find(|n| n.name == self.name).and_then(|n| n.pid).expect("a node that is on");
         let mut c = Command::new("nsenter");
         c.args(["-t", &pid.to_string(), "-m", "-u", "-i", "-n", "-p", "-r", "-w", "--", "env", "-i"])
-            .args(["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8", "sh", "-c", command])
+            .args([
+                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                "HOME=/root",
+                "LC_ALL=C.UTF-8",
+                "sh",
+                "-c",
+                command,
+            ])
             .stdin(Stdio::null());
         c
     }
