@@ -194,9 +194,11 @@ impl Drop for Lab {
         if let Some(i) = labs.names.iter().position(|n| *n == self.name) {
             labs.names.swap_remove(i);
             drop(labs);
+            let began = Instant::now();
             if let Err(e) = lab::down(&self.name, &mut |_| {}) {
                 eprintln!("lab {} could not be taken down: {e}", self.name);
             }
+            eprintln!("lab {}: down after {:.1} s", self.name, began.elapsed().as_secs_f64());
         }
     }
 }
