@@ -54,7 +54,12 @@ impl<'a> Scope<'a> {
     }
 
     /// What a host knows outside any task.
-    fn of_host(program: &'a Program, host: &'a HostPlan, dynamic: &'a Dynamic, pending: &'a HashSet<String>) -> Self {
+    pub fn of_host(
+        program: &'a Program,
+        host: &'a HostPlan,
+        dynamic: &'a Dynamic,
+        pending: &'a HashSet<String>,
+    ) -> Self {
         Scope {
             program,
             host,
@@ -108,7 +113,8 @@ impl<'a> Scope<'a> {
         if let Some(t) = self.task {
             let phase = &self.program.playbook.phases[t.phase];
             all.push(&t.task.vars);
-            if let Some(r) = &t.role {
+            all.extend(t.within.iter().rev().map(|w| &w.block.vars));
+            for r in t.role.iter().chain(&t.around) {
                 all.push(&r.params);
                 all.push(&r.role.vars);
             }
@@ -121,9 +127,7 @@ impl<'a> Scope<'a> {
         }
         all.extend(self.program.inventory.host_layers(&self.host.name).into_iter().rev().map(|(_, v)| v));
         if let Some(t) = self.task {
-            if let Some(r) = &t.role {
-                all.push(&r.role.defaults);
-            }
+            all.extend(t.role.iter().chain(&t.around).map(|r| &r.role.defaults));
             // A role's own come first; the other roles' of the phase are seen by all, as in Ansible.
             for r in self.program.playbook.phases[t.phase].roles.iter().rev() {
                 add_defaults(r, &mut all);
@@ -209,13 +213,29 @@ impl<'a> Scope<'a> {
             return self.rendered(name, v);
         }
         match name {
+            "ansible_facts" if told_facts(self.pending.iter()).next().is_some() => {
+                Found::Unknown("facts are set by a task that has not run yet".into())
+            }
             "facts" | "ansible_facts" => match &self.dynamic.facts {
+                Some(f) if name == "ansible_facts" => {
+                    let mut f = f.clone();
+                    for k in told_facts(self.dynamic.vars.keys()) {
+                        f[k] = self.dynamic.vars[k].clone();
+                    }
+                    Found::Value(f)
+                }
                 Some(f) => Found::Value(f.clone()),
                 None => {
                     self.facts_asked.set(true);
                     Found::Unknown("facts are not gathered yet".into())
                 }
             },
+            _ if self.program.asked_later.iter().any(|n| n == name) => {
+                Found::Unknown("a person is asked for it when the run begins".into())
+            }
+            "failed_task" | "failed_result" | "ansible_failed_task" | "ansible_failed_result" if self.in_rescue() => {
+                Found::Unknown("what failed is known only then".into())
+            }
             // Where nothing else is said, a host is reached under its name.
             "ansible_host" => Found::Value(json!(self.host.name)),
             // What cannot be found may be in what could not be read, unless it is nearly the name of something else.
@@ -265,6 +285,10 @@ impl<'a> Scope<'a> {
         }
     }
 
+    fn in_rescue(&self) -> bool {
+        self.task.is_some_and(|t| t.within.iter().any(|w| w.section != super::Section::Main))
+    }
+
     /// Some variables of this task could not be read.
     fn partial(&self) -> bool {
         self.program.partial || self.task.is_some_and(|t| self.program.playbook.phases[t.phase].partial)
@@ -305,6 +329,12 @@ impl Lookup for Scope<'_> {
         found
     }
 
+    fn learn(&self, at: &str, secret: &str) {
+        let mut secrets = crate::vault::Secrets::new();
+        secrets.add(at, secret);
+        let _ = self.program.redactor.add(&secrets);
+    }
+
     fn advice(&self, name: &str) -> Option<String> {
         let looped = self.task.and_then(|t| t.task.loop_.as_ref());
         if name == "item" {
@@ -340,4 +370,9 @@ impl Lookup for Scope<'_> {
         names.dedup();
         names
     }
+}
+
+/// Of these names, those that modules gather: in `ansible_facts` as well.
+fn told_facts<'a>(names: impl Iterator<Item = &'a String>) -> impl Iterator<Item = &'a str> {
+    names.map(String::as_str).filter(|n| matches!(*n, "packages" | "services") || n.starts_with("getent_"))
 }

@@ -41,11 +41,58 @@ fn table() -> Vec<(&'static str, Value)> {
         ("file", json!({"path": "/srv/l", "state": "absent"})),
         ("group", json!({"name": "web", "system": true})),
         ("group", json!({"name": "web", "state": "absent"})),
+        (
+            "get_url",
+            json!({
+                "url": "https://host/tool", "dest": "/srv/t", "checksum": "sha512:".to_string() + &"ab".repeat(64), "owner": "deploy",
+                "group": "deploy", "mode": "0755", "headers": {"X-Token": "t"}, "url_username": "me", "url_password": "pw",
+                "http_agent": "agent", "via": "host", "backup": true,
+            }),
+        ),
+        ("get_url", json!({"url": "https://host/tool", "dest": "/srv/t", "owner": "deploy", "force": true})),
+        (
+            "unarchive",
+            json!({
+                "src": "/srv/x.tgz", "dest": "/srv/d", "remote_src": true, "owner": "deploy", "group": "deploy", "mode": "u=rwX",
+                "extra_opts": ["--strip-components=1"], "include": ["a"], "exclude": ["b"],
+            }),
+        ),
+        ("unarchive", json!({"src": "https://host/x.zip", "dest": "/srv/d", "include": ["a"], "exclude": ["b"]})),
+        (
+            "archive",
+            json!({"path": ["/srv/a*", "/srv/b"], "dest": "/opt/x.tgz", "exclude_path": ["/srv/b/c"], "exclusion_patterns": ["*.log"], "owner": "deploy"}),
+        ),
+        ("archive", json!({"path": ["/srv/b"], "dest": "/opt/x.tgz", "remove": true})),
+        ("fetch", json!({"src": "/srv/f", "dest": "got", "flat": true})),
+        ("slurp", json!({"src": "/srv/f"})),
+        ("tempfile", json!({"path": "/srv", "prefix": "p", "suffix": "s"})),
         ("hostname", json!({"name": "node-1"})),
         (
             "lineinfile",
             json!({"path": "/srv/c", "line": "a", "regexp": "^a", "owner": "deploy", "create": true, "backup": true}),
         ),
+        (
+            "blockinfile",
+            json!({"path": "/srv/c", "block": "a", "marker": "# {mark} m", "owner": "deploy", "create": true, "backup": true}),
+        ),
+        ("replace", json!({"path": "/srv/c", "regexp": "old", "replace": "new", "after": "o", "group": "deploy"})),
+        ("ini_file", json!({"path": "/srv/c", "section": "s", "option": "o", "value": "v", "owner": "deploy"})),
+        ("modprobe", json!({"name": "overlay", "params": "a=1", "persistent": "present"})),
+        ("modprobe", json!({"name": "overlay", "state": "absent", "persistent": "absent"})),
+        ("alternatives", json!({"name": "n", "path": "/srv/a", "link": "/srv/l", "priority": 5})),
+        ("cron", json!({"name": "n", "job": "j", "user": "deploy", "backup": true})),
+        ("cron", json!({"name": "n", "job": "j", "user": "deploy", "cron_file": "/srv/cron"})),
+        ("find", json!({"paths": ["/srv/a"], "patterns": ["*.log"], "contains": "x", "recurse": true})),
+        (
+            "mount",
+            json!({"path": "/srv/m", "src": "/srv/s", "fstype": "ext4", "opts": "ro", "state": "mounted", "fstab": "/srv/fstab"}),
+        ),
+        ("mount", json!({"path": "/srv/m", "state": "absent", "fstab": "/srv/fstab"})),
+        ("mount", json!({"path": "/srv/m", "src": "/srv/s", "fstype": "none", "opts": "bind", "state": "ephemeral"})),
+        ("getent", json!({"database": "passwd", "key": "root", "service": "files", "split": ":"})),
+        ("package", json!({"name": ["redis", "curl=1.2"], "state": "present"})),
+        ("package_facts", json!({})),
+        ("service_facts", json!({})),
         ("service", json!({"name": "cron", "state": "restarted", "enabled": true})),
         (
             "systemd",
@@ -58,6 +105,14 @@ fn table() -> Vec<(&'static str, Value)> {
             json!({"name": "net.ipv4.ip_forward", "value": "1", "sysctl_file": "/etc/sysctl.d/x.conf", "sysctl_set": true}),
         ),
         ("timezone", json!({"name": "Europe/Berlin", "hwclock": "UTC"})),
+        (
+            "uri",
+            json!({
+                "url": "http://h/x", "body": {"a": "b"}, "body_format": "json", "headers": {"A": "b"}, "user": "u", "password": "p",
+                "ca_path": "/srv/ca", "client_cert": "/srv/c", "client_key": "/srv/k", "unix_socket": "/srv/s", "http_agent": "w",
+                "creates": "/srv/cr", "dest": "/srv/d", "owner": "deploy", "group": "deploy",
+            }),
+        ),
         (
             "user",
             json!({
@@ -103,10 +158,22 @@ fn with(value: &Value, bad: &str) -> Vec<Value> {
     }
 }
 
+/// An archive's list, as `tar` prints it.
+const LISTING: &str = "-rw-r--r-- 0/0 3 2024-01-02 03:04:05 \"f\"\n";
+
 /// A host with nothing on it, or with something wherever one looks.
 fn answer(probe: &Probe, full: bool, kind: EntryKind) -> Answer {
     let some = full.then_some(());
     match probe {
+        Probe::Text(_) => Answer::Text(Ok("ab".repeat(32))),
+        Probe::Fetched(_) => Answer::Fetched(Ok(crate::fetch::Fetched {
+            path: "/srv/cache".into(),
+            size: 3,
+            sha256: "cd".repeat(32),
+            status: None,
+        })),
+        Probe::Archive(_) => Answer::Archive(Ok(LISTING.into())),
+        Probe::Here(_) => Answer::Here(crate::probe::HereState::Absent),
         Probe::Path(p) => Answer::Path(PathState {
             entry: some.map(|()| entry(kind, 0o644)),
             target: some.filter(|()| kind == EntryKind::Link).map(|()| entry(EntryKind::File, 0o644)),
@@ -140,6 +207,8 @@ fn answer(probe: &Probe, full: bool, kind: EntryKind) -> Answer {
                 .collect(),
         ),
         Probe::Sysctl(_) => Answer::Sysctl(some.map(|()| "0".into())),
+        Probe::KernelModule(_) => Answer::KernelModule(Default::default()),
+        Probe::Mounts => Answer::Mounts(vec![]),
         Probe::Hostname => Answer::Hostname { running: "old".into(), stored: Some("old".into()) },
         Probe::Timezone => Answer::Timezone(Some("UTC".into())),
         Probe::Facts => Answer::Facts(json!({})),

@@ -1,24 +1,46 @@
 //! What a task can ask for. A module says which probes it needs and decides, from the answers alone, whether all is
 //! as wanted or which actions make it so. It never acts, and knows nothing of connections or screens.
 
+mod alternatives;
 mod apt;
+mod archive;
 pub mod args;
 mod authorized_key;
+mod blockinfile;
 mod command;
 mod copy;
+mod cron;
 mod debug;
+mod edit;
+mod fetch;
 mod file;
+mod find;
+mod get_url;
+mod getent;
 mod group;
 #[cfg(test)]
 mod hostile_tests;
 mod hostname;
+mod ini_file;
 mod lineinfile;
+mod modprobe;
+mod mount;
+mod package;
+mod package_facts;
+mod pause;
 mod place;
-mod regex;
+pub mod reboot;
+pub(crate) mod regex;
+mod replace;
+mod service_facts;
+mod slurp;
 mod stat;
 mod sysctl;
 mod systemd;
+mod temporary;
 mod timezone;
+mod unarchive;
+mod uri;
 mod user;
 mod wait_for;
 mod whole;
@@ -32,6 +54,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A kind of task. Its fields are the task's parameters: names, meaning and defaults are those of Ansible's module
@@ -88,6 +111,10 @@ pub trait Local {
     fn read(&self, path: &std::path::Path) -> Result<Vec<u8>, ArgError>;
     /// A template file's text, rendered with the task's variables.
     fn render(&self, path: &std::path::Path, text: &str) -> Result<String, ArgError>;
+    /// The host's name in the inventory.
+    fn host(&self) -> &str;
+    /// The playbook's folder.
+    fn folder(&self) -> PathBuf;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +162,8 @@ pub enum Decision {
     Change(Change),
     /// It is not so yet, but time may bring it: look again.
     Wait(Wait),
+    /// The host goes away and comes back, or is waited for.
+    Away(reboot::Away),
 }
 
 /// What a task gives back without a change.
@@ -167,6 +196,33 @@ pub struct Change {
     pub uncounted: bool,
     /// Tells from the actions' outputs whether anything changed after all; without it a done action is a change.
     pub verdict: Option<fn(&[Output]) -> bool>,
+    /// Makes the result of the actions' outputs: for a question that must be asked by an action. A plan leaves it out.
+    pub reader: Option<Reader>,
+}
+
+/// Makes a result of what actions printed, or a failure.
+#[derive(Clone)]
+pub struct Reader(pub Arc<ReadOutputs>);
+
+/// See [`Reader`].
+pub type ReadOutputs = dyn Fn(&[Output]) -> Result<Read, Failure> + Send + Sync;
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reader")
+    }
+}
+
+/// What a [`Reader`] read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Read {
+    /// The fields a `register` gets.
+    pub result: Map<String, Value>,
+    pub changed: bool,
+    /// Words for the reader of the screen.
+    pub say: Option<String>,
+    /// Variables the host has from here on.
+    pub facts: Map<String, Value>,
 }
 
 /// Text before and after.
@@ -343,26 +399,49 @@ const fn def<M: Module>() -> ModuleDef {
 
 /// All modules.
 pub static MODULES: &[ModuleDef] = &[
+    def::<alternatives::Alternatives>(),
     def::<apt::Apt>(),
+    def::<archive::Archive>(),
     def::<debug::Assert>(),
     def::<authorized_key::AuthorizedKey>(),
+    def::<blockinfile::BlockInFile>(),
     def::<command::Command>(),
     def::<copy::Copy>(),
+    def::<cron::Cron>(),
     def::<debug::Debug>(),
+    def::<debug::Fail>(),
+    def::<fetch::Fetch>(),
     def::<file::File>(),
+    def::<get_url::GetUrl>(),
+    def::<find::Find>(),
+    def::<getent::Getent>(),
     def::<group::Group>(),
     def::<hostname::Hostname>(),
+    def::<ini_file::IniFile>(),
     def::<lineinfile::LineInFile>(),
+    def::<modprobe::Modprobe>(),
+    def::<mount::Mount>(),
+    def::<package::Package>(),
+    def::<package_facts::PackageFacts>(),
+    def::<pause::Pause>(),
+    def::<reboot::Reboot>(),
+    def::<replace::Replace>(),
     def::<systemd::Service>(),
+    def::<service_facts::ServiceFacts>(),
     def::<debug::SetFact>(),
     def::<command::Shell>(),
+    def::<slurp::Slurp>(),
     def::<stat::Stat>(),
     def::<sysctl::Sysctl>(),
     def::<systemd::Systemd>(),
     def::<copy::Template>(),
+    def::<temporary::Tempfile>(),
     def::<timezone::Timezone>(),
+    def::<uri::Uri>(),
+    def::<unarchive::Unarchive>(),
     def::<user::User>(),
     def::<wait_for::WaitFor>(),
+    def::<reboot::WaitForConnection>(),
 ];
 
 /// The module of a name; `ansible.builtin.` and `ansible.posix.` in front of it do not matter.
@@ -454,6 +533,12 @@ pub(crate) mod kit {
         fn render(&self, _: &std::path::Path, text: &str) -> Result<String, ArgError> {
             Ok(text.to_string())
         }
+        fn host(&self) -> &str {
+            "node"
+        }
+        fn folder(&self) -> PathBuf {
+            "/play".into()
+        }
     }
 
     /// A module from its parameters in YAML.
@@ -511,7 +596,7 @@ pub(crate) mod kit {
                     assert!(out.status.success(), "{s}\n{}", String::from_utf8_lossy(&out.stderr));
                 }
                 Action::Put(p) => std::fs::write(&p.path, &p.body).unwrap(),
-                Action::Command(c) => panic!("{c:?}"),
+                other => panic!("{other:?}"),
             }
         }
     }

@@ -40,6 +40,12 @@ pub fn ask(probes: &[Probe], sequence: u64, script: &mut String) -> Asked {
         "w_sysctls",
         probes.iter().filter_map(|p| if let Probe::Sysctl(k) = p { Some(sysctl_path(k)) } else { None }).collect(),
     );
+    for name in probes.iter().filter_map(|p| if let Probe::KernelModule(n) = p { Some(n) } else { None }) {
+        let kernel = name.replace('-', "_");
+        let pattern: String =
+            name.chars().map(|c| if matches!(c, '-' | '_') { "[-_]".into() } else { c.to_string() }).collect();
+        call("w_kmod", vec![name.clone(), kernel, pattern]);
+    }
     // Its answers are numbered: one call, which hands nothing on.
     let contents = of(|p| if let Probe::Content(t) = p { Some(t) } else { None });
     if !contents.is_empty() {
@@ -47,6 +53,7 @@ pub fn ask(probes: &[Probe], sequence: u64, script: &mut String) -> Asked {
     }
     for (probe, name) in [
         (Probe::Groups, "w_groups"),
+        (Probe::Mounts, "w_mounts"),
         (Probe::Hostname, "w_hostname"),
         (Probe::Timezone, "w_timezone"),
         (Probe::Facts, "w_facts"),
@@ -122,6 +129,8 @@ impl Asked {
         let mut answers = Vec::with_capacity(self.probes.len());
         for probe in &self.probes {
             let answer = match probe {
+                // No question to a host.
+                Probe::Text(_) | Probe::Fetched(_) | Probe::Archive(_) | Probe::Here(_) => continue,
                 Probe::Path(p) => Answer::Path(PathState {
                     entry: entries.get(p).cloned(),
                     target: targets.get(p).cloned(),
@@ -151,6 +160,8 @@ impl Asked {
                 ),
                 Probe::Groups => Answer::Groups(text("groups").lines().filter_map(group).collect()),
                 Probe::Sysctl(key) => Answer::Sysctl(sysctls.get(&sysctl_path(key)).cloned()),
+                Probe::Mounts => Answer::Mounts(text("mounts").lines().filter_map(mount).collect()),
+                Probe::KernelModule(n) => Answer::KernelModule(kernel_module(&text(&format!("kmod {n}")))),
                 Probe::Hostname => {
                     let t = text("hostname");
                     let mut lines = t.lines().map(|l| l.trim().to_string());
@@ -295,6 +306,62 @@ fn group(line: &str) -> Option<GroupState> {
     })
 }
 
+/// A line of mountinfo: number, parent, device, root, path, options, optional fields, `-`, type, source, options.
+fn mount(line: &str) -> Option<MountState> {
+    let (here, there) = line.split_once(" - ")?;
+    let here: Vec<&str> = here.split(' ').collect();
+    let [_, _, _, root, path, options, ..] = here[..] else { return None };
+    let mut there = there.splitn(3, ' ');
+    let (fstype, source) = (there.next()?, there.next()?);
+    let all = options.split(',').chain(there.next().unwrap_or_default().split(','));
+    Some(MountState {
+        source: unescaped(source),
+        root: unescaped(root),
+        path: unescaped(path),
+        fstype: fstype.to_string(),
+        options: all.filter(|o| !o.is_empty()).map(str::to_string).collect(),
+    })
+}
+
+/// Text of a mount table: blanks and the like are written as backslash and three octal digits.
+pub fn unescaped(text: &str) -> String {
+    let mut out = vec![];
+    let mut rest = text.as_bytes();
+    while let Some((b, tail)) = rest.split_first() {
+        let digits = tail.get(..3).filter(|d| *b == b'\\' && d.iter().all(|d| (b'0'..=b'7').contains(d)));
+        match digits.and_then(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 8).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                out.push(*b);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn kernel_module(lines: &str) -> KernelModuleState {
+    let mut s = KernelModuleState::default();
+    for l in lines.lines() {
+        let place = |t: &str| {
+            let (file, line) = t.split_once(':')?;
+            Some((file.to_string(), line.split_whitespace().collect::<Vec<_>>().join(" ")))
+        };
+        match l {
+            "loaded" => s.loaded = true,
+            "builtin" => s.built_in = true,
+            _ => {
+                s.loads.extend(l.strip_prefix("load ").and_then(place));
+                s.options.extend(l.strip_prefix("options ").and_then(place));
+            }
+        }
+    }
+    s
+}
+
 fn sysctls(lines: &str) -> HashMap<String, String> {
     let mut found: HashMap<String, String> = HashMap::new();
     for l in lines.lines() {
@@ -318,6 +385,22 @@ mod tests {
         assert_eq!(sysctl_path("net.ipv4.ip_forward"), "/proc/sys/net/ipv4/ip_forward");
         assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.forwarding"), "/proc/sys/net/ipv4/conf/eth0.1/forwarding");
         assert_eq!(sysctl_path("net/ipv4/conf/eth0.1/forwarding"), "/proc/sys/net/ipv4/conf/eth0.1/forwarding");
+    }
+
+    #[test]
+    fn a_kernel_module_and_what_loads_it() {
+        let s = kernel_module("builtin\nload /etc/modules:a  \noptions /etc/modprobe.d/a.conf:  options  a b=1\n");
+        assert!(s.built_in && !s.loaded);
+        assert_eq!(s.loads, [("/etc/modules".to_string(), "a".to_string())]);
+        assert_eq!(s.options, [("/etc/modprobe.d/a.conf".to_string(), "options a b=1".to_string())]);
+    }
+
+    #[test]
+    fn a_line_of_mountinfo() {
+        let m = mount(r"36 35 98:0 /a /mnt/x\040y rw,noatime master:1 - ext3 /dev/root rw,errors=continue").unwrap();
+        assert_eq!((m.source.as_str(), m.root.as_str(), m.path.as_str()), ("/dev/root", "/a", "/mnt/x y"));
+        assert_eq!((m.fstype.as_str(), m.options.join(",").as_str()), ("ext3", "rw,noatime,rw,errors=continue"));
+        assert_eq!((unescaped(r"a\134b\9"), mount("x")), (r"a\b\9".to_string(), None));
     }
 
     #[test]

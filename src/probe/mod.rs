@@ -4,10 +4,12 @@ mod ask;
 mod facts;
 mod observed;
 
-pub use ask::{Asked, ask};
+pub use ask::{Asked, ask, unescaped};
 pub use observed::{Observed, Touches};
 
+use crate::fetch::{Download, FetchError, Fetched};
 use serde_json::Value;
+use std::path::PathBuf;
 
 /// One read-only question to a host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,6 +32,10 @@ pub enum Probe {
     Groups,
     /// The running value of a sysctl, dotted name.
     Sysctl(String),
+    /// A module of the kernel: whether it is loaded, and what is to load it at each start.
+    KernelModule(String),
+    /// What is mounted.
+    Mounts,
     /// The running and the stored host name.
     Hostname,
     /// The time zone: where /etc/localtime leads.
@@ -38,6 +44,29 @@ pub enum Probe {
     Facts,
     /// A read-only script for `sh`; its exit code and output are the answer.
     Script(String),
+    /// A small text that is fetched on this side, as a list of checksums.
+    Text(Download),
+    /// A file that is fetched on this side. In a plan only what is here already is known.
+    Fetched(Download),
+    /// The names of what is in an archive on this side.
+    Archive(Listing),
+    /// What is at a path of this side.
+    Here(PathBuf),
+}
+
+/// How an archive is listed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Listing {
+    pub of: Download,
+    /// The script that lists it; `$1` is the archive's path.
+    pub script: String,
+}
+
+impl Probe {
+    /// It is this side that answers, not the host.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Probe::Text(_) | Probe::Fetched(_) | Probe::Archive(_) | Probe::Here(_))
+    }
 }
 
 /// Content larger than this is not brought over (bytes).
@@ -56,6 +85,8 @@ pub enum Answer {
     Shadow(Option<String>),
     Groups(Vec<GroupState>),
     Sysctl(Option<String>),
+    KernelModule(KernelModuleState),
+    Mounts(Vec<MountState>),
     Hostname {
         running: String,
         stored: Option<String>,
@@ -64,6 +95,23 @@ pub enum Answer {
     Timezone(Option<String>),
     Facts(Value),
     Script(Output),
+    Text(Result<String, FetchError>),
+    Fetched(Result<Fetched, FetchError>),
+    Archive(Result<String, FetchError>),
+    Here(HereState),
+}
+
+/// What is at a path of this side, links followed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HereState {
+    Absent,
+    Folder,
+    File {
+        sha256: String,
+        mode: u32,
+    },
+    /// It cannot be looked at: why.
+    Unknown(String),
 }
 
 /// What is at a path.
@@ -149,6 +197,29 @@ pub struct UnitState {
     pub main_pid: u32,
     /// The unit's description and fragment path, as they are.
     pub fragment: String,
+}
+
+/// A module of the kernel.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct KernelModuleState {
+    pub loaded: bool,
+    pub built_in: bool,
+    /// File and line: where a start is told to load it.
+    pub loads: Vec<(String, String)>,
+    /// File and line: where its parameters are.
+    pub options: Vec<(String, String)>,
+}
+
+/// A mounted file system.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MountState {
+    pub source: String,
+    /// What of the file system is mounted; `/` but for bind mounts and the like.
+    pub root: String,
+    pub path: String,
+    pub fstype: String,
+    /// Those of the mount and those of the file system.
+    pub options: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]

@@ -22,6 +22,13 @@ pub struct Touches {
     pub users: bool,
     pub units: bool,
     pub sysctls: bool,
+    pub mounts: bool,
+    /// Whether any kernel module is loaded, and at each start.
+    pub modules: bool,
+    /// Kernel modules that are not loaded yet may be afterwards.
+    pub loads: bool,
+    /// These kernel modules.
+    pub named_modules: Vec<String>,
 }
 
 impl Touches {
@@ -37,6 +44,7 @@ impl Touches {
             units: below(&["/etc/systemd/", "/lib/systemd/", "/usr/lib/systemd/", "/run/systemd/", "/etc/init.d/"]),
             users: below(&["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/nsswitch.conf"]),
             packages: below(&["/var/lib/dpkg/"]),
+            modules: below(&["/etc/modules", "/etc/modprobe.d/", "/lib/modules/"]),
             ..Default::default()
         }
     }
@@ -52,6 +60,10 @@ impl Touches {
         self.users |= other.users;
         self.units |= other.units;
         self.sysctls |= other.sysctls;
+        self.mounts |= other.mounts;
+        self.modules |= other.modules;
+        self.loads |= other.loads;
+        self.named_modules.extend(other.named_modules);
         self.paths.extend(other.paths);
         self.entries.extend(other.entries);
         self
@@ -109,11 +121,18 @@ impl Observed {
     getter!(shadow, Shadow, Option<String>);
     getter!(sysctl, Sysctl, Option<String>);
     getter!(script, Script, Output);
+    getter!(kernel_module, KernelModule, KernelModuleState);
 
     pub fn groups(&self) -> Result<&[GroupState], Stop> {
         match self.answers.get(&Probe::Groups) {
             Some(Answer::Groups(g)) => Ok(g),
             _ => Err(Stop::Need(vec![Probe::Groups])),
+        }
+    }
+    pub fn mounts(&self) -> Result<&[MountState], Stop> {
+        match self.answers.get(&Probe::Mounts) {
+            Some(Answer::Mounts(m)) => Ok(m),
+            _ => Err(Stop::Need(vec![Probe::Mounts])),
         }
     }
     /// The running and the stored host name.
@@ -127,6 +146,38 @@ impl Observed {
         match self.answers.get(&Probe::Timezone) {
             Some(Answer::Timezone(z)) => Ok(z.as_deref()),
             _ => Err(Stop::Need(vec![Probe::Timezone])),
+        }
+    }
+    /// A small text that this side fetches.
+    pub fn text(&self, d: &Download) -> Result<&Result<String, FetchError>, Stop> {
+        let probe = Probe::Text(d.clone());
+        match self.answers.get(&probe) {
+            Some(Answer::Text(r)) => Ok(r),
+            _ => Err(Stop::Need(vec![probe])),
+        }
+    }
+    /// A file that this side fetches.
+    pub fn fetched(&self, d: &Download) -> Result<&Result<Fetched, FetchError>, Stop> {
+        let probe = Probe::Fetched(d.clone());
+        match self.answers.get(&probe) {
+            Some(Answer::Fetched(r)) => Ok(r),
+            _ => Err(Stop::Need(vec![probe])),
+        }
+    }
+    /// The list of what is in an archive on this side.
+    pub fn archive(&self, l: &Listing) -> Result<&Result<String, FetchError>, Stop> {
+        let probe = Probe::Archive(l.clone());
+        match self.answers.get(&probe) {
+            Some(Answer::Archive(r)) => Ok(r),
+            _ => Err(Stop::Need(vec![probe])),
+        }
+    }
+    /// What is at a path of this side.
+    pub fn here(&self, path: &std::path::Path) -> Result<&HereState, Stop> {
+        let probe = Probe::Here(path.to_path_buf());
+        match self.answers.get(&probe) {
+            Some(Answer::Here(s)) => Ok(s),
+            _ => Err(Stop::Need(vec![probe])),
         }
     }
     pub fn facts(&self) -> Option<&Value> {
@@ -150,8 +201,12 @@ impl Observed {
 
     /// Whether a change may have made what is known about this untrue.
     pub fn is_touched(&self, probe: &Probe, t: &Touches) -> bool {
-        if matches!(probe, Probe::Facts) {
-            return false;
+        match self.answers.get(probe) {
+            _ if matches!(probe, Probe::Facts) => return false,
+            // What was fetched stays; what failed may go well the next time.
+            Some(Answer::Text(r) | Answer::Archive(r)) => return t.everything && r.is_err(),
+            Some(Answer::Fetched(r)) => return t.everything && r.is_err(),
+            _ => {}
         }
         if t.everything {
             return true;
@@ -176,10 +231,20 @@ impl Observed {
             Probe::Unit(_) => t.units || t.packages,
             Probe::User(_) | Probe::Shadow(_) | Probe::Groups => t.users || t.packages,
             Probe::Sysctl(_) => t.sysctls || t.packages,
+            Probe::KernelModule(name) => {
+                let loaded = matches!(self.answers.get(probe), Some(Answer::KernelModule(s)) if s.loaded || s.built_in);
+                t.modules || t.packages || (t.loads && !loaded) || t.named_modules.contains(name)
+            }
+            Probe::Mounts => t.mounts || t.units || t.packages,
             Probe::Hostname => t.touches_path("/etc/hostname", "/etc/hostname"),
             Probe::Timezone => t.touches_path("/etc/localtime", "/etc/localtime"),
             Probe::Script(_) => true,
-            Probe::Facts => false,
+            // What a step puts here it names as if it were there.
+            Probe::Here(p) => {
+                let p = p.to_string_lossy();
+                t.touches_path(&p, &p)
+            }
+            Probe::Facts | Probe::Text(_) | Probe::Fetched(_) | Probe::Archive(_) => false,
         }
     }
 }

@@ -1,9 +1,17 @@
 //! A run: the scheduler, the hosts' workers, and what they say.
 
+mod answer;
+mod budget;
 pub mod due;
 pub mod event;
 mod executor;
+mod explain;
+mod here;
+pub mod holds;
+#[cfg(test)]
+mod language_tests;
 pub mod link;
+mod reboot;
 mod result;
 mod schedule;
 #[cfg(test)]

@@ -8,13 +8,16 @@ mod runner;
 
 mod accounts;
 mod apt;
+mod cluster;
 mod commands;
+mod fetch;
 mod files;
 mod flow;
 mod handlers;
 mod hosts;
 mod kit;
 mod logins;
+mod more;
 mod odd;
 mod rough;
 mod secrets;
@@ -26,14 +29,17 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let tables = vec![
         apt::all(),
+        cluster::all(),
         hosts::all(),
         system::all(),
         handlers::all(),
         accounts::all(),
+        fetch::all(),
         files::all(),
         commands::all(),
         flow::all(),
         logins::all(),
+        more::all(),
         odd::all(),
         rough::all(),
         secrets::all(),
