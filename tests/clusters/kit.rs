@@ -194,9 +194,11 @@ impl Drop for Lab {
         if let Some(i) = labs.names.iter().position(|n| *n == self.name) {
             labs.names.swap_remove(i);
             drop(labs);
+            let began = Instant::now();
             if let Err(e) = lab::down(&self.name, &mut |_| {}) {
                 eprintln!("lab {} could not be taken down: {e}", self.name);
             }
+            eprintln!("lab {}: down after {:.1} s", self.name, began.elapsed().as_secs_f64());
         }
     }
 }
@@ -254,7 +256,14 @@ impl Node<'_> {
         let pid = status.nodes.iter().find(|n| n.name == self.name).and_then(|n| n.pid).expect("a node that is on");
         let mut c = Command::new("nsenter");
         c.args(["-t", &pid.to_string(), "-m", "-u", "-i", "-n", "-p", "-r", "-w", "--", "env", "-i"])
-            .args(["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8", "sh", "-c", command])
+            .args([
+                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                "HOME=/root",
+                "LC_ALL=C.UTF-8",
+                "sh",
+                "-c",
+                command,
+            ])
             .stdin(Stdio::null());
         c
     }
