@@ -6,11 +6,13 @@
 #[path = "../runner/mod.rs"]
 mod runner;
 
+mod amqp;
 mod kit;
 mod postgres;
+mod rabbitmq;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    runner::run(vec![postgres::all()], 1, kit::tear_down)
+    runner::run(vec![postgres::all(), rabbitmq::all()], 1, kit::tear_down)
 }
