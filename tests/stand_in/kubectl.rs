@@ -112,7 +112,7 @@ pub fn token(words: &[String]) -> i32 {
 /// What the API answers: changes to make and a text, or why not.
 pub fn answer(words: &[&str], state: &State, ready: &dyn Fn(&str) -> bool) -> Result<(Vec<Op>, String), String> {
     let flag = |f: &str| words.contains(&f);
-    let takes_value = ["-o", "-l", "-n", "--timeout", "--selector", "--output", "--grace-period"];
+    let takes_value = ["-o", "-l", "-n", "--timeout", "--field-selector", "--selector", "--output", "--grace-period"];
     let mut plain = vec![];
     let mut at = 0;
     while at < words.len() {
@@ -185,6 +185,10 @@ pub fn answer(words: &[&str], state: &State, ready: &dyn Fn(&str) -> bool) -> Re
                 ));
             }
             Ok((vec![Op::Set(cordoned(&n), "true".into())], format!("node/{n} drained\n")))
+        }
+        ["delete", "secret" | "secrets", n] => {
+            let of = n.trim_end_matches(".node-password.k3s");
+            Ok((vec![Op::Delete(format!("password/{of}"))], format!("secret \"{n}\" deleted\n")))
         }
         ["delete", "node" | "nodes", n] => {
             if node(n).is_err() && flag("--ignore-not-found") {
