@@ -88,6 +88,7 @@ impl Apply {
             skip_tags: self.skip_tags.clone(),
             phases: self.phase.clone(),
             check_mode,
+            asks: true,
             ..Default::default()
         };
         let (loaded, found, redactor) = project::load(&self.playbook, &self.hosts, options)?;
@@ -142,9 +143,13 @@ impl Apply {
             }
             emit.send(Event::Note { host: Some(host), message: format!("due from a run before: handler {handler}") });
         }
+        let fatal = p.program.playbook.phases.iter().map(|_| AtomicBool::new(false)).collect();
         let shared = Arc::new(Shared {
             program: p.program,
+            fatal,
+            holds: Default::default(),
             settings: p.settings,
+            delegates: p.delegates,
             options: link_options,
             ssh_config,
             connector: Connector::new(Arc::new(project::Asks)),

@@ -12,6 +12,7 @@ use crate::vault::{self, Identities, Prompt, Redactor, Secrets};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -96,6 +97,22 @@ impl Asks {
     }
 }
 
+impl Asks {
+    /// A line from the person at the terminal; nothing where there is none.
+    fn line(question: &str, hidden: bool) -> Option<String> {
+        if !console::user_attended_stderr() || !std::io::stdin().is_terminal() {
+            return None;
+        }
+        if hidden {
+            return rpassword::prompt_password(format!("{question}: ")).ok();
+        }
+        eprint!("{question}: ");
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).ok()?;
+        Some(line.trim_end_matches(['\n', '\r']).to_string())
+    }
+}
+
 impl Prompt for Asks {
     fn passphrase(&self, what: &str, attempt: u32) -> Option<SecretString> {
         let again = if attempt > 1 { "wrong; " } else { "" };
@@ -118,6 +135,8 @@ pub struct Project {
     pub program: Program,
     /// How each of the program's hosts is reached.
     pub settings: Vec<Connection>,
+    /// How the other hosts are reached, should work be delegated to them.
+    pub delegates: HashMap<String, Connection>,
     pub checked: Checked,
     pub redactor: Redactor,
     pub inventories: Vec<PathBuf>,
@@ -246,14 +265,16 @@ pub fn load(
         dir.display().to_string()
     });
     let redactor = opener.redactor.clone();
-    let Some(book) = book else {
+    let Some(mut book) = book else {
         found.sort();
         return Ok((None, found, redactor));
     };
+    prompts(&mut book, &mut options, &opener, &mut found);
     let program = graph::compile(book, inventory, templates, &options, &mut found);
     let checked = if program.graph.node_count() > 0 { graph::check(&program, &mut found) } else { Checked::default() };
-    let settings: Vec<Connection> = (0..program.hosts.len()).map(|h| settings(&program, h, &mut found)).collect();
-    for s in &settings {
+    let delegates = delegates(&program, &mut found);
+    let settings: Vec<Connection> = program.hosts.iter().map(|h| settings(&program, h, &mut found)).collect();
+    for s in settings.iter().chain(delegates.values()) {
         for password in s.password.iter().chain(&s.becomes.password) {
             opener.learn(&format!("{}: password", s.name), &Value::String(password.expose_secret().to_string()));
         }
@@ -268,16 +289,81 @@ pub fn load(
     if found.has_errors() {
         return Ok((None, found, redactor));
     }
-    let project = Project { program, settings, checked, redactor: redactor.clone(), inventories, root };
+    let project = Project { program, settings, delegates, checked, redactor: redactor.clone(), inventories, root };
     Ok((Some(project), found, redactor))
 }
 
-/// How a host of the program is reached.
-fn settings(program: &Program, host: usize, found: &mut Diagnostics) -> Connection {
+/// Answers `vars_prompt`: by `-e`, or by the person at the terminal. A check asks nobody.
+fn prompts(
+    book: &mut crate::playbook::Playbook,
+    options: &mut graph::Options,
+    opener: &Opener,
+    found: &mut Diagnostics,
+) {
+    let wanted = |p: &crate::playbook::Phase| options.phases.is_empty() || options.phases.contains(&p.name);
+    let mut answers = Vars::new();
+    for prompt in book.phases.iter().filter(|p| wanted(p)).flat_map(|p| &p.prompts) {
+        if options.extra.contains_key(&prompt.name) || answers.contains_key(&prompt.name) {
+            continue;
+        }
+        if !options.asks {
+            options.asked_later.push(prompt.name.clone());
+            continue;
+        }
+        match Asks::line(&prompt.question, prompt.private) {
+            Some(line) => {
+                let text = if line.is_empty() { prompt.default.clone().unwrap_or_default() } else { line };
+                if prompt.private {
+                    opener.learn(&prompt.name, &Value::String(text.clone()));
+                }
+                let var = Var { value: Value::String(text), span: prompt.span.clone() };
+                answers.insert(prompt.name.clone(), var);
+            }
+            None => found.push(
+                Diagnostic::error(format!(
+                    "`{}` is asked for, and there is no terminal: {}",
+                    prompt.name, prompt.question
+                ))
+                .at(&prompt.span)
+                .hint(format!("answer it with -e {}=VALUE", prompt.name)),
+            ),
+        }
+    }
+    for p in &mut book.phases {
+        for prompt in &p.prompts {
+            if let Some(v) = answers.get(&prompt.name) {
+                p.vars.insert(prompt.name.clone(), v.clone());
+            }
+        }
+    }
+}
+
+/// The hosts that take no part themselves, where some task is delegated: to which of them may be known only then.
+fn delegates(program: &Program, found: &mut Diagnostics) -> HashMap<String, Connection> {
+    let mut all = HashMap::new();
+    if !program.tasks.iter().any(|t| t.delegate_to().is_some()) {
+        return all;
+    }
+    let localhost = ["localhost".to_string()];
+    let implicit = localhost.iter().filter(|l| program.inventory.is_implicit_localhost(l));
+    for name in program.inventory.hosts.keys().chain(implicit) {
+        if program.host_index(name).is_none() {
+            let plan = graph::HostPlan {
+                name: name.clone(),
+                local: program.inventory.is_implicit_localhost(name),
+                group_names: program.inventory.groups_of(name).into_iter().map(str::to_string).collect(),
+            };
+            all.insert(name.clone(), settings(program, &plan, found));
+        }
+    }
+    all
+}
+
+/// How a host is reached.
+fn settings(program: &Program, plan: &graph::HostPlan, found: &mut Diagnostics) -> Connection {
     let dynamic = graph::Dynamic::default();
     let nothing = Default::default();
-    let scope = graph::Scope::new(program, host, None, &dynamic, &nothing);
-    let plan = &program.hosts[host];
+    let scope = graph::Scope::of_host(program, plan, &dynamic, &nothing);
     let (c, d) = Connection::read(&plan.name, plan.local, &|name| scope.value(name), &|name| {
         scope.raw(name).map(|v| v.span.clone())
     });

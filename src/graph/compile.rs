@@ -1,8 +1,8 @@
 //! Playbook and inventory to a program: which tasks are meant, on which hosts, in which order.
 
-use super::{HostPlan, Program, StepGraph, TaskUse, edges};
+use super::{BlockUse, BudgetUse, HostPlan, Program, Section, StepGraph, TaskUse, Within, edges};
 use crate::inventory::{self, Inventory};
-use crate::playbook::{Condition, Playbook, RoleUse, Task};
+use crate::playbook::{Batch, Block, Condition, Phase, Playbook, RoleUse, Task, TaskItem};
 use crate::source::{Diagnostic, Diagnostics, nearest};
 use crate::template::Templates;
 use crate::vars::Vars;
@@ -23,6 +23,10 @@ pub struct Options {
     pub become_: bool,
     pub become_user: Option<String>,
     pub check_mode: bool,
+    /// A person may be asked for what a playbook wants to know (`vars_prompt`).
+    pub asks: bool,
+    /// What nobody was asked for.
+    pub asked_later: Vec<String>,
     pub inventory_dir: Option<String>,
     /// Variables of the command line could not be read.
     pub partial: bool,
@@ -67,6 +71,8 @@ pub fn compile(
     let mut tasks: Vec<TaskUse> = vec![];
     let mut plan: Vec<edges::PhasePlan> = vec![];
     let mut all_tags: HashSet<String> = HashSet::new();
+    let mut blocks: Vec<BlockUse> = vec![];
+    let mut roles_of: Vec<(Vec<Arc<RoleUse>>, std::ops::Range<usize>)> = vec![];
     for (index, phase) in playbook.phases.iter().enumerate() {
         let wanted = options.phases.is_empty() || options.phases.contains(&phase.name);
         let names: Vec<String> = match inventory::select(&inventory, &phase.hosts.text) {
@@ -79,16 +85,22 @@ pub fn compile(
             }
         };
         let first = tasks.len();
-        let mut flat = Flat { phase: index, tags: &phase.tags, options, done: vec![], out: &mut tasks };
-        phase.pre_tasks.iter().for_each(|t| flat.task(t, None, &[]));
-        phase.roles.iter().for_each(|r| flat.role(r, &[], &[]));
-        phase.tasks.iter().chain(&phase.post_tasks).for_each(|t| flat.task(t, None, &[]));
-        let mut roles: Vec<Arc<RoleUse>> = vec![];
-        for d in &flat.done {
-            if !roles.iter().any(|r| same_role(r, &d.role)) {
-                roles.push(d.role.clone());
-            }
-        }
+        let around = Around { when: phase.when.clone(), ..Default::default() };
+        let mut flat = Flat {
+            phase: index,
+            tags: &phase.tags,
+            options,
+            done: vec![],
+            roles: vec![],
+            row: vec![],
+            out: &mut tasks,
+            blocks: &mut blocks,
+        };
+        flat.items(&phase.pre_tasks, &around);
+        phase.roles.iter().for_each(|r| flat.role(r, &around));
+        flat.items(&phase.tasks, &around);
+        flat.items(&phase.post_tasks, &around);
+        let Flat { row, roles, .. } = flat;
         let handlers_from = tasks.len();
         for h in &phase.handlers {
             tasks.push(handler(h, index, None));
@@ -98,15 +110,47 @@ pub fn compile(
                 tasks.push(handler(h, index, Some(r.clone())));
             }
         }
+        let handlers: Vec<usize> = (handlers_from..tasks.len()).collect();
         all_tags.extend(tasks[first..handlers_from].iter().flat_map(|t| t.tags.iter().cloned()));
-        let mine = if wanted {
+        let mine: Vec<String> = if wanted {
             names.into_iter().filter(|n| limit.as_ref().is_none_or(|l| l.contains(n))).collect()
         } else {
             vec![]
         };
-        let indices = mine.iter().map(|n: &String| hosts.insert_full(n.clone()).0).collect();
-        let kept = (first..handlers_from).filter(|i| selected(&tasks[*i].tags, options)).collect();
-        plan.push(edges::PhasePlan { hosts: indices, tasks: kept, handlers: (handlers_from..tasks.len()).collect() });
+        let mut kept = vec![];
+        for r in row {
+            match r {
+                Row::Task(i) => kept.extend(Some(i).filter(|i| selected(&tasks[*i].tags, options))),
+                Row::Flush { tags, within } => {
+                    if selected(&tags, options) {
+                        for &h in &handlers {
+                            kept.push(tasks.len());
+                            let of = &tasks[h];
+                            tasks.push(TaskUse {
+                                within: within.clone(),
+                                stands_for: Some(h),
+                                ..handler(&of.task, index, of.role.clone())
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        let indices: Vec<usize> = mine.iter().map(|n| hosts.insert_full(n.clone()).0).collect();
+        roles_of.push((roles, first..tasks.len()));
+        plan.push(edges::PhasePlan {
+            batches: batches(&phase.serial, &indices),
+            hosts: indices,
+            tasks: kept,
+            handlers,
+        });
+    }
+    let mut budgets: Vec<BudgetUse> = vec![];
+    for (index, phase) in playbook.phases.iter().enumerate() {
+        // A budget is one thing for the whole run: a role of another phase may define it.
+        let (own, range) = &roles_of[index];
+        let roles: Vec<&Arc<RoleUse>> = own.iter().chain(roles_of.iter().flat_map(|(r, _)| r)).collect();
+        budgets.extend(budgets_of(phase, index, &roles, &tasks[range.clone()], found));
     }
     for t in &options.tags {
         let special = ["all", "tagged", "untagged", "always", "never"];
@@ -144,7 +188,11 @@ pub fn compile(
         hosts,
         tasks,
         graph: StepGraph::default(),
+        blocks,
+        budgets,
+        batches: plan.iter().map(|p| p.batches.clone()).collect(),
         promised,
+        asked_later: options.asked_later.clone(),
         check_mode: options.check_mode,
         redactor: options.redactor.clone(),
         groups,
@@ -179,9 +227,32 @@ struct Flat<'a> {
     phase: usize,
     tags: &'a [String],
     options: &'a Options,
-    /// The roles that are in the row already.
+    /// The roles of the phase that are in the row already.
     done: Vec<DoneRole>,
+    /// All roles in the row, each with its handlers once.
+    roles: Vec<Arc<RoleUse>>,
+    row: Vec<Row>,
     out: &'a mut Vec<TaskUse>,
+    blocks: &'a mut Vec<BlockUse>,
+}
+
+enum Row {
+    Task(usize),
+    /// Here the handlers that are due are run.
+    Flush {
+        tags: Vec<String>,
+        within: Vec<Within>,
+    },
+}
+
+/// What is around a task.
+#[derive(Clone, Default)]
+struct Around {
+    /// The innermost first.
+    roles: Vec<Arc<RoleUse>>,
+    when: Vec<Condition>,
+    tags: Vec<String>,
+    within: Vec<Within>,
 }
 
 /// A role in the row, with what lets it through.
@@ -198,11 +269,13 @@ fn same_role(a: &RoleUse, b: &RoleUse) -> bool {
 }
 
 impl Flat<'_> {
-    fn role(&mut self, r: &Arc<RoleUse>, outer_when: &[Condition], outer_tags: &[String]) {
+    /// A role of the phase, or one that another depends on.
+    fn role(&mut self, r: &Arc<RoleUse>, around: &Around) {
         let texts = |when: &[Condition]| when.iter().map(|c| c.text.clone()).collect::<Vec<_>>();
-        let outer = texts(outer_when);
-        let when: Vec<Condition> = outer_when.iter().chain(&r.when).cloned().collect();
-        let tags: Vec<String> = outer_tags.iter().chain(&r.tags).cloned().collect();
+        let outer = texts(&around.when);
+        let mut inside = around.clone();
+        inside.when.extend(r.when.iter().cloned());
+        inside.tags.extend(r.tags.iter().cloned());
         // As in Ansible: the same role with the same parameters, conditions and tags is done once a phase. But only one
         // that is done wherever this one would be, whatever role brought it along, stands for it.
         let stands_for = |d: &DoneRole| {
@@ -210,38 +283,176 @@ impl Flat<'_> {
                 && texts(&d.role.when) == texts(&r.when)
                 && d.role.tags == r.tags
                 && d.outer_when.iter().all(|w| outer.contains(w))
-                && (d.tags == tags || selected(&[self.tags, &d.tags].concat(), self.options))
+                && (d.tags == inside.tags || selected(&[self.tags, &d.tags].concat(), self.options))
         };
         if !r.role.allow_duplicates && self.done.iter().any(stands_for) {
             return;
         }
         for d in &r.role.dependencies {
-            self.role(d, &when, &tags);
+            self.role(d, &inside);
         }
-        self.done.push(DoneRole { role: r.clone(), outer_when: outer, tags: tags.clone() });
-        for t in &r.role.tasks {
-            self.push(t, Some(r.clone()), &when, &tags);
+        self.done.push(DoneRole { role: r.clone(), outer_when: outer, tags: inside.tags.clone() });
+        self.has(r);
+        inside.roles.insert(0, r.clone());
+        self.items(&r.role.tasks, &inside);
+    }
+
+    fn has(&mut self, r: &Arc<RoleUse>) {
+        if !self.roles.iter().any(|o| same_role(o, r)) {
+            self.roles.push(r.clone());
         }
     }
-    fn task(&mut self, t: &Arc<Task>, role: Option<Arc<RoleUse>>, when: &[Condition]) {
-        self.push(t, role, when, &[]);
+
+    fn items(&mut self, items: &[TaskItem], around: &Around) {
+        for i in items {
+            match i {
+                TaskItem::Task(t) => self.task(t, around),
+                TaskItem::Block(b) => self.block(b, around),
+                TaskItem::Role(r) => {
+                    for d in &r.role.dependencies {
+                        self.role(d, around);
+                    }
+                    self.has(r);
+                    let mut inside = around.clone();
+                    inside.roles.insert(0, r.clone());
+                    let entry = r.entry.as_ref().map_or(&r.role.tasks, |e| e);
+                    self.items(entry, &inside);
+                }
+                TaskItem::Flush(_) => {
+                    self.row.push(Row::Flush { tags: self.all_tags(&around.tags), within: around.within.clone() })
+                }
+            }
+        }
     }
-    fn push(&mut self, t: &Arc<Task>, role: Option<Arc<RoleUse>>, when: &[Condition], tags: &[String]) {
-        let mut all: IndexSet<String> = self.tags.iter().cloned().collect();
-        all.extend(tags.iter().chain(&t.tags).cloned());
+
+    fn block(&mut self, b: &Arc<Block>, around: &Around) {
+        let id = self.blocks.len();
+        self.blocks.push(BlockUse {
+            block: b.clone(),
+            phase: self.phase,
+            role: around.roles.first().cloned(),
+            within: around.within.clone(),
+        });
+        let mut inside = around.clone();
+        inside.when.extend(b.when.iter().cloned());
+        inside.tags.extend(b.tags.iter().cloned());
+        let sections = [
+            (Section::Main, Some(&b.tasks)),
+            (Section::Rescue, b.rescue.as_ref()),
+            (Section::Always, b.always.as_ref()),
+        ];
+        for (section, list) in sections {
+            inside.within.truncate(around.within.len());
+            inside.within.push(Within { block: b.clone(), id, section });
+            self.items(list.map_or(&[][..], |l| l), &inside);
+        }
+    }
+
+    fn all_tags(&self, tags: &[String]) -> Vec<String> {
+        let all: IndexSet<&String> = self.tags.iter().chain(tags).collect();
+        all.into_iter().cloned().collect()
+    }
+
+    fn task(&mut self, t: &Arc<Task>, around: &Around) {
+        self.row.push(Row::Task(self.out.len()));
         self.out.push(TaskUse {
             task: t.clone(),
             phase: self.phase,
-            role,
-            outer_when: when.to_vec(),
-            tags: all.into_iter().collect(),
+            role: around.roles.first().cloned(),
+            around: around.roles.iter().skip(1).cloned().collect(),
+            within: around.within.clone(),
+            outer_when: around.when.clone(),
+            tags: self.all_tags(&[around.tags.as_slice(), &t.tags].concat()),
             handler: false,
+            stands_for: None,
         });
     }
 }
 
 fn handler(t: &Arc<Task>, phase: usize, role: Option<Arc<RoleUse>>) -> TaskUse {
-    TaskUse { task: t.clone(), phase, role, outer_when: vec![], tags: vec![], handler: true }
+    TaskUse {
+        task: t.clone(),
+        phase,
+        role,
+        around: vec![],
+        within: vec![],
+        outer_when: vec![],
+        tags: vec![],
+        handler: true,
+        stands_for: None,
+    }
+}
+
+/// The hosts of a phase, cut into the batches that `serial` asks for.
+fn batches(serial: &[Batch], hosts: &[usize]) -> Vec<Vec<usize>> {
+    let mut all = vec![];
+    let mut rest = hosts;
+    let mut sizes = serial.iter();
+    let mut size = hosts.len();
+    while !rest.is_empty() {
+        if let Some(s) = sizes.next() {
+            size = match *s {
+                Batch::Hosts(n) => n,
+                Batch::Percent(p) => ((hosts.len() as f64 * p / 100.0) as usize).max(1),
+            };
+        }
+        let (batch, more) = rest.split_at(size.clamp(1, rest.len()));
+        all.push(batch.to_vec());
+        rest = more;
+    }
+    if all.is_empty() {
+        all.push(vec![]);
+    }
+    all
+}
+
+/// The budgets the tasks of a phase name, from wherever in the playbook they are defined.
+fn budgets_of(
+    phase: &Phase,
+    index: usize,
+    roles: &[&Arc<RoleUse>],
+    tasks: &[TaskUse],
+    found: &mut Diagnostics,
+) -> Vec<BudgetUse> {
+    let mut all: Vec<BudgetUse> = vec![];
+    let defined = phase.budgets.iter().map(|b| (b, None));
+    let of_roles = roles.iter().flat_map(|r| r.role.budgets.iter().map(move |b| (b, Some((*r).clone()))));
+    for (budget, role) in defined.chain(of_roles) {
+        match all.iter().find(|b| b.budget.name == budget.name) {
+            // The phase's own word comes before that of a role.
+            Some(twin) if twin.place.role.is_some() && !Arc::ptr_eq(&twin.budget, budget) => {
+                let d = Diagnostic::error(format!("two roles define the budget `{}`", budget.name)).at(&budget.span);
+                let hint = "give one of them another name, or define it under `budgets:` of the phase";
+                found.push(d.also(&twin.budget.span, "the first").hint(hint));
+            }
+            Some(_) => {}
+            None => {
+                // Its place is that of any task of the phase, with the defining role's variables.
+                let Some(t) = tasks.first() else { continue };
+                let place = TaskUse {
+                    around: t.role.iter().chain(&t.around).cloned().collect(),
+                    ..handler(&t.task, index, role)
+                };
+                all.push(BudgetUse { budget: budget.clone(), place });
+            }
+        }
+    }
+    let holds = tasks
+        .iter()
+        .flat_map(|t| t.within.iter().map(|w| &w.block.keys.hold).chain([&t.task.keys.hold]).flat_map(|h| &h.budgets));
+    let mut said: Vec<&crate::source::Span> = vec![];
+    for (name, span) in holds {
+        if all.iter().any(|b| b.budget.name == *name) || phase.partial || said.contains(&span) {
+            continue;
+        }
+        said.push(span);
+        let d = Diagnostic::error(format!("there is no budget `{name}` in this phase")).at(span);
+        found.push(match nearest(name, all.iter().map(|b| b.budget.name.as_str())) {
+            Some(n) => d.hint(format!("did you mean `{n}`?")),
+            None => d.hint("define it under `budgets:` of the phase, or in meta/main.yml of a role it uses"),
+        });
+    }
+    all
 }
 
 /// Whether the tags on the command line let a task with these tags through.
@@ -293,7 +504,7 @@ fn check_notifies(program: &Program, found: &mut Diagnostics) {
                 let names: Vec<&str> = program
                     .tasks
                     .iter()
-                    .filter(|h| h.handler && h.phase == t.phase)
+                    .filter(|h| h.handler && h.stands_for.is_none() && h.phase == t.phase)
                     .flat_map(|h| std::iter::once(h.task.title()).chain(h.task.listen.iter().map(String::as_str)))
                     .collect();
                 let d = Diagnostic::error(format!("no handler `{}` in this phase", n.text)).at(&n.span);

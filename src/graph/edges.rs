@@ -1,7 +1,7 @@
 //! The graph's nodes and edges.
 
 use super::compile::sets;
-use super::{Edge, Node, Program, StepGraph, StepIndex, TaskUse};
+use super::{Edge, Node, Program, Section, StepGraph, StepIndex, TaskUse};
 use crate::inventory;
 use crate::source::{Diagnostic, Diagnostics, Span, nearest};
 use petgraph::visit::EdgeRef;
@@ -10,6 +10,8 @@ use std::collections::{HashMap, HashSet};
 /// A phase's share of the graph: indices of hosts and tasks.
 pub struct PhasePlan {
     pub hosts: Vec<usize>,
+    /// The same hosts, as `serial` cuts them.
+    pub batches: Vec<Vec<usize>>,
     pub tasks: Vec<usize>,
     pub handlers: Vec<usize>,
 }
@@ -29,6 +31,7 @@ pub fn build(program: &Program, plan: &[PhasePlan], found: &mut Diagnostics) -> 
     }
     b.task_needs(plan, found);
     b.hostvars(plan);
+    b.waits_in_holds(found);
     if let Some(d) = b.cycle() {
         found.push(d);
     }
@@ -45,6 +48,19 @@ struct Builder<'p> {
     last: HashMap<(usize, usize), Vec<StepIndex>>,
     /// Per phase: its gate.
     ends: Vec<StepIndex>,
+}
+
+/// The way through a phase on one host, as far as it is laid.
+#[derive(Default)]
+struct Chain {
+    /// What the next node waits for.
+    previous: Vec<(StepIndex, Edge)>,
+    /// Nodes with nothing of this phase before them on this host.
+    first: Vec<StepIndex>,
+    /// Nodes with nothing behind them yet.
+    open: Vec<StepIndex>,
+    /// A node of this host is in it.
+    begun: bool,
 }
 
 impl Builder<'_> {
@@ -80,59 +96,190 @@ impl Builder<'_> {
     }
 
     fn phase(&mut self, index: usize, phase: &PhasePlan, plan: &[PhasePlan], found: &mut Diagnostics) {
-        let gate = self.graph.add_node(Node::Gate { phase: index });
-        let starts = self.before(index, found);
-        for &host in &phase.hosts {
-            let mut previous: Option<StepIndex> = None;
-            // Nothing behind them yet: what the handlers wait for.
-            let mut open: Vec<StepIndex> = vec![];
-            let mut first: Vec<StepIndex> = vec![];
-            for &task in &phase.tasks {
-                let node = self.step(task, host);
-                match &self.program.tasks[task].task.needs {
-                    None => match previous {
-                        Some(p) => {
-                            self.edge(p, node, Edge::Needs);
-                            open.retain(|o| *o != p);
-                        }
-                        None => first.push(node),
-                    },
-                    // Its edges come with all the other `needs`, when every step exists.
-                    Some(_) => first.push(node),
+        let mut starts = self.before(index, found);
+        for (batch, hosts) in phase.batches.iter().enumerate() {
+            let gate = self.graph.add_node(Node::Gate { phase: index, batch });
+            for &host in hosts {
+                let mut chain = Chain::default();
+                self.row(&phase.tasks, 0, host, hosts[0], &mut chain);
+                chain.previous.clear();
+                for &task in &phase.handlers {
+                    chain.previous = std::mem::take(&mut chain.open).into_iter().map(|o| (o, Edge::Needs)).collect();
+                    let node = self.step(task, host);
+                    self.lay(node, &mut chain);
                 }
-                open.push(node);
-                previous = Some(node);
-            }
-            for &task in &phase.handlers {
-                let node = self.step(task, host);
-                if open.is_empty() {
-                    first.push(node);
+                for &f in &chain.first {
+                    for (before, kind) in &starts {
+                        self.edge(*before, f, *kind);
+                    }
+                    for p in self.earlier(index, host, plan) {
+                        self.edge(p, f, Edge::Needs);
+                    }
                 }
-                for o in std::mem::take(&mut open) {
-                    self.edge(o, node, Edge::Needs);
+                for &o in &chain.open {
+                    self.edge(o, gate, Edge::Needs);
                 }
-                open.push(node);
+                let open = if chain.open.is_empty() { self.earlier(index, host, plan) } else { chain.open };
+                self.last.insert((index, host), open);
             }
-            for &f in &first {
-                for (before, kind) in &starts {
-                    self.edge(*before, f, *kind);
-                }
-                for p in self.earlier(index, host, plan) {
-                    self.edge(p, f, Edge::Needs);
-                }
+            for (before, kind) in starts {
+                self.edge(before, gate, kind);
             }
-            for &o in &open {
-                self.edge(o, gate, Edge::Needs);
-            }
-            if open.is_empty() {
-                open = self.earlier(index, host, plan);
-            }
-            self.last.insert((index, host), open);
+            starts = vec![(gate, Edge::Batch)];
         }
-        for (before, kind) in starts {
-            self.edge(before, gate, kind);
+        self.ends.extend(starts.first().map(|(gate, _)| *gate));
+    }
+
+    /// A list of tasks at one depth of blocks, for one host. `leader` does what is to be done once.
+    fn row(&mut self, tasks: &[usize], depth: usize, host: usize, leader: usize, chain: &mut Chain) {
+        let program = self.program;
+        let mut at = 0;
+        while at < tasks.len() {
+            let Some(block) = program.tasks[tasks[at]].within.get(depth).map(|w| w.id) else {
+                self.task(tasks[at], host, leader, chain);
+                at += 1;
+                continue;
+            };
+            let inside = |t: &&usize| program.tasks[**t].within.get(depth).is_some_and(|w| w.id == block);
+            let end = at + tasks[at..].iter().take_while(inside).count();
+            if program.blocks[block].has_parts() {
+                self.block(block, &tasks[at..end], depth, host, leader, chain);
+            } else {
+                self.row(&tasks[at..end], depth + 1, host, leader, chain);
+            }
+            at = end;
         }
-        self.ends.push(gate);
+    }
+
+    fn task(&mut self, task: usize, host: usize, leader: usize, chain: &mut Chain) {
+        let used = &self.program.tasks[task];
+        if used.run_once() && host != leader {
+            // It is the leader's; this host waits for it as for its own.
+            if let Some(&node) = self.steps.get(&(task, leader)) {
+                self.steps.insert((task, host), node);
+                chain.previous.push((node, Edge::Needs));
+                chain.open.push(node);
+            }
+            return;
+        }
+        let node = self.step(task, host);
+        if used.task.needs.is_some() {
+            // Its edges come with all the other `needs`, when every step exists.
+            chain.first.push(node);
+            chain.begun = true;
+            chain.open.push(node);
+            chain.previous = vec![(node, Edge::Needs)];
+            return;
+        }
+        self.lay(node, chain);
+    }
+
+    /// Puts a node behind what is there.
+    fn lay(&mut self, node: StepIndex, chain: &mut Chain) {
+        if !chain.begun {
+            chain.first.push(node);
+            chain.begun = true;
+        }
+        for (p, kind) in std::mem::take(&mut chain.previous) {
+            self.edge(p, node, kind);
+            chain.open.retain(|o| *o != p);
+        }
+        chain.open.push(node);
+        chain.previous = vec![(node, Edge::Needs)];
+    }
+
+    /// A block whose parts are told apart: the tasks, what is done if they fail, what is done in any case, and the giving
+    /// back of what it holds. Between them stand joins that know how the part before them ended.
+    fn block(&mut self, block: usize, tasks: &[usize], depth: usize, host: usize, leader: usize, chain: &mut Chain) {
+        let program = self.program;
+        let of = |section: Section| -> Vec<usize> {
+            let is = |t: &&usize| program.tasks[**t].within[depth].section == section;
+            tasks.iter().filter(is).copied().collect()
+        };
+        let parts = &program.blocks[block].block;
+        let mut end = self.part(block, Section::Main, &of(Section::Main), None, depth, host, leader, chain);
+        if parts.rescue.is_some() {
+            let entry = Some((end, Edge::Rescue));
+            end = self.part(block, Section::Rescue, &of(Section::Rescue), entry, depth, host, leader, chain);
+        }
+        if parts.always.is_none() && parts.keys.hold.is_empty() {
+            return;
+        }
+        let entry = Some((end, Edge::Always));
+        let last = self.part(block, Section::Always, &of(Section::Always), entry, depth, host, leader, chain);
+        if !parts.keys.hold.is_empty() {
+            let release = self.graph.add_node(Node::Release { block, host });
+            self.edge(end, release, Edge::Always);
+            let before: Vec<StepIndex> =
+                self.graph.neighbors_directed(last, petgraph::Direction::Incoming).filter(|n| *n != end).collect();
+            before.into_iter().for_each(|n| self.edge(n, release, Edge::After));
+            self.edge(release, last, Edge::After);
+        }
+    }
+
+    /// One part of a block, and the join behind it. `entry` is the join of the part before.
+    #[allow(clippy::too_many_arguments)]
+    fn part(
+        &mut self,
+        block: usize,
+        part: Section,
+        tasks: &[usize],
+        entry: Option<(StepIndex, Edge)>,
+        depth: usize,
+        host: usize,
+        leader: usize,
+        chain: &mut Chain,
+    ) -> StepIndex {
+        if let Some(entry) = entry {
+            chain.previous = vec![entry];
+        }
+        let mark = self.graph.node_count();
+        self.row(tasks, depth + 1, host, leader, chain);
+        let inside: Vec<StepIndex> = (mark..self.graph.node_count()).map(StepIndex::new).collect();
+        let join = self.graph.add_node(Node::Join { block, host, part });
+        // Every step of the part speaks for how it ended, those of blocks inside through their last join.
+        let direct =
+            |within: &[super::Within]| !within.iter().skip(depth + 1).any(|w| self.program.blocks[w.id].has_parts());
+        let own = |n: &StepIndex| match self.graph[*n] {
+            Node::Step { task, .. } => direct(&self.program.tasks[task].within),
+            Node::Join { block: b, part, .. } => part == self.last_part(b) && direct(&self.program.blocks[b].within),
+            Node::Release { .. } | Node::Gate { .. } => false,
+        };
+        let own: Vec<StepIndex> = inside.iter().filter(|n| own(n)).copied().collect();
+        if let Some((before, kind)) = entry {
+            if kind == Edge::Rescue {
+                for n in &inside {
+                    self.edge(before, *n, Edge::Rescue);
+                }
+            }
+            self.edge(before, join, Edge::After);
+        }
+        // With no step of this host's own: as if the join stood in the row.
+        if own.is_empty() {
+            self.lay(join, chain);
+        }
+        for n in own {
+            self.edge(n, join, Edge::After);
+        }
+        for (p, _) in std::mem::take(&mut chain.previous) {
+            self.edge(p, join, Edge::After);
+        }
+        chain.open.retain(|o| !inside.contains(o) && *o != join && Some(*o) != entry.map(|e| e.0));
+        chain.open.push(join);
+        chain.previous = vec![(join, Edge::Needs)];
+        join
+    }
+
+    /// The part whose join says how the whole block ended.
+    fn last_part(&self, block: usize) -> Section {
+        let b = &self.program.blocks[block].block;
+        if b.always.is_some() || !b.keys.hold.is_empty() {
+            Section::Always
+        } else if b.rescue.is_some() {
+            Section::Rescue
+        } else {
+            Section::Main
+        }
     }
 
     /// The gates a phase waits for.
@@ -274,6 +421,34 @@ impl Builder<'_> {
         edges.into_iter().for_each(|(a, b)| self.edge(a, b, Edge::After));
     }
 
+    /// Inside what one host at a time may hold, nobody can wait for another host to come to the same place.
+    fn waits_in_holds(&self, found: &mut Diagnostics) {
+        let mut said: Vec<&Span> = vec![];
+        for e in self.graph.edge_indices() {
+            let Some((from, to)) = self.graph.edge_endpoints(e) else { continue };
+            let (Node::Step { task: a, host: x }, Node::Step { task: b, host: y }) = (self.graph[from], self.graph[to])
+            else {
+                continue;
+            };
+            let (on, waiting) = (&self.program.tasks[a], &self.program.tasks[b]);
+            let shared = on.within.iter().find(|w| {
+                let hold = &w.block.keys.hold;
+                waiting.within.iter().any(|v| v.id == w.id) && !hold.is_empty()
+            });
+            if x != y
+                && let Some(w) = shared
+                && !waiting.run_once()
+                && !on.run_once()
+                && !said.contains(&waiting.span())
+            {
+                said.push(waiting.span());
+                let message = "this task waits for other hosts inside what they take one after the other";
+                let d = Diagnostic::error(message).at(waiting.span()).also(&w.block.span, "the block that holds it");
+                found.push(d.hint("take the task out of the block, or the `needs` away"));
+            }
+        }
+    }
+
     fn hostvars_words(&self, t: &TaskUse) -> HashSet<String> {
         let mut words = HashSet::new();
         let mut note = |text: &str| {
@@ -324,7 +499,13 @@ impl Builder<'_> {
                 let name = t.task.id.clone().unwrap_or_else(|| t.title());
                 (format!("{name} on {}", self.program.hosts[host].name), Some(t.span().clone()))
             }
-            Node::Gate { phase } => (format!("the end of phase {}", self.program.playbook.phases[phase].name), None),
+            Node::Gate { phase, .. } => {
+                (format!("the end of phase {}", self.program.playbook.phases[phase].name), None)
+            }
+            Node::Join { block, host, .. } | Node::Release { block, host } => {
+                let b = &self.program.blocks[block];
+                (format!("the end of {} on {}", b.title(), self.program.hosts[host].name), Some(b.block.span.clone()))
+            }
         };
         let words: Vec<String> = path.iter().map(|n| describe(n).0).collect();
         let spans: Vec<Span> = path.iter().filter_map(|n| describe(n).1).collect();

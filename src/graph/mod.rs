@@ -8,12 +8,12 @@ mod scope;
 
 pub use check::{Checked, check};
 pub use compile::{Options, compile, hears, sets};
-pub use prepare::{Item, Part, Place, Prepared, Refusal, evaluate, prepare, render_text};
+pub use prepare::{Item, Part, Place, Prepared, Refusal, evaluate, prepare, render_node, render_text};
 
 pub use scope::{Dynamic, Learned, Scope};
 
 use crate::inventory::Inventory;
-use crate::playbook::{Condition, Playbook, RoleUse, Task};
+use crate::playbook::{Block, Condition, Diagnosis, Hold, Playbook, RoleUse, Shared, Task, Text};
 use crate::source::Span;
 use crate::template::Templates;
 use crate::vars::Vars;
@@ -35,6 +35,13 @@ pub struct Program {
     pub hosts: Vec<HostPlan>,
     pub tasks: Vec<TaskUse>,
     pub graph: StepGraph,
+    /// The blocks at their places; [`Within::id`] and [`Node`]s point here.
+    pub blocks: Vec<BlockUse>,
+    pub budgets: Vec<BudgetUse>,
+    /// Per phase: the hosts of each batch, indices into `hosts`.
+    pub batches: Vec<Vec<Vec<usize>>>,
+    /// Variables a person is asked for, and was not yet.
+    pub asked_later: Vec<String>,
     /// What tasks register or set, on whichever host: known as names before they have values.
     pub promised: HashSet<String>,
     /// Variables could not be read, and that has been said: what is undefined may be in there.
@@ -63,10 +70,57 @@ pub struct TaskUse {
     /// Index into the playbook's phases.
     pub phase: usize,
     pub role: Option<Arc<RoleUse>>,
-    /// Conditions of the role around it; its own come after them.
+    /// The roles that took that role in, the innermost first.
+    pub around: Vec<Arc<RoleUse>>,
+    /// The blocks it stands in, the outermost first.
+    pub within: Vec<Within>,
+    /// Conditions of what is around it; its own come after them.
     pub outer_when: Vec<Condition>,
     pub tags: Vec<String>,
     pub handler: bool,
+    /// Where handlers are flushed: the handler that this is.
+    pub stands_for: Option<usize>,
+}
+
+/// A block around a task.
+#[derive(Debug, Clone)]
+pub struct Within {
+    pub block: Arc<Block>,
+    /// Index into [`Program::blocks`]: a block of a role that is used twice is two.
+    pub id: usize,
+    pub section: Section,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    Main,
+    Rescue,
+    Always,
+}
+
+/// A block at one place of the playbook.
+#[derive(Debug)]
+pub struct BlockUse {
+    pub block: Arc<Block>,
+    pub phase: usize,
+    pub role: Option<Arc<RoleUse>>,
+    /// The blocks around it, the outermost first.
+    pub within: Vec<Within>,
+}
+
+/// A budget as the tasks of one phase see it.
+#[derive(Debug)]
+pub struct BudgetUse {
+    pub budget: Arc<crate::playbook::Budget>,
+    /// Something to render its texts with: the phase, and the role that defines it.
+    pub place: TaskUse,
+}
+
+/// What is held together: by a block, or by a task alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scoped {
+    Block(usize),
+    Task(usize),
 }
 
 /// A node of the graph.
@@ -74,8 +128,22 @@ pub struct TaskUse {
 pub enum Node {
     /// One task on one host. Its loop items are parts of it.
     Step { task: usize, host: usize },
-    /// The end of a phase on all its hosts.
-    Gate { phase: usize },
+    /// A part of a block is over on a host.
+    Join { block: usize, host: usize, part: Section },
+    /// What a block holds on a host is given back.
+    Release { block: usize, host: usize },
+    /// The end of a batch of a phase on all its hosts; the last batch's is the phase's.
+    Gate { phase: usize, batch: usize },
+}
+
+impl Node {
+    /// The host it belongs to.
+    pub fn host(&self) -> Option<usize> {
+        match *self {
+            Node::Step { host, .. } | Node::Join { host, .. } | Node::Release { host, .. } => Some(host),
+            Node::Gate { .. } => None,
+        }
+    }
 }
 
 /// What an edge says when the node before it fails.
@@ -85,6 +153,12 @@ pub enum Edge {
     Needs,
     /// What comes after only waits for the end, whatever it is.
     After,
+    /// What comes after is done only if what is before failed.
+    Rescue,
+    /// What comes after is done unless what is before was never begun.
+    Always,
+    /// The next batch is begun unless too many hosts of this one failed.
+    Batch,
 }
 
 pub type StepGraph = DiGraph<Node, Edge, u32>;
@@ -101,16 +175,77 @@ impl TaskUse {
     pub fn span(&self) -> &Span {
         &self.task.span
     }
+    /// Its shared keys, then those of the blocks around it, the innermost first.
+    fn keys(&self) -> impl Iterator<Item = &Shared> {
+        std::iter::once(&self.task.keys).chain(self.within.iter().rev().map(|w| &w.block.keys))
+    }
+    pub fn ignore_errors(&self) -> bool {
+        self.keys().find_map(|k| k.ignore_errors).unwrap_or(false)
+    }
+    /// Once said, it holds for all inside.
+    pub fn no_log(&self) -> bool {
+        self.keys().any(|k| k.no_log == Some(true))
+    }
+    pub fn check_mode(&self) -> Option<bool> {
+        self.keys().find_map(|k| k.check_mode)
+    }
+    pub fn run_once(&self) -> bool {
+        !self.handler && self.keys().find_map(|k| k.run_once).unwrap_or(false)
+    }
+    pub fn delegate_to(&self) -> Option<&Text> {
+        self.keys().find_map(|k| k.delegate_to.as_ref())
+    }
+    pub fn evidence(&self) -> Option<&crate::source::Node> {
+        self.keys().find_map(|k| k.evidence.as_ref())
+    }
+    pub fn diagnosis(&self) -> impl Iterator<Item = &Diagnosis> {
+        self.keys().flat_map(|k| &k.diagnosis)
+    }
+    /// A failure of it is caught by the `rescue` of a block.
+    pub fn is_rescued(&self) -> bool {
+        self.within.iter().any(|w| w.section == Section::Main && w.block.rescue.is_some())
+    }
+    /// What it takes before it changes something, the outermost first. `index` is its own in the program.
+    pub fn holds(&self, index: usize) -> Vec<(Scoped, &Hold)> {
+        let blocks = self.within.iter().map(|w| (Scoped::Block(w.id), &w.block.keys.hold));
+        blocks.chain([(Scoped::Task(index), &self.task.keys.hold)]).filter(|(_, h)| !h.is_empty()).collect()
+    }
+}
+
+impl BlockUse {
+    pub fn title(&self) -> String {
+        let name = self.block.name.as_ref().map_or("a block", |n| &n.text);
+        match &self.role {
+            Some(r) => format!("{} : {name}", r.role.name),
+            None => name.to_string(),
+        }
+    }
+    /// Whether its parts are told apart in the graph.
+    pub fn has_parts(&self) -> bool {
+        self.block.rescue.is_some() || self.block.always.is_some() || !self.block.keys.hold.is_empty()
+    }
 }
 
 impl Program {
     /// How a handler is known across runs: it must be the same as long as nobody renames it.
     pub fn handler_key(&self, task: &TaskUse) -> String {
+        let task = task.stands_for.map_or(task, |i| &self.tasks[i]);
         let key = format!("{} / {}", self.playbook.phases[task.phase].name, task.title());
         // A role that is used twice has two of each.
         let twins = self.tasks.iter().take_while(|t| !std::ptr::eq(*t, task));
-        let before = twins.filter(|t| t.handler && t.phase == task.phase && t.title() == task.title()).count();
+        let twin =
+            |t: &&TaskUse| t.handler && t.stands_for.is_none() && t.phase == task.phase && t.title() == task.title();
+        let before = twins.filter(twin).count();
         if before == 0 { key } else { format!("{key} #{}", before + 1) }
+    }
+    /// The batch of a phase a host is in.
+    pub fn batch_of(&self, phase: usize, host: usize) -> Option<(usize, &[usize])> {
+        let batches = self.batches[phase].iter().enumerate();
+        batches.map(|(i, b)| (i, b.as_slice())).find(|(_, b)| b.contains(&host))
+    }
+    /// The budget of a name, as the tasks of a phase see it.
+    pub fn budget(&self, phase: usize, name: &str) -> Option<&BudgetUse> {
+        self.budgets.iter().find(|b| b.place.phase == phase && b.budget.name == name)
     }
     pub fn host_index(&self, name: &str) -> Option<usize> {
         self.hosts.iter().position(|h| h.name == name)

@@ -39,6 +39,8 @@ pub struct Item {
     /// The user to act as; `None`: whoever logs in.
     pub become_user: Option<String>,
     pub environment: Vec<(String, String)>,
+    /// The host it is done on, where that is another than the task's own.
+    pub delegate: Option<String>,
 }
 
 /// Why a task could not be made ready.
@@ -120,9 +122,30 @@ fn item(place: Place<'_>, scope: &Scope<'_>) -> Result<Item, Refusal> {
     let args = arguments(task.module, &task.args, scope)?;
     let files = Files { place, scope };
     let bound = (task.module.bind)(args, &files).map_err(|e| wrong_argument(&e, task.module, &task.args, scope))?;
-    let item = Item { bound, become_user: become_user(place, scope)?, environment: environment(place, scope)? };
+    let item = Item {
+        bound,
+        become_user: become_user(place, scope)?,
+        environment: environment(place, scope)?,
+        delegate: delegate(place, scope)?,
+    };
     no_secret_shown(place, item.bound.arguments(), &item.environment)?;
     Ok(item)
+}
+
+/// The other host a task is done on.
+fn delegate(place: Place<'_>, scope: &Scope<'_>) -> Result<Option<String>, Refusal> {
+    let Some(to) = place.task.delegate_to() else { return Ok(None) };
+    let name = crate::template::text(&render_text(to, scope)?);
+    let program = place.program;
+    let known = &program.inventory.hosts;
+    if !known.contains_key(&name) && !program.inventory.is_implicit_localhost(&name) {
+        let d = Diagnostic::error(format!("`delegate_to`: there is no host `{name}`")).at(&to.span);
+        return Err(Refusal::Wrong(vec![match nearest(&name, known.keys().map(String::as_str)) {
+            Some(n) => d.hint(format!("did you mean `{n}`?")),
+            None => d.hint("name a host of the inventory, or localhost"),
+        }]));
+    }
+    Ok(Some(name).filter(|n| *n != program.hosts[place.host].name))
 }
 
 /// Refuses a secret in a process's arguments.
@@ -161,6 +184,7 @@ fn value_of(c: &Condition, scope: &Scope<'_>) -> Result<Value, Refusal> {
 fn become_user(place: Place<'_>, scope: &Scope<'_>) -> Result<Option<String>, Refusal> {
     let phase = &place.program.playbook.phases[place.task.phase];
     let mut levels: Vec<&Become> = vec![&place.task.task.become_];
+    levels.extend(place.task.within.iter().rev().map(|w| &w.block.become_));
     levels.extend(place.task.role.as_ref().map(|r| &r.become_));
     levels.push(&phase.become_);
     let var = |name: &str| scope.value(name);
@@ -187,7 +211,8 @@ fn become_user(place: Place<'_>, scope: &Scope<'_>) -> Result<Option<String>, Re
 fn environment(place: Place<'_>, scope: &Scope<'_>) -> Result<Vec<(String, String)>, Refusal> {
     let phase = &place.program.playbook.phases[place.task.phase];
     let mut all: Map<String, Value> = Map::new();
-    for node in phase.environment.iter().chain(&place.task.task.environment) {
+    let blocks = place.task.within.iter().filter_map(|w| w.block.environment.as_ref());
+    for node in phase.environment.iter().chain(blocks).chain(&place.task.task.environment) {
         match render_node(node, scope)? {
             Value::Object(o) => all.extend(o),
             Value::Null => {}
@@ -367,6 +392,13 @@ impl Look<'_> {
         });
         self.take(become_user(place, &scope));
         self.take(environment(place, &scope));
+        self.take(delegate(place, &scope));
+        if let Some(n) = place.task.evidence() {
+            self.take(render_node(n, &scope));
+        }
+        for d in place.task.diagnosis() {
+            self.take(render_text(&d.say, &scope));
+        }
         for c in task.until.iter().chain(&task.changed_when).chain(&task.failed_when) {
             self.take(value_of(c, &scope));
         }
@@ -530,7 +562,11 @@ pub fn find_file(program: &Program, task: &TaskUse, kind: FileKind, name: &str) 
         if let Some(r) = &task.role {
             tried.extend([r.role.dir.join(sub).join(name), r.role.dir.join(name)]);
         }
-        tried.extend([program.playbook.dir.join(sub).join(name), program.playbook.dir.join(name)]);
+        for r in &task.around {
+            tried.push(r.role.dir.join(sub).join(name));
+        }
+        let dir = &program.playbook.phases[task.phase].dir;
+        tried.extend([dir.join(sub).join(name), dir.join(name)]);
     }
     if let Some(p) = tried.iter().find(|p| p.exists()) {
         return Ok(p.clone());

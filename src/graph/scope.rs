@@ -54,7 +54,12 @@ impl<'a> Scope<'a> {
     }
 
     /// What a host knows outside any task.
-    fn of_host(program: &'a Program, host: &'a HostPlan, dynamic: &'a Dynamic, pending: &'a HashSet<String>) -> Self {
+    pub fn of_host(
+        program: &'a Program,
+        host: &'a HostPlan,
+        dynamic: &'a Dynamic,
+        pending: &'a HashSet<String>,
+    ) -> Self {
         Scope {
             program,
             host,
@@ -108,7 +113,8 @@ impl<'a> Scope<'a> {
         if let Some(t) = self.task {
             let phase = &self.program.playbook.phases[t.phase];
             all.push(&t.task.vars);
-            if let Some(r) = &t.role {
+            all.extend(t.within.iter().rev().map(|w| &w.block.vars));
+            for r in t.role.iter().chain(&t.around) {
                 all.push(&r.params);
                 all.push(&r.role.vars);
             }
@@ -121,9 +127,7 @@ impl<'a> Scope<'a> {
         }
         all.extend(self.program.inventory.host_layers(&self.host.name).into_iter().rev().map(|(_, v)| v));
         if let Some(t) = self.task {
-            if let Some(r) = &t.role {
-                all.push(&r.role.defaults);
-            }
+            all.extend(t.role.iter().chain(&t.around).map(|r| &r.role.defaults));
             // A role's own come first; the other roles' of the phase are seen by all, as in Ansible.
             for r in self.program.playbook.phases[t.phase].roles.iter().rev() {
                 add_defaults(r, &mut all);
@@ -216,6 +220,12 @@ impl<'a> Scope<'a> {
                     Found::Unknown("facts are not gathered yet".into())
                 }
             },
+            _ if self.program.asked_later.iter().any(|n| n == name) => {
+                Found::Unknown("a person is asked for it when the run begins".into())
+            }
+            "failed_task" | "failed_result" | "ansible_failed_task" | "ansible_failed_result" if self.in_rescue() => {
+                Found::Unknown("what failed is known only then".into())
+            }
             // Where nothing else is said, a host is reached under its name.
             "ansible_host" => Found::Value(json!(self.host.name)),
             // What cannot be found may be in what could not be read, unless it is nearly the name of something else.
@@ -263,6 +273,10 @@ impl<'a> Scope<'a> {
                 hint: e.hint,
             }),
         }
+    }
+
+    fn in_rescue(&self) -> bool {
+        self.task.is_some_and(|t| t.within.iter().any(|w| w.section != super::Section::Main))
     }
 
     /// Some variables of this task could not be read.

@@ -13,6 +13,9 @@ pub struct Reader<'a> {
     pub found: Diagnostics,
     /// Some file or part could not be read: names that seem to be missing may be in it.
     pub partial: bool,
+    pub roles: super::role::Roles,
+    /// The files being read right now, to see one that takes itself in.
+    pub including: Vec<std::path::PathBuf>,
 }
 
 impl Reader<'_> {
@@ -196,21 +199,15 @@ pub fn unknown_key(e: &Entry, known: &[&str], what: &str) -> Diagnostic {
 /// What to do in place of a key that is not supported yet.
 pub fn instead_of(key: &str) -> &'static str {
     match key {
-        "block" | "rescue" | "always" => "write the tasks one below the other, each with the `when` of the block",
-        "include_tasks" | "import_tasks" => "write the tasks here, or make a role of them",
-        "include_role" | "import_role" => "name the role under `roles:` of a phase",
         "include_vars" => "name the file under `vars_files:` of the phase",
-        "import_playbook" => "give each playbook a run of its own",
-        "delegate_to" | "run_once" | "local_action" => "give that host a phase of its own",
+        "local_action" => "write the module's name as the key, and `delegate_to: localhost`",
         "action" => "write the module's name as the key: `command: ls`",
         "async" | "poll" => "use `timeout`, and wait with `wait_for`",
         "become_method" => "Windlass becomes another user through sudo only: take it out",
         "connection" => "set `ansible_connection` in the inventory",
         "remote_user" => "set `ansible_user` in the inventory",
         "port" => "set `ansible_port` in the inventory",
-        "when" => "put it on the roles and tasks of the phase",
         "strategy" | "order" => "hosts never wait for each other: take it out",
-        "vars_prompt" => "give the values with `-e name=value`",
         "collections" => "modules need no collection: take it out",
         "arguments" | "argument_specs" => "check the role's variables with the module `assert`",
         _ => "take it out",

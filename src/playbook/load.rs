@@ -1,8 +1,9 @@
 //! Reading a playbook with its roles and variable files.
 
+use super::budget::percent;
 use super::keys::{Reader, template_diagnostic};
 use super::role::Roles;
-use super::{Phase, PhaseNeed, Playbook, Text};
+use super::{Batch, Phase, PhaseNeed, Playbook, Text, VarPrompt};
 use crate::source::{Diagnostic, Diagnostics, Kind, Node, Source, Span, yaml};
 use crate::template::Templates;
 use crate::vars::{self, SecretOpener, Vars};
@@ -28,16 +29,20 @@ const KEYS: &[&str] = &[
     "gather_facts",
     "connection",
     "gather",
-];
-
-const LATER: &[&str] = &[
+    "when",
     "serial",
     "max_fail_percentage",
     "any_errors_fatal",
+    "vars_prompt",
+    "budgets",
+];
+
+/// Keys of an entry that takes in another playbook.
+const IMPORT_KEYS: &[&str] = &["import_playbook", "name", "when", "tags", "vars"];
+
+const LATER: &[&str] = &[
     "strategy",
     "throttle",
-    "vars_prompt",
-    "import_playbook",
     "remote_user",
     "port",
     "become_method",
@@ -52,28 +57,42 @@ const LATER: &[&str] = &[
     "check_mode",
     "diff",
     "timeout",
-    "when",
 ];
 
 /// Reads a playbook and all it names. What is wrong goes into the findings; what could be read is returned.
 pub fn load(path: &Path, templates: &Templates, opener: &dyn SecretOpener) -> (Option<Playbook>, Diagnostics) {
-    let mut reader = Reader { templates, opener, found: Diagnostics::default(), partial: false };
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let roles = Roles::beside(absolute.parent().unwrap_or(Path::new("/")));
+    let mut reader =
+        Reader { templates, opener, found: Diagnostics::default(), partial: false, roles, including: vec![] };
     let playbook = reader.playbook(path);
     (playbook, reader.found)
 }
 
 impl Reader<'_> {
     fn playbook(&mut self, path: &Path) -> Option<Playbook> {
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        let dir = absolute.parent().map(Path::to_path_buf).unwrap_or_default();
+        let phases = self.phases(path, &dir)?;
+        for (i, p) in phases.iter().enumerate() {
+            if let Some(twin) = phases[..i].iter().find(|q| q.name == p.name) {
+                let d = Diagnostic::error(format!("two phases are called `{}`", p.name)).at(&p.span);
+                self.found.push(d.also(&twin.span, "the first").hint("give one of them another name"));
+            }
+        }
+        Some(Playbook { path: path.to_path_buf(), dir, phases, partial: self.partial })
+    }
+
+    /// The phases of a playbook's file, with those of the playbooks it takes in.
+    fn phases(&mut self, path: &Path, dir: &Path) -> Option<Vec<Phase>> {
         let node = match Source::read(path).and_then(|s| yaml::parse(&s)) {
             Ok(n) => n,
             Err(d) => {
+                self.partial = true;
                 self.found.push(d);
                 return None;
             }
         };
-        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-        let dir = absolute.parent().map(Path::to_path_buf).unwrap_or_default();
-        let mut roles = Roles::beside(&dir);
         let Kind::Seq(items) = &node.kind else {
             self.error_hint(
                 &node.span,
@@ -85,25 +104,59 @@ impl Reader<'_> {
         if items.is_empty() {
             self.error_hint(&node.span, "the playbook has no phases", "start it with `- phase: NAME`");
         }
-        let phases: Vec<Phase> = items.iter().filter_map(|n| self.one_phase(n, &dir, &mut roles)).collect();
-        for (i, p) in phases.iter().enumerate() {
-            if let Some(twin) = phases[..i].iter().find(|q| q.name == p.name) {
-                let d = Diagnostic::error(format!("two phases are called `{}`", p.name)).at(&p.span);
-                self.found.push(d.also(&twin.span, "the first").hint("give one of them another name"));
+        let mut phases = vec![];
+        for n in items {
+            match n.entry("import_playbook").or_else(|| n.entry("ansible.builtin.import_playbook")) {
+                Some(e) => phases.extend(self.imported(n, &e.value, dir)),
+                None => phases.extend(self.one_phase(n, dir)),
             }
         }
-        Some(Playbook { path: path.to_path_buf(), dir, phases, partial: self.partial })
+        Some(phases)
+    }
+
+    /// `import_playbook`: the other file's phases in place of the entry.
+    fn imported(&mut self, node: &Node, file: &Node, dir: &Path) -> Vec<Phase> {
+        self.unknown_keys(node.as_map().unwrap_or_default(), IMPORT_KEYS, &[], "an imported playbook");
+        let Some(name) = self.string(file, "`import_playbook`") else { return vec![] };
+        let path = dir.join(&name);
+        let shown = crate::source::display_path(&path);
+        if !path.is_file() {
+            self.partial = true;
+            let d = Diagnostic::error(format!("there is no playbook {}", shown.display())).at(&file.span);
+            self.found.push(d.hint("the path is taken from the folder of this playbook"));
+            return vec![];
+        }
+        if self.including.contains(&path) {
+            let message = format!("{} takes itself in", shown.display());
+            self.error_hint(&file.span, message, "take one of these out: they would go on for ever");
+            return vec![];
+        }
+        let when = node.get("when").map(|n| self.conditions(n, "`when`")).unwrap_or_default();
+        let tags = node.get("tags").map(|n| self.words(n, "`tags`")).unwrap_or_default();
+        let vars = node.get("vars").map(|n| self.vars(n)).unwrap_or_default();
+        self.including.push(path.clone());
+        let inner = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        let mut phases = self.phases(&shown, &inner).unwrap_or_default();
+        self.including.pop();
+        for p in &mut phases {
+            p.when.splice(0..0, when.iter().cloned());
+            p.tags.extend(tags.iter().cloned());
+            for (k, v) in &vars {
+                p.vars.entry(k.clone()).or_insert_with(|| v.clone());
+            }
+        }
+        phases
     }
 
     /// A phase, and whether all of it could be read.
-    fn one_phase(&mut self, node: &Node, dir: &Path, roles: &mut Roles) -> Option<Phase> {
+    fn one_phase(&mut self, node: &Node, dir: &Path) -> Option<Phase> {
         let before = std::mem::take(&mut self.partial);
-        let phase = self.phase(node, dir, roles).map(|p| Phase { partial: self.partial, ..p });
+        let phase = self.phase(node, dir).map(|p| Phase { partial: self.partial, ..p });
         self.partial |= before;
         phase
     }
 
-    fn phase(&mut self, node: &Node, dir: &Path, roles: &mut Roles) -> Option<Phase> {
+    fn phase(&mut self, node: &Node, dir: &Path) -> Option<Phase> {
         let entries = self.mapping(node, "a phase")?;
         self.unknown_keys(entries, KEYS, LATER, "a phase");
         let get = |k: &str| node.get(k);
@@ -154,6 +207,12 @@ impl Reader<'_> {
             name,
             span,
             hosts: Text { text: pattern, span: hosts_node.span.clone() },
+            dir: dir.to_path_buf(),
+            when: get("when").map(|n| self.conditions(n, "`when`")).unwrap_or_default(),
+            serial: get("serial").map(|n| self.serial(n)).unwrap_or_default(),
+            max_fail: self.max_fail(node),
+            prompts: get("vars_prompt").map(|n| self.prompts(n)).unwrap_or_default(),
+            budgets: get("budgets").map(|n| self.budgets(n)).unwrap_or_default().into_iter().map(Arc::new).collect(),
             needs: get("needs").map(|n| self.phase_needs(n)),
             become_: self.become_(get("become"), get("become_user")),
             local: get("connection").and_then(|n| self.connection(n)),
@@ -162,12 +221,67 @@ impl Reader<'_> {
             tags: get("tags").map(|n| self.words(n, "`tags`")).unwrap_or_default(),
             environment: get("environment").cloned(),
             pre_tasks,
-            roles: role_uses.iter().filter_map(|n| self.role_use(n, roles)).map(Arc::new).collect(),
+            roles: role_uses.iter().filter_map(|n| self.role_use(n)).map(Arc::new).collect(),
             tasks: main,
             post_tasks,
             handlers,
             partial: false,
         })
+    }
+
+    fn serial(&mut self, node: &Node) -> Vec<Batch> {
+        let items: Vec<&Node> = node.as_seq().map_or_else(|| vec![node], |s| s.iter().collect());
+        let mut sizes = vec![];
+        for n in items {
+            let size = match &n.kind {
+                Kind::Number(v) => v.as_u64().filter(|v| *v > 0).map(|v| Batch::Hosts(v as usize)),
+                Kind::Str(s) => match s.parse::<usize>() {
+                    Ok(v) => Some(v).filter(|v| *v > 0).map(Batch::Hosts),
+                    Err(_) => percent(s).filter(|p| *p > 0.0).map(Batch::Percent),
+                },
+                _ => None,
+            };
+            match size {
+                Some(s) => sizes.push(s),
+                None => self.error_hint(
+                    &n.span,
+                    "`serial` is a number of hosts or a share of them",
+                    "serial: 1, serial: \"25%\", serial: [1, 5, \"50%\"]",
+                ),
+            }
+        }
+        sizes
+    }
+
+    /// `any_errors_fatal` is a limit of nothing.
+    fn max_fail(&mut self, node: &Node) -> Option<u64> {
+        let fatal = node.get("any_errors_fatal").and_then(|n| self.boolean(n, "`any_errors_fatal`"));
+        let limit = node.get("max_fail_percentage").and_then(|n| self.whole(n, "`max_fail_percentage`"));
+        if fatal == Some(true) { Some(0) } else { limit }
+    }
+
+    fn prompts(&mut self, node: &Node) -> Vec<VarPrompt> {
+        let mut all = vec![];
+        for n in self.list(node, "`vars_prompt`") {
+            let Some(entries) = self.mapping(n, "an entry of `vars_prompt`") else { continue };
+            let known = ["name", "prompt", "private", "default"];
+            let later = ["confirm", "encrypt", "salt", "salt_size", "unsafe"];
+            self.unknown_keys(entries, &known, &later, "an entry of `vars_prompt`");
+            let Some(name) = n.get("name") else {
+                self.error_hint(&n.span, "an entry of `vars_prompt` has no `name`", "name: VARIABLE");
+                continue;
+            };
+            let Some(name) = self.name(name, "`name`") else { continue };
+            all.push(VarPrompt {
+                question: n.get("prompt").and_then(|q| self.string(q, "`prompt`")).unwrap_or_else(|| name.clone()),
+                name,
+                // As in Ansible: what is typed is not shown unless the entry says so.
+                private: n.get("private").and_then(|p| self.boolean(p, "`private`")).unwrap_or(true),
+                default: n.get("default").and_then(|d| self.string(d, "`default`")),
+                span: n.span.clone(),
+            });
+        }
+        all
     }
 
     fn connection(&mut self, node: &Node) -> Option<(bool, Span)> {

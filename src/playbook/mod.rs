@@ -1,9 +1,13 @@
 //! Playbooks and roles as typed data, every part with its place.
 
+mod block;
+mod budget;
 mod keys;
 mod load;
 mod role;
 mod task;
+
+pub use budget::{Budget, Size};
 
 pub use keys::{argument_diagnostic, place_in, template_diagnostic};
 pub use load::{load, templates_in_vars};
@@ -32,8 +36,19 @@ pub struct Phase {
     pub name: String,
     pub span: Span,
     pub hosts: Text,
+    /// The folder of its playbook: where its files and templates are looked for.
+    pub dir: PathBuf,
     /// `None`: the phase above; `Some([])`: nothing.
     pub needs: Option<Vec<PhaseNeed>>,
+    /// Conditions for all its tasks.
+    pub when: Vec<Condition>,
+    /// Its hosts are done in batches of these sizes, the last one repeated.
+    pub serial: Vec<Batch>,
+    /// More failed hosts of a batch than this (per cent) end the phase; `None`: all of them.
+    pub max_fail: Option<u64>,
+    /// What a person is asked before anything is done.
+    pub prompts: Vec<VarPrompt>,
+    pub budgets: Vec<Arc<Budget>>,
     pub become_: Become,
     /// `connection: local`, with its place.
     pub local: Option<(bool, Span)>,
@@ -41,13 +56,100 @@ pub struct Phase {
     pub vars_files: Vec<(PathBuf, Vars)>,
     pub tags: Vec<String>,
     pub environment: Option<Node>,
-    pub pre_tasks: Vec<Arc<Task>>,
+    pub pre_tasks: Vec<TaskItem>,
     pub roles: Vec<Arc<RoleUse>>,
-    pub tasks: Vec<Arc<Task>>,
-    pub post_tasks: Vec<Arc<Task>>,
+    pub tasks: Vec<TaskItem>,
+    pub post_tasks: Vec<TaskItem>,
     pub handlers: Vec<Arc<Task>>,
     /// A role, a task list or variables of it could not be read: what seems undefined may be in there.
     pub partial: bool,
+}
+
+/// How many hosts of a phase are done at a time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Batch {
+    Hosts(usize),
+    Percent(f64),
+}
+
+/// A variable a person is asked for (`vars_prompt`).
+#[derive(Debug, Clone)]
+pub struct VarPrompt {
+    pub name: String,
+    pub question: String,
+    /// What is typed is not shown, and is a secret.
+    pub private: bool,
+    /// For an empty answer.
+    pub default: Option<String>,
+    pub span: Span,
+}
+
+/// One entry of a list of tasks.
+#[derive(Debug, Clone)]
+pub enum TaskItem {
+    Task(Arc<Task>),
+    Block(Arc<Block>),
+    /// A role in the middle of the tasks (`include_role`, `import_role`).
+    Role(Arc<RoleUse>),
+    /// `meta: flush_handlers`.
+    Flush(Span),
+}
+
+/// Tasks that share keys, and what is done when one of them fails.
+#[derive(Debug)]
+pub struct Block {
+    pub name: Option<Text>,
+    pub span: Span,
+    pub when: Vec<Condition>,
+    pub tags: Vec<String>,
+    pub become_: Become,
+    pub vars: Vars,
+    pub environment: Option<Node>,
+    pub keys: Shared,
+    pub tasks: Vec<TaskItem>,
+    pub rescue: Option<Vec<TaskItem>>,
+    pub always: Option<Vec<TaskItem>>,
+}
+
+/// The keys that tasks take from the blocks around them, the innermost first.
+#[derive(Debug, Clone, Default)]
+pub struct Shared {
+    pub ignore_errors: Option<bool>,
+    pub no_log: Option<bool>,
+    /// `false`: act even where nothing is to be changed (`plan`).
+    pub check_mode: Option<bool>,
+    pub run_once: Option<bool>,
+    /// The host it is done on, in place of its own.
+    pub delegate_to: Option<Text>,
+    /// What is taken before the first change, and given back at the end.
+    pub hold: Hold,
+    /// Scripts that explain a failure, by title.
+    pub evidence: Option<Node>,
+    pub diagnosis: Vec<Diagnosis>,
+}
+
+/// What a task or block takes for as long as it is at work.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Hold {
+    pub locks: Vec<String>,
+    /// So many hosts at a time.
+    pub throttle: Option<usize>,
+    pub budgets: Vec<(String, Span)>,
+}
+
+impl Hold {
+    pub fn is_empty(&self) -> bool {
+        self.locks.is_empty() && self.throttle.is_none() && self.budgets.is_empty()
+    }
+}
+
+/// A known cause: what is found in the evidence, and what it means.
+#[derive(Debug, Clone)]
+pub struct Diagnosis {
+    pub pattern: Arc<fancy_regex::Regex>,
+    /// The evidence's title; `None`: any.
+    pub within: Option<String>,
+    pub say: Text,
 }
 
 /// What a phase waits for.
@@ -91,6 +193,8 @@ impl std::fmt::Debug for Condition {
 #[derive(Debug)]
 pub struct RoleUse {
     pub role: Arc<Role>,
+    /// Tasks of another file than `tasks/main.yml` (`tasks_from`).
+    pub entry: Option<Arc<Vec<TaskItem>>>,
     pub span: Span,
     pub params: Vars,
     pub when: Vec<Condition>,
@@ -105,9 +209,10 @@ pub struct Role {
     pub dir: PathBuf,
     pub defaults: Vars,
     pub vars: Vars,
-    pub tasks: Vec<Arc<Task>>,
+    pub tasks: Vec<TaskItem>,
     pub handlers: Vec<Arc<Task>>,
     pub dependencies: Vec<Arc<RoleUse>>,
+    pub budgets: Vec<Arc<Budget>>,
     pub allow_duplicates: bool,
     /// Some of it could not be read.
     pub partial: bool,
@@ -137,14 +242,12 @@ pub struct Task {
     pub environment: Option<Node>,
     /// Seconds for the whole task.
     pub timeout: Option<u64>,
-    pub ignore_errors: bool,
     pub changed_when: Vec<Condition>,
     pub failed_when: Vec<Condition>,
-    pub no_log: bool,
-    /// `false`: act even where nothing is to be changed (`plan`).
-    pub check_mode: Option<bool>,
+    pub keys: Shared,
     pub until: Vec<Condition>,
-    pub retries: u32,
+    /// Further tries; `None` where neither `until` nor `retries` asks for any.
+    pub retries: Option<u32>,
     /// Seconds between tries.
     pub delay: u64,
     /// What is wrong with it has been said: there is no sense in looking at its parts. It is never run.

@@ -54,11 +54,12 @@ const USE_KEYS: &[&str] = &["role", "name", "when", "tags", "vars", "become", "b
 
 impl Reader<'_> {
     /// An entry of `roles:` or of a role's dependencies.
-    pub fn role_use(&mut self, node: &Node, roles: &mut Roles) -> Option<RoleUse> {
+    pub fn role_use(&mut self, node: &Node) -> Option<RoleUse> {
         if let Some(name) = node.as_str() {
-            let role = self.role(name, &node.span, roles)?;
+            let role = self.role(name, &node.span)?;
             return Some(RoleUse {
                 role,
+                entry: None,
                 span: node.span.clone(),
                 params: Vars::new(),
                 when: vec![],
@@ -73,7 +74,7 @@ impl Reader<'_> {
             return None;
         };
         let name = self.string(name_node, "`role`")?;
-        let role = self.role(&name, &name_node.span, roles)?;
+        let role = self.role(&name, &name_node.span)?;
         let mut params = node
             .get("vars")
             .map(|n| {
@@ -95,6 +96,7 @@ impl Reader<'_> {
         }
         Some(RoleUse {
             role,
+            entry: None,
             span: node.span.clone(),
             params,
             when: node.get("when").map(|n| self.conditions(n, "`when`")).unwrap_or_default(),
@@ -103,43 +105,43 @@ impl Reader<'_> {
         })
     }
 
-    fn role(&mut self, name: &str, at: &Span, roles: &mut Roles) -> Option<Arc<Role>> {
-        let Some(dir) = roles.find(name) else {
+    pub fn role(&mut self, name: &str, at: &Span) -> Option<Arc<Role>> {
+        let Some(dir) = self.roles.find(name) else {
             self.partial = true;
-            let known = roles.names();
+            let known = self.roles.names();
             let d = Diagnostic::error(format!("there is no role `{name}`")).at(at);
             self.found.push(match nearest(name, known.iter().map(String::as_str)) {
                 Some(n) => d.hint(format!("did you mean `{n}`?")),
-                None if roles.dirs.is_empty() => {
+                None if self.roles.dirs.is_empty() => {
                     d.hint("roles lie in a folder `roles/` beside the playbook or above it")
                 }
-                None => d.hint(format!("searched in {}", shown(&roles.dirs))),
+                None => d.hint(format!("searched in {}", shown(&self.roles.dirs))),
             });
             return None;
         };
-        if let Some(r) = roles.read.get(&dir) {
+        if let Some(r) = self.roles.read.get(&dir) {
             self.partial |= r.partial;
             return Some(r.clone());
         }
-        if let Some(i) = roles.reading.iter().position(|(d, _)| *d == dir) {
-            let mut path: Vec<&str> = roles.reading[i..].iter().map(|(_, n)| n.as_str()).collect();
+        if let Some(i) = self.roles.reading.iter().position(|(d, _)| *d == dir) {
+            let mut path: Vec<&str> = self.roles.reading[i..].iter().map(|(_, n)| n.as_str()).collect();
             path.push(name);
             let message = format!("the role depends on itself: {}", path.join(" -> "));
             self.error_hint(at, message, "take one of these out of its `dependencies`");
             return None;
         }
-        roles.reading.push((dir.clone(), name.to_string()));
+        self.roles.reading.push((dir.clone(), name.to_string()));
         let before = std::mem::take(&mut self.partial);
-        let mut role = self.read_role(name, at, &dir, roles);
+        let mut role = self.read_role(name, at, &dir);
         role.partial = self.partial;
         self.partial |= before;
         let role = Arc::new(role);
-        roles.reading.pop();
-        roles.read.insert(dir, role.clone());
+        self.roles.reading.pop();
+        self.roles.read.insert(dir, role.clone());
         Some(role)
     }
 
-    fn read_role(&mut self, name: &str, at: &Span, dir: &Path, roles: &mut Roles) -> Role {
+    fn read_role(&mut self, name: &str, at: &Span, dir: &Path) -> Role {
         let mut role = Role {
             name: name.to_string(),
             dir: dir.to_path_buf(),
@@ -148,6 +150,7 @@ impl Reader<'_> {
             tasks: vec![],
             handlers: vec![],
             dependencies: vec![],
+            budgets: vec![],
             allow_duplicates: false,
             partial: false,
         };
@@ -177,19 +180,18 @@ impl Reader<'_> {
         {
             self.unknown_keys(
                 entries,
-                &["dependencies", "allow_duplicates", "galaxy_info", "collections"],
+                &["dependencies", "allow_duplicates", "budgets", "galaxy_info", "collections"],
                 &["arguments", "argument_specs"],
                 "a role's meta",
             );
             role.allow_duplicates =
                 n.get("allow_duplicates").and_then(|b| self.boolean(b, "`allow_duplicates`")).unwrap_or(false);
+            if let Some(b) = n.get("budgets") {
+                role.budgets = self.budgets(b).into_iter().map(Arc::new).collect();
+            }
             if let Some(d) = n.get("dependencies") {
-                role.dependencies = self
-                    .list(d, "`dependencies`")
-                    .iter()
-                    .filter_map(|n| self.role_use(n, roles))
-                    .map(Arc::new)
-                    .collect();
+                role.dependencies =
+                    self.list(d, "`dependencies`").iter().filter_map(|n| self.role_use(n)).map(Arc::new).collect();
             }
         }
         role

@@ -1,7 +1,7 @@
 //! A task's keys.
 
 use super::keys::{Reader, argument_diagnostic, instead_of, unknown_key};
-use super::{Loop, Task, TaskNeed};
+use super::{Diagnosis, Hold, Loop, Shared, Task, TaskItem, TaskNeed};
 use crate::modules::{self, ModuleDef};
 use crate::source::{Diagnostic, Diagnostics, Entry, Kind, Node, Span, nearest};
 use crate::vars;
@@ -32,22 +32,17 @@ const KEYS: &[&str] = &[
     "retries",
     "delay",
     "args",
+    "run_once",
+    "delegate_to",
+    "lock",
+    "throttle",
+    "budget",
+    "evidence",
+    "diagnosis",
 ];
 
 const LATER: &[&str] = &[
-    "block",
-    "rescue",
-    "always",
-    "include_tasks",
-    "import_tasks",
-    "include_role",
-    "import_role",
-    "run_once",
-    "delegate_to",
     "delegate_facts",
-    "lock",
-    "budget",
-    "throttle",
     "any_errors_fatal",
     "become_method",
     "connection",
@@ -101,21 +96,24 @@ fn has_template(node: &Node) -> bool {
 }
 
 impl Reader<'_> {
-    pub fn tasks(&mut self, node: &Node, what: &str) -> Vec<Arc<Task>> {
-        let tasks = self.task_list(node, what);
-        for t in tasks.iter().filter(|t| !t.listen.is_empty()) {
-            self.error_hint(&t.span, "a task has a `listen`: only handlers are notified", "move it to `handlers:`");
-        }
-        tasks
+    /// A list of tasks, blocks and what is included.
+    pub fn tasks(&mut self, node: &Node, what: &str) -> Vec<TaskItem> {
+        self.list(node, what).iter().filter_map(|n| self.item(n)).collect()
     }
 
-    fn task_list(&mut self, node: &Node, what: &str) -> Vec<Arc<Task>> {
-        self.list(node, what).iter().filter_map(|n| self.task(n)).map(Arc::new).collect()
+    /// A task that is no handler.
+    pub fn plain_task(&mut self, node: &Node) -> Option<TaskItem> {
+        let task = self.task(node)?;
+        if !task.listen.is_empty() {
+            self.error_hint(&task.span, "a task has a `listen`: only handlers are notified", "move it to `handlers:`");
+        }
+        Some(TaskItem::Task(Arc::new(task)))
     }
 
     /// Handlers: tasks with a name to call them by.
     pub fn handlers(&mut self, node: &Node, what: &str) -> Vec<Arc<Task>> {
-        let handlers = self.task_list(node, what);
+        let handlers: Vec<Arc<Task>> =
+            self.list(node, what).iter().filter_map(|n| self.task(n)).map(Arc::new).collect();
         for h in handlers.iter().filter(|h| h.name.is_none() && h.listen.is_empty() && !h.broken) {
             self.error_hint(&h.span, "a handler without a name: nobody can notify it", "give it a `name:`");
         }
@@ -174,13 +172,14 @@ impl Reader<'_> {
             vars,
             environment: get("environment").cloned(),
             timeout: get("timeout").and_then(|n| self.whole(n, "`timeout`")).filter(|t| *t > 0),
-            ignore_errors: get("ignore_errors").and_then(|n| self.boolean(n, "`ignore_errors`")).unwrap_or(false),
             changed_when: get("changed_when").map(|n| self.conditions(n, "`changed_when`")).unwrap_or_default(),
             failed_when: get("failed_when").map(|n| self.conditions(n, "`failed_when`")).unwrap_or_default(),
-            no_log: get("no_log").and_then(|n| self.boolean(n, "`no_log`")).unwrap_or(false),
-            check_mode: get("check_mode").and_then(|n| self.boolean(n, "`check_mode`")),
+            keys: self.shared(&get),
             until: get("until").map(|n| self.conditions(n, "`until`")).unwrap_or_default(),
-            retries: get("retries").and_then(|n| self.whole(n, "`retries`")).map_or(3, |n| n.min(100_000) as u32),
+            retries: get("retries")
+                .and_then(|n| self.whole(n, "`retries`"))
+                .map(|n| n.min(100_000) as u32)
+                .or_else(|| get("until").map(|_| 3)),
             delay: get("delay").and_then(|n| self.whole(n, "`delay`")).unwrap_or(5),
             broken,
             unbound,
@@ -217,15 +216,78 @@ impl Reader<'_> {
                 );
             }
         }
-        for key in ["retries", "delay"] {
-            if get("until").is_none()
-                && let Some(e) = node.entry(key)
-            {
-                let message = format!("`{key}` without an `until`");
-                self.error_hint(&e.key_span, message, "say when it is done: until: eq result.rc 0");
-            }
+        if task.retries.is_none()
+            && let Some(e) = node.entry("delay")
+        {
+            let hint = "say when it is done: until: eq result.rc 0";
+            self.error_hint(&e.key_span, "`delay` without an `until` or `retries`", hint);
         }
         Some(task)
+    }
+
+    /// The keys a task and a block have in common.
+    pub fn shared<'n>(&mut self, get: &impl Fn(&str) -> Option<&'n Node>) -> Shared {
+        let mut flag = |key: &str| get(key).and_then(|n| self.boolean(n, &format!("`{key}`")));
+        let (ignore_errors, no_log) = (flag("ignore_errors"), flag("no_log"));
+        let (check_mode, run_once) = (flag("check_mode"), flag("run_once"));
+        let mut hold = Hold {
+            locks: get("lock").map(|n| self.one_or_more(n, "`lock`")).unwrap_or_default(),
+            throttle: get("throttle").and_then(|n| self.whole(n, "`throttle`")).map(|n| n as usize).filter(|n| *n > 0),
+            budgets: vec![],
+        };
+        if let Some(n) = get("budget") {
+            let items: Vec<&Node> = n.as_seq().map_or_else(|| vec![n], |s| s.iter().collect());
+            hold.budgets =
+                items.into_iter().filter_map(|i| Some((self.string(i, "`budget`")?, i.span.clone()))).collect();
+        }
+        Shared {
+            ignore_errors,
+            no_log,
+            check_mode,
+            run_once,
+            delegate_to: get("delegate_to").and_then(|n| self.text(n, "`delegate_to`")),
+            hold,
+            evidence: get("evidence").and_then(|n| self.evidence(n)),
+            diagnosis: get("diagnosis").map(|n| self.diagnosis(n)).unwrap_or_default(),
+        }
+    }
+
+    /// Scripts by title, or a template that comes to that.
+    pub fn evidence(&mut self, node: &Node) -> Option<Node> {
+        if !matches!(node.kind, Kind::Map(_)) && node.as_str().is_none_or(|s| !s.contains("{{")) {
+            let message = format!("`evidence` takes scripts by title, not {}", node.what());
+            self.error_hint(&node.span, message, "evidence: {journal: journalctl -u NAME -n 40 --no-pager}");
+            return None;
+        }
+        self.templates_in(node);
+        Some(node.clone())
+    }
+
+    pub fn diagnosis(&mut self, node: &Node) -> Vec<Diagnosis> {
+        let mut all = vec![];
+        for n in self.list(node, "`diagnosis`") {
+            let Some(entries) = self.mapping(n, "an entry of `diagnosis`") else { continue };
+            self.unknown_keys(entries, &["match", "in", "say"], &[], "an entry of `diagnosis`");
+            let (Some(pattern), Some(say)) = (n.get("match"), n.get("say")) else {
+                let hint = "write {match: REGEX, say: WHAT IT MEANS}";
+                self.error_hint(&n.span, "an entry of `diagnosis` has a `match` and a `say`", hint);
+                continue;
+            };
+            let text = self.string(pattern, "`match`").unwrap_or_default();
+            match fancy_regex::Regex::new(&text) {
+                Err(e) => {
+                    let hint = "close what is open, and put `\\` before a sign that stands for itself";
+                    self.error_hint(&pattern.span, format!("not a regular expression: {e}"), hint);
+                }
+                Ok(re) => {
+                    if let Some(say) = self.text(say, "`say`") {
+                        let within = n.get("in").and_then(|n| self.string(n, "`in`"));
+                        all.push(Diagnosis { pattern: Arc::new(re), within, say });
+                    }
+                }
+            }
+        }
+        all
     }
 
     /// The one key that is a module; what else is there must be a task's key. `true`: no task can be made of it, and
@@ -428,7 +490,7 @@ impl Reader<'_> {
         Some(l)
     }
 
-    fn name(&mut self, node: &Node, what: &str) -> Option<String> {
+    pub fn name(&mut self, node: &Node, what: &str) -> Option<String> {
         let s = self.string(node, what)?;
         if RESERVED.contains(&s.as_str()) {
             let message = format!("{what} cannot be `{s}`: Windlass sets it itself");
@@ -446,7 +508,7 @@ impl Reader<'_> {
         None
     }
 
-    fn one_or_more(&mut self, node: &Node, what: &str) -> Vec<String> {
+    pub fn one_or_more(&mut self, node: &Node, what: &str) -> Vec<String> {
         match node.as_seq() {
             Some(s) => s.iter().filter_map(|n| self.string(n, what)).collect(),
             None => self.string(node, what).into_iter().collect(),

@@ -65,8 +65,10 @@ impl Terminal {
     }
 
     fn step(&mut self, e: &StepEnded) {
-        let loud =
-            matches!(e.outcome, Outcome::Changed | Outcome::Failed | Outcome::Ignored | Outcome::KnownAfterApply);
+        let loud = matches!(
+            e.outcome,
+            Outcome::Changed | Outcome::Failed | Outcome::Ignored | Outcome::Rescued | Outcome::KnownAfterApply
+        );
         let says = e.parts.iter().any(|p| p.say.is_some() && self.view.verbose >= p.say_from);
         if !(loud || says || self.view.verbose > 0) || e.outcome == Outcome::Silent {
             return;

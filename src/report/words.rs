@@ -17,6 +17,7 @@ pub fn word(o: Outcome) -> &'static str {
         Outcome::Changed => "changed",
         Outcome::Failed => "FAILED",
         Outcome::Ignored => "ignored",
+        Outcome::Rescued => "rescued",
         Outcome::Blocked => "blocked",
         Outcome::Skipped => "skipped",
         Outcome::KnownAfterApply => "later",
@@ -29,7 +30,7 @@ pub fn colour(o: Outcome) -> Style {
         Outcome::Satisfied => Style::new().green(),
         Outcome::Changed => Style::new().yellow(),
         Outcome::Failed => Style::new().red().bold(),
-        Outcome::Ignored | Outcome::Blocked => Style::new().magenta(),
+        Outcome::Ignored | Outcome::Rescued | Outcome::Blocked => Style::new().magenta(),
         Outcome::Skipped | Outcome::Silent => Style::new().dim(),
         Outcome::KnownAfterApply => Style::new().cyan(),
     }
@@ -197,6 +198,10 @@ pub fn recap(r: &Recap) -> String {
         let title = if r.check_mode && *o == Outcome::Changed { "to change" } else { title };
         let _ = write!(t, "  {title:>9}");
     }
+    let rescued = r.any(|c| c.rescued > 0);
+    if rescued {
+        t.push_str("    rescued");
+    }
     if later {
         t.push_str("  known after apply");
     }
@@ -208,6 +213,9 @@ pub fn recap(r: &Recap) -> String {
             let cell = format!("{n:>9}");
             let _ =
                 write!(t, "  {}", if n > 0 { colour(*o).apply_to(cell) } else { Style::new().dim().apply_to(cell) });
+        }
+        if rescued {
+            let _ = write!(t, "  {:>9}", c.rescued);
         }
         if later {
             let _ = write!(t, "  {:>17}", c.unknown);

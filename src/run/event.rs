@@ -81,6 +81,8 @@ pub enum Outcome {
     Failed,
     /// Failed, and the task says to go on.
     Ignored,
+    /// Failed, and a block's `rescue` takes over.
+    Rescued,
     /// Something it needs failed.
     Blocked,
     /// Its `when` is false.
@@ -165,6 +167,7 @@ pub struct Counts {
     pub failed: usize,
     pub blocked: usize,
     pub skipped: usize,
+    pub rescued: usize,
     pub unknown: usize,
     pub unreachable: bool,
     /// Requests answered after authentication.
@@ -202,6 +205,7 @@ impl Counts {
             Outcome::Changed => self.changed += 1,
             Outcome::Failed => self.failed += 1,
             Outcome::Ignored => self.satisfied += 1,
+            Outcome::Rescued => self.rescued += 1,
             Outcome::Blocked => self.blocked += 1,
             Outcome::Skipped => self.skipped += 1,
             Outcome::KnownAfterApply => self.unknown += 1,

@@ -1,18 +1,20 @@
 //! One host's part of a run: takes windows of steps, asks the host about all of them at once, lets the modules decide,
 //! acts. This is the only place where decisions become requests, for a plan and for an apply alike.
 
+use super::budget::{Held, Taken};
 use super::due::Due;
 use super::event::{Emit, Event, FailureReport, Outcome, PartEnded, StepEnded};
+use super::explain::wrong;
+use super::holds::Holds;
 use super::link::{Link, LinkError, LinkOptions};
 use super::result;
 use crate::action::Action;
 use crate::error::Error;
-use crate::graph::{self, Dynamic, Learned, Node, Part, Place, Prepared, Program, Refusal, StepIndex};
+use crate::graph::{self, Dynamic, Learned, Node, Part, Place, Prepared, Program, Refusal, Scoped, StepIndex, TaskUse};
 use crate::host::{Reply, Request};
 use crate::inventory::Connection as Settings;
 use crate::modules::{Change, Ctx, Decision, Failure, Stop, Wait};
 use crate::probe::{Observed, Output, Probe, Touches};
-use crate::source::Diagnostics;
 use crate::ssh::{Connector, SshConfig};
 use serde_json::{Map, Value, json};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -35,6 +37,8 @@ const RECONNECTS: u32 = 2;
 pub struct Shared {
     pub program: Program,
     pub settings: Vec<Settings>,
+    /// How hosts are reached that take no part themselves, but have work delegated to them.
+    pub delegates: HashMap<String, Settings>,
     pub options: LinkOptions,
     pub ssh_config: SshConfig,
     pub connector: Connector,
@@ -45,6 +49,9 @@ pub struct Shared {
     pub wants_facts: bool,
     /// Set when no new step is to be started.
     pub stop: AtomicBool,
+    /// The same for the steps of one phase.
+    pub fatal: Vec<AtomicBool>,
+    pub holds: Holds,
     /// The command that starts this run, for "rerun from here".
     pub again: super::event::Again,
 }
@@ -56,35 +63,62 @@ pub enum Told {
         node: StepIndex,
         outcome: Outcome,
         sets: Map<String, Value>,
+        /// Names that have no value in this plan.
+        unknown: Vec<String>,
     },
     /// The window is done with; these steps of it were not begun.
-    Window {
-        host: usize,
-        left: Vec<StepIndex>,
-        unreachable: bool,
-        round_trips: u64,
-    },
+    Window { host: usize, left: Vec<StepIndex>, unreachable: bool, round_trips: u64 },
 }
 
 /// The worker of one host.
 pub struct Worker {
-    shared: Arc<Shared>,
-    host: usize,
-    link: Option<Link>,
-    dynamic: Dynamic,
-    /// What is known of the host, as each user sees it.
-    seen: HashMap<Option<String>, Observed>,
-    /// In a plan: what the changes so far would have touched.
-    fog: Fog,
+    pub(super) shared: Arc<Shared>,
+    pub(super) host: usize,
+    /// Where it acts: its own host, or another that work is delegated to.
+    pub(super) site: Site,
+    /// The other hosts it was at, by name, its own among them.
+    away: HashMap<String, Site>,
+    pub(super) dynamic: Dynamic,
+    /// What is held at the moment.
+    pub(super) held: HashMap<Scoped, Vec<Held>>,
     /// Names that will have no value in this plan.
-    later: HashSet<String>,
+    pub(super) later: HashSet<String>,
     /// Handlers that were notified, by index of their task.
     notified: HashSet<usize>,
     /// Handlers the step at hand has put on the list of what is due.
     announced: Vec<String>,
+    closed_round_trips: u64,
+}
+
+/// A host as one worker knows it.
+pub(super) struct Site {
+    pub name: String,
+    link: Option<Link>,
+    /// What is known of the host, as each user sees it.
+    seen: HashMap<Option<String>, Observed>,
+    /// In a plan: what the changes so far would have touched.
+    fog: Fog,
     /// How many probes of coming steps are worth asking now: few after a change, more with every request that finds none.
     reach: usize,
-    closed_round_trips: u64,
+}
+
+impl Site {
+    fn new(name: &str) -> Self {
+        Site { name: name.to_string(), link: None, seen: HashMap::new(), fog: Fog::default(), reach: FAR }
+    }
+    fn forget(&mut self, t: &Touches) {
+        for (user, seen) in &mut self.seen {
+            let certain: Vec<_> = self
+                .fog
+                .certain
+                .iter()
+                .filter(|(u, _)| u == user)
+                .filter_map(|(_, p)| Some((p.clone(), seen.get(p)?.clone())))
+                .collect();
+            seen.forget(t);
+            certain.into_iter().for_each(|(p, a)| seen.insert(p, a));
+        }
+    }
 }
 
 /// What a plan cannot know any more, because a change before it is only planned.
@@ -98,9 +132,19 @@ struct Fog {
     now: HashMap<Option<String>, Observed>,
 }
 
-/// A step made ready.
+/// A node of the graph made ready.
 struct Ready {
     node: StepIndex,
+    what: Work,
+}
+
+enum Work {
+    Step(Step),
+    /// What a block holds is given back.
+    Release(usize),
+}
+
+struct Step {
     task: usize,
     prepared: Result<Prepared, Refusal>,
     sets: Vec<String>,
@@ -114,26 +158,25 @@ struct Ahead<'a> {
 }
 
 /// Why a host is given up.
-struct GivenUp(Error);
+pub struct GivenUp(pub Error);
 
 impl Worker {
     pub fn new(shared: Arc<Shared>, host: usize) -> Self {
         Worker {
+            site: Site::new(&shared.program.hosts[host].name),
             shared,
             host,
-            link: None,
+            away: HashMap::new(),
             dynamic: Dynamic::default(),
-            seen: HashMap::new(),
-            fog: Fog::default(),
+            held: HashMap::new(),
             later: HashSet::new(),
             notified: HashSet::new(),
             announced: vec![],
-            reach: FAR,
             closed_round_trips: 0,
         }
     }
 
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.shared.program.hosts[self.host].name
     }
     /// The host is this machine.
@@ -144,13 +187,29 @@ impl Worker {
         self.shared.program.check_mode
     }
     pub fn round_trips(&self) -> u64 {
-        self.closed_round_trips + self.link.as_ref().map_or(0, Link::round_trips)
+        let sites = std::iter::once(&self.site).chain(self.away.values());
+        self.closed_round_trips + sites.filter_map(|s| s.link.as_ref()).map(Link::round_trips).sum::<u64>()
     }
     pub async fn close(&mut self) {
-        if let Some(l) = self.link.take() {
-            self.closed_round_trips += l.round_trips();
-            l.close().await;
+        for site in std::iter::once(&mut self.site).chain(self.away.values_mut()) {
+            if let Some(l) = site.link.take() {
+                self.closed_round_trips += l.round_trips();
+                l.close().await;
+            }
         }
+    }
+    /// From here on it acts on this host (`None`: its own).
+    pub(super) fn go_to(&mut self, delegate: Option<&str>) {
+        let shared = self.shared.clone();
+        let to = delegate.unwrap_or(&shared.program.hosts[self.host].name);
+        if self.site.name != to {
+            let site = self.away.remove(to).unwrap_or_else(|| Site::new(to));
+            let left = std::mem::replace(&mut self.site, site);
+            self.away.insert(left.name.clone(), left);
+        }
+    }
+    pub(super) fn is_home(&self) -> bool {
+        self.site.name == self.name()
     }
 
     /// Does a window of steps, in order, up to the first that fails. `others` is what other hosts have learned.
@@ -158,11 +217,18 @@ impl Worker {
         &mut self,
         nodes: Vec<StepIndex>,
         others: Arc<Learned>,
+        later: Vec<String>,
         tell: &tokio::sync::mpsc::UnboundedSender<Told>,
     ) {
+        // What was done once for all hosts is among what this one has learned.
+        if let Some(mine) = others.get(self.name()).filter(|m| ***m != *self.dynamic.vars) {
+            Arc::make_mut(&mut self.dynamic.vars).extend(mine.iter().map(|(k, v)| (k.clone(), v.clone())));
+        }
         self.dynamic.others = others;
+        self.later.extend(later);
         // While this host waited, others may have changed what it looked at: by a shared folder, or from outside.
         if !self.check() {
+            self.away.values_mut().for_each(|s| s.forget(&Touches::everything()));
             self.forget(&Touches::everything());
         }
         let mut coming: VecDeque<StepIndex> = nodes.into();
@@ -176,26 +242,40 @@ impl Worker {
                 }
                 continue;
             };
-            if self.shared.stop.load(Ordering::Relaxed) {
+            let p = &self.shared.program;
+            let (phase, at) = match &step.what {
+                Work::Step(s) => (p.tasks[s.task].phase, Some(s.task)),
+                Work::Release(b) => (p.blocks[*b].phase, None),
+            };
+            // What is held is given back also when no new step is begun.
+            let no_more = self.shared.stop.load(Ordering::Relaxed) || self.shared.fatal[phase].load(Ordering::Relaxed);
+            if no_more && at.is_some() {
                 ready.push_front(step);
                 break;
             }
-            let (node, task) = (step.node, step.task);
-            match self.step(step, &ready).await {
-                Ok((outcome, sets)) => {
-                    let _ = tell.send(Told::Step { node, outcome, sets });
-                    if outcome == Outcome::Failed {
+            let node = step.node;
+            let done = match step.what {
+                Work::Step(s) => self.step(s, &ready).await,
+                Work::Release(block) => self.release(block).await,
+            };
+            match done {
+                Ok(Done { outcome, sets, unknown }) => {
+                    let _ = tell.send(Told::Step { node, outcome, sets, unknown });
+                    if matches!(outcome, Outcome::Failed | Outcome::Rescued) {
                         break;
                     }
                 }
                 Err(GivenUp(e)) => {
+                    let p = &self.shared.program;
+                    let away = if self.is_home() { String::new() } else { format!("{}: ", self.site.name) };
                     self.shared.emit.send(Event::Unreachable {
                         host: self.name().to_string(),
-                        task: self.title(task),
-                        place: self.shared.program.tasks[task].span().line(),
-                        message: e.to_string(),
+                        task: at.map_or_else(String::new, |t| self.title(t)),
+                        place: at.map_or_else(String::new, |t| p.tasks[t].span().line()),
+                        message: format!("{away}{e}"),
                         hint: e.hint,
                     });
+                    self.abandon();
                     unreachable = true;
                     coming.push_front(node);
                     break;
@@ -213,9 +293,17 @@ impl Worker {
         while ready.len() < LOOKAHEAD
             && let Some(&node) = coming.front()
         {
-            let Node::Step { task, .. } = self.shared.program.graph[node] else {
-                coming.pop_front();
-                continue;
+            let task = match self.shared.program.graph[node] {
+                Node::Step { task, .. } => task,
+                Node::Release { block, .. } => {
+                    coming.pop_front();
+                    ready.push_back(Ready { node, what: Work::Release(block) });
+                    continue;
+                }
+                Node::Gate { .. } | Node::Join { .. } => {
+                    coming.pop_front();
+                    continue;
+                }
             };
             let used = &self.shared.program.tasks[task];
             if used.handler && !ready.is_empty() && !self.is_notified(task) {
@@ -224,19 +312,19 @@ impl Worker {
             }
             if used.handler && !self.is_notified(task) {
                 coming.pop_front();
-                ready.push_back(Ready {
-                    node,
-                    task,
-                    prepared: Ok(Prepared::Skipped { why: String::new() }),
-                    sets: vec![],
-                });
+                let prepared = Ok(Prepared::Skipped { why: String::new() });
+                ready.push_back(Ready { node, what: Work::Step(Step { task, prepared, sets: vec![] }) });
                 break;
             }
             if !ready.is_empty() && self.is_here() && reads_here(&used.task) {
                 // A step before it may yet make the file that it reads.
                 break;
             }
-            let mut pending: HashSet<String> = ready.iter().flat_map(|r| r.sets.iter().cloned()).collect();
+            let sets = |r: &Ready| match &r.what {
+                Work::Step(s) => s.sets.clone(),
+                Work::Release(_) => vec![],
+            };
+            let mut pending: HashSet<String> = ready.iter().flat_map(sets).collect();
             pending.extend(self.later.iter().cloned());
             let place = Place {
                 program: &self.shared.program,
@@ -251,22 +339,23 @@ impl Worker {
             }
             coming.pop_front();
             let sets = graph::sets(&used.task);
-            ready.push_back(Ready { node, task, prepared, sets });
+            ready.push_back(Ready { node, what: Work::Step(Step { task, prepared, sets }) });
         }
     }
 
     fn is_notified(&self, task: usize) -> bool {
         let p = &self.shared.program;
-        self.notified.contains(&task) || self.shared.due.is_due(self.name(), &p.handler_key(&p.tasks[task]))
+        self.notified.contains(&p.tasks[task].stands_for.unwrap_or(task))
+            || self.shared.due.is_due(self.name(), &p.handler_key(&p.tasks[task]))
     }
 
-    async fn step(&mut self, step: Ready, ahead: &VecDeque<Ready>) -> Result<(Outcome, Map<String, Value>), GivenUp> {
+    async fn step(&mut self, step: Step, ahead: &VecDeque<Ready>) -> Result<Done, GivenUp> {
         let shared = self.shared.clone();
         let p = &shared.program;
         let used = &p.tasks[step.task];
         let started = Instant::now();
         if used.handler && !self.is_notified(step.task) {
-            return Ok((Outcome::Silent, Map::new()));
+            return Ok(Done::of(Outcome::Silent));
         }
         let title = self.title(step.task);
         let phase = p.playbook.phases[used.phase].name.clone();
@@ -284,6 +373,7 @@ impl Worker {
         };
         let mut prepared = step.prepared;
         if matches!(prepared, Err(Refusal::Unknown { facts: true, .. })) && self.dynamic.facts.is_none() {
+            self.go_to(None);
             self.ask(&None, vec![Probe::Facts]).await?;
             let pending = self.later.clone();
             prepared = graph::prepare(Place {
@@ -362,18 +452,33 @@ impl Worker {
                 });
             }
         }
+        if let Some(failure) = self.give_back(Scoped::Task(step.task)).await? {
+            ended.outcome = Outcome::Failed;
+            ended.parts.push(PartEnded {
+                outcome: Some(Outcome::Failed),
+                failure: Some(failure),
+                ..Default::default()
+            });
+        }
+        let mut sets = facts;
         if ended.outcome == Outcome::Failed {
-            if used.task.ignore_errors {
+            let failed = registered.get_or_insert_with(|| json!({"changed": false, "failed": true})).clone();
+            if used.ignore_errors() {
                 ended.outcome = Outcome::Ignored;
-            } else if registered.is_none() {
-                registered = Some(json!({"changed": false, "failed": true}));
+            } else if used.is_rescued() {
+                ended.outcome = Outcome::Rescued;
+                let task = json!({"name": title_of(&ended), "action": used.task.module.name});
+                for (name, value) in [("failed_task", task), ("failed_result", failed)] {
+                    sets.insert(format!("ansible_{name}"), value.clone());
+                    sets.insert(name.into(), value);
+                }
             }
         }
         self.take_back(&ended);
-        if used.task.no_log {
+        if used.no_log() {
+            registered.iter().chain(sets.values()).for_each(|v| self.keep_secret(v));
             conceal(&mut ended);
         }
-        let mut sets = facts;
         if let (Some(name), Some(v)) = (&used.task.register, registered) {
             sets.insert(name.clone(), v);
         }
@@ -381,7 +486,7 @@ impl Worker {
             self.later.remove(k);
             Arc::make_mut(&mut self.dynamic.vars).insert(k.clone(), v.clone());
         }
-        self.later.extend(unknown);
+        self.later.extend(unknown.iter().cloned());
         if ended.outcome == Outcome::Changed {
             self.notify(step.task);
         }
@@ -391,7 +496,32 @@ impl Worker {
         ended.took = started.elapsed();
         let outcome = ended.outcome;
         shared.emit.send(Event::StepEnded(Box::new(ended)));
-        Ok((outcome, sets))
+        Ok(Done { outcome, sets, unknown })
+    }
+
+    /// What a task keeps to itself is not shown by others either. Short words stay: hiding every `active` helps nobody.
+    fn keep_secret(&self, value: &Value) {
+        let mut secrets = crate::vault::Secrets::new();
+        let mut row = vec![value];
+        while let Some(v) = row.pop() {
+            match v {
+                Value::String(s) if s.len() >= 12 && !s.contains(char::is_whitespace) => {
+                    secrets.add("no_log", s);
+                    // What `slurp` brings is in base64.
+                    use base64::Engine as _;
+                    if let Some(text) =
+                        base64::engine::general_purpose::STANDARD.decode(s).ok().and_then(|b| String::from_utf8(b).ok())
+                        && text.trim().len() >= 12
+                    {
+                        secrets.add("no_log", text.trim());
+                    }
+                }
+                Value::Array(a) => row.extend(a),
+                Value::Object(o) => row.extend(o.values()),
+                _ => {}
+            }
+        }
+        let _ = self.shared.emit.redactor().add(&secrets);
     }
 
     /// The task's name on this host, as far as it can be rendered.
@@ -421,7 +551,8 @@ impl Worker {
             .iter()
             .map(|n| graph::render_text(n, &scope).map_or_else(|_| n.text.clone(), |v| crate::template::text(&v)))
             .collect();
-        let of_phase = p.tasks.iter().enumerate().filter(|(_, h)| h.handler && h.phase == used.phase);
+        let own = |h: &TaskUse| h.handler && h.stands_for.is_none() && h.phase == used.phase;
+        let of_phase = p.tasks.iter().enumerate().filter(|(_, h)| own(h));
         of_phase.filter(|(_, h)| names.iter().any(|n| graph::hears(h, n))).map(|(i, _)| i).collect()
     }
 
@@ -477,8 +608,8 @@ impl Worker {
     }
 
     fn handler_done(&mut self, task: usize, outcome: Outcome) {
-        self.notified.remove(&task);
         let p = &self.shared.program;
+        self.notified.remove(&p.tasks[task].stands_for.unwrap_or(task));
         if !self.check() && !matches!(outcome, Outcome::Failed | Outcome::KnownAfterApply) {
             let _ = self.shared.due.set(self.name(), &p.handler_key(&p.tasks[task]), false);
         }
@@ -500,7 +631,8 @@ impl Worker {
             result::add_item(&mut r, &part.locals);
             return Ok((end, Some(r), Map::new()));
         };
-        let retries = if used.task.until.is_empty() { 0 } else { used.task.retries };
+        let retries = used.task.retries.unwrap_or(0);
+        self.go_to(item.delegate.as_deref());
         let mut reconnects = 0;
         let mut lost = false;
         loop {
@@ -532,7 +664,9 @@ impl Worker {
                 did.failure = Some(wrong(found));
             }
             let again = match self.holds(task, part, &did, &used.task.until) {
-                _ if used.task.until.is_empty() || (self.check() && used.task.check_mode != Some(false)) => false,
+                _ if retries == 0 || (self.check() && used.check_mode() != Some(false)) => false,
+                // Tries without an `until` are for what may fail.
+                _ if used.task.until.is_empty() => did.outcome == Outcome::Failed,
                 Ok(done) => !done,
                 Err(found) => {
                     did.outcome = Outcome::Failed;
@@ -549,9 +683,15 @@ impl Worker {
                 did.outcome = Outcome::Failed;
                 let conditions: Vec<&str> = used.task.until.iter().map(|c| c.text.as_str()).collect();
                 let failure = did.failure.get_or_insert_default();
-                failure.message = format!("still not `{}` after {} tries", conditions.join(" and "), end.attempts);
+                failure.message = match conditions.as_slice() {
+                    [] => format!("{}, {} times", failure.message, end.attempts),
+                    all => format!("still not `{}` after {} tries", all.join(" and "), end.attempts),
+                };
             }
             let failed = did.outcome == Outcome::Failed;
+            if failed && !self.check() {
+                self.explain(task, part, &mut did).await?;
+            }
             if let Some(o) = did.result.as_object_mut() {
                 o.insert("changed".into(), json!(did.outcome == Outcome::Changed));
                 o.insert("failed".into(), json!(failed));
@@ -658,7 +798,7 @@ impl Worker {
         let shared = self.shared.clone();
         let t = &shared.program.tasks[task].task;
         let user = self.user_key(item.become_user.as_deref()).await?;
-        let plan_only = self.check() && t.check_mode != Some(false);
+        let plan_only = self.check() && shared.program.tasks[task].check_mode() != Some(false);
         let mut ctx = Ctx {
             waited: Duration::ZERO,
             diff: shared.diff,
@@ -666,7 +806,7 @@ impl Worker {
             user: item
                 .become_user
                 .clone()
-                .unwrap_or_else(|| self.link.as_ref().map_or("root".into(), |l| l.login.clone())),
+                .unwrap_or_else(|| self.site.link.as_ref().map_or("root".into(), |l| l.login.clone())),
             now: std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64),
         };
         let begun = Instant::now();
@@ -674,7 +814,7 @@ impl Worker {
         let mut waited = false;
         self.gather(&user, item.bound.probes(&ctx), ahead, &ctx).await?;
         loop {
-            let decision = item.bound.decide(self.seen.entry(user.clone()).or_default(), &ctx);
+            let decision = item.bound.decide(self.site.seen.entry(user.clone()).or_default(), &ctx);
             match decision {
                 Ok(Decision::Satisfied(r)) => {
                     let mut result = r.result;
@@ -697,13 +837,29 @@ impl Worker {
                     return Ok(Some(self.imagine(&user, c)));
                 }
                 // A question asked in a plan, after changes that are only planned: the answer would be of another day.
-                Ok(Decision::Change(c)) if self.check() && self.fog.touched.is_some() && asks_only(t, &c) => {
+                Ok(Decision::Change(c)) if self.check() && self.site.fog.touched.is_some() && asks_only(t, &c) => {
                     let mut d = Did::new(Outcome::KnownAfterApply);
                     d.summary = format!("only an apply {}", c.summary);
                     d.known = false;
                     return Ok(Some(d));
                 }
                 Ok(Decision::Change(c)) => {
+                    if !self.check() && !asks_only(t, &c) && !c.actions.is_empty() {
+                        match self.take_holds(task, &user).await? {
+                            Taken::AtHand => {}
+                            // What was seen before is of another day.
+                            Taken::Waited => {
+                                self.forget(&Touches::everything());
+                                asked.clear();
+                                self.gather(&user, item.bound.probes(&ctx), ahead, &ctx).await?;
+                                continue;
+                            }
+                            Taken::Refused(f) => {
+                                let did = Did { failure: Some(*f), ..Did::new(Outcome::Failed) };
+                                return Ok(Some(did));
+                            }
+                        }
+                    }
                     let commands = c.actions.iter().any(|a| matches!(a, Action::Command(_)));
                     match self.act(task, part, &user, item, c, ahead, &ctx).await? {
                         Acted::Did(d) => return Ok(Some(*d)),
@@ -738,7 +894,7 @@ impl Worker {
                 }
                 Err(Stop::Need(probes)) => {
                     let unknowable =
-                        probes.iter().find(|p| self.fog.unknowable.contains(&(user.clone(), (*p).clone())));
+                        probes.iter().find(|p| self.site.fog.unknowable.contains(&(user.clone(), (*p).clone())));
                     if unknowable.is_some() {
                         let harmless = t.module.harmless;
                         let mut d = Did::new(if harmless { Outcome::Skipped } else { Outcome::KnownAfterApply });
@@ -771,7 +927,7 @@ impl Worker {
         ctx: &Ctx,
     ) -> Result<(String, Vec<crate::modules::Diff>), GivenUp> {
         for _ in 0..4 {
-            match item.bound.decide(self.fog.now.entry(user.clone()).or_default(), ctx) {
+            match item.bound.decide(self.site.fog.now.entry(user.clone()).or_default(), ctx) {
                 Ok(Decision::Change(c)) => return Ok((format!("as it is now: {}", c.summary), c.diff)),
                 Ok(Decision::Satisfied(_)) => return Ok(("as it is now: satisfied".into(), vec![])),
                 Err(Stop::Need(probes)) if !self.missing(user, probes.clone()).is_empty() => {
@@ -786,10 +942,10 @@ impl Worker {
     /// In a plan: what the change would leave behind.
     fn imagine(&mut self, user: &Option<String>, c: Change) -> Did {
         self.add_fog(c.touches);
-        let seen = self.seen.entry(user.clone()).or_default();
+        let seen = self.site.seen.entry(user.clone()).or_default();
         for (p, a) in c.after {
-            self.fog.certain.insert((user.clone(), p.clone()));
-            self.fog.unknowable.remove(&(user.clone(), p.clone()));
+            self.site.fog.certain.insert((user.clone(), p.clone()));
+            self.site.fog.unknowable.remove(&(user.clone(), p.clone()));
             seen.insert(p, a);
         }
         let runs = c.actions.iter().any(|a| matches!(a, Action::Command(_)));
@@ -804,12 +960,12 @@ impl Worker {
     }
 
     fn add_fog(&mut self, touches: Touches) {
-        self.seen.values_mut().for_each(|s| s.forget(&touches));
-        for (user, seen) in &self.seen {
-            self.fog.certain.retain(|(u, p)| u != user || seen.has(p));
+        self.site.seen.values_mut().for_each(|s| s.forget(&touches));
+        for (user, seen) in &self.site.seen {
+            self.site.fog.certain.retain(|(u, p)| u != user || seen.has(p));
         }
-        let before = self.fog.touched.take().unwrap_or_default();
-        self.fog.touched = Some(before.and(touches));
+        let before = self.site.fog.touched.take().unwrap_or_default();
+        self.site.fog.touched = Some(before.and(touches));
     }
 
     /// Sends a change together with the probes of what comes next, and judges what came back.
@@ -836,7 +992,7 @@ impl Worker {
         }
         self.forget(&c.touches);
         if c.touches.everything {
-            self.reach = NEAR;
+            self.site.reach = NEAR;
         }
         // What the step itself looked at is not looked at again, unless another step does.
         let probes = self.probes_ahead(user, ahead, ctx, NEAR);
@@ -846,7 +1002,7 @@ impl Worker {
         let limit = t.timeout.map(|s| Duration::from_secs(s.saturating_add(if commands { 30 } else { 0 })));
         let actions = std::mem::take(&mut c.actions);
         if c.touches.users
-            && let Some(l) = &mut self.link
+            && let Some(l) = &mut self.site.link
         {
             l.log_out_others(user).await;
         }
@@ -923,7 +1079,7 @@ impl Worker {
     async fn waited_in_vain(&mut self, user: &Option<String>, w: Wait) -> Result<Did, GivenUp> {
         let probes: Vec<Probe> = w.evidence.iter().map(|(_, s)| Probe::Script(s.clone())).collect();
         self.ask(user, probes).await?;
-        let seen = self.seen.entry(user.clone()).or_default();
+        let seen = self.site.seen.entry(user.clone()).or_default();
         let evidence = w
             .evidence
             .iter()
@@ -950,46 +1106,68 @@ impl Worker {
         if self.missing(user, probes.clone()).is_empty() {
             return Ok(());
         }
-        probes.extend(self.probes_ahead(user, ahead, ctx, self.reach));
-        self.reach = (self.reach * 2).min(FAR);
+        probes.extend(self.probes_ahead(user, ahead, ctx, self.site.reach));
+        self.site.reach = (self.site.reach * 2).min(FAR);
         self.ask(user, probes).await
     }
 
     /// What comes next will ask as this user, up to about so many probes.
     fn probes_ahead(&self, user: &Option<String>, ahead: Ahead<'_>, ctx: &Ctx, most: usize) -> Vec<Probe> {
         let mut probes = vec![];
-        let ready = ahead.ready.iter().filter_map(|r| match &r.prepared {
-            Ok(Prepared::Parts { parts, .. }) => Some(parts.as_slice()),
+        let ready = ahead.ready.iter().filter_map(|r| match &r.what {
+            Work::Step(Step { prepared: Ok(Prepared::Parts { parts, .. }), .. }) => Some(parts.as_slice()),
             _ => None,
         });
+        let here = |i: &graph::Item| i.delegate.as_deref().unwrap_or(self.name()) == self.site.name;
         for parts in std::iter::once(ahead.rest).chain(ready) {
-            for item in parts.iter().filter_map(|p| p.item.as_ref()) {
+            for item in parts.iter().filter_map(|p| p.item.as_ref()).filter(|i| here(i)) {
                 if probes.len() >= most {
                     break;
                 }
-                let login = self.link.as_ref().map(|l| l.user_key(item.become_user.as_deref()));
+                let login = self.site.link.as_ref().map(|l| l.user_key(item.become_user.as_deref()));
                 if login.is_none_or(|k| k == *user) {
                     probes.extend(item.bound.probes(ctx));
                 }
             }
         }
-        if self.shared.wants_facts && self.dynamic.facts.is_none() {
+        if self.shared.wants_facts && self.dynamic.facts.is_none() && self.is_home() {
             probes.push(Probe::Facts);
         }
         probes
     }
 
     fn missing(&self, user: &Option<String>, probes: Vec<Probe>) -> Vec<Probe> {
-        let seen = self.seen.get(user);
+        let seen = self.site.seen.get(user);
         let mut once = HashSet::new();
         probes
             .into_iter()
             .filter(|p| {
                 !seen.is_some_and(|s| s.has(p))
-                    && !self.fog.unknowable.contains(&(user.clone(), p.clone()))
+                    && !self.site.fog.unknowable.contains(&(user.clone(), p.clone()))
                     && once.insert(p.clone())
             })
             .collect()
+    }
+
+    /// Where a task of this host stands.
+    pub(super) fn place(&self, task: usize) -> Place<'_> {
+        Place {
+            program: &self.shared.program,
+            host: self.host,
+            task: &self.shared.program.tasks[task],
+            dynamic: &self.dynamic,
+            pending: &self.later,
+        }
+    }
+
+    /// Asks for one script's output, whatever was known before.
+    pub(super) async fn ask_now(&mut self, user: &Option<String>, probe: &Probe) -> Result<Output, GivenUp> {
+        let seen = self.site.seen.entry(user.clone()).or_default();
+        seen.remove(probe);
+        self.ask(user, vec![probe.clone()]).await?;
+        let Probe::Script(text) = probe else { return Err(GivenUp(Error::internal("not a script"))) };
+        let seen = self.site.seen.entry(user.clone()).or_default();
+        seen.script(text).cloned().map_err(|_| GivenUp(Error::internal("no answer to a question")))
     }
 
     async fn ask(&mut self, user: &Option<String>, probes: Vec<Probe>) -> Result<(), GivenUp> {
@@ -1022,25 +1200,28 @@ impl Worker {
     }
 
     fn learn(&mut self, user: &Option<String>, answers: Vec<(Probe, crate::probe::Answer)>) {
+        let home = self.is_home();
         if self.check() {
-            let now = self.fog.now.entry(user.clone()).or_default();
+            let now = self.site.fog.now.entry(user.clone()).or_default();
             answers.iter().cloned().for_each(|(p, a)| now.insert(p, a));
         }
-        let seen = self.seen.entry(user.clone()).or_default();
+        let seen = self.site.seen.entry(user.clone()).or_default();
         let fresh: Vec<Probe> = answers.iter().map(|(p, _)| p.clone()).collect();
         for (p, a) in answers {
-            if let crate::probe::Answer::Facts(f) = &a {
+            if let crate::probe::Answer::Facts(f) = &a
+                && home
+            {
                 self.dynamic.facts = Some(f.clone());
             }
             seen.insert(p, a);
         }
         // In a plan: what an earlier planned change would have touched is not as it was just seen.
-        if let Some(t) = &self.fog.touched {
+        if let Some(t) = &self.site.fog.touched {
             for p in fresh {
                 let key = (user.clone(), p);
-                if !self.fog.certain.contains(&key) && seen.is_touched(&key.1, t) {
+                if !self.site.fog.certain.contains(&key) && seen.is_touched(&key.1, t) {
                     seen.remove(&key.1);
-                    self.fog.unknowable.insert(key);
+                    self.site.fog.unknowable.insert(key);
                 }
             }
         }
@@ -1048,20 +1229,10 @@ impl Worker {
 
     /// After something was really done. What only a planned change makes certain stays: nothing on the host can tell.
     fn forget(&mut self, t: &Touches) {
-        for (user, seen) in &mut self.seen {
-            let certain: Vec<_> = self
-                .fog
-                .certain
-                .iter()
-                .filter(|(u, _)| u == user)
-                .filter_map(|(_, p)| Some((p.clone(), seen.get(p)?.clone())))
-                .collect();
-            seen.forget(t);
-            certain.into_iter().for_each(|(p, a)| seen.insert(p, a));
-        }
+        self.site.forget(t);
     }
 
-    async fn user_key(&mut self, become_user: Option<&str>) -> Result<Option<String>, GivenUp> {
+    pub(super) async fn user_key(&mut self, become_user: Option<&str>) -> Result<Option<String>, GivenUp> {
         if become_user.is_none() {
             return Ok(None);
         }
@@ -1069,14 +1240,26 @@ impl Worker {
     }
 
     async fn link(&mut self) -> Result<&mut Link, Error> {
-        if self.link.is_none() {
+        if self.site.link.is_none() {
             let s = &self.shared;
             let begun = Instant::now();
-            let link = Link::open(&s.settings[self.host], &s.options, &s.ssh_config, &s.connector).await?;
-            s.emit.send(Event::Connected { host: self.name().to_string(), took: begun.elapsed() });
-            self.link = Some(link);
+            let to = &self.site.name;
+            let link = if self.is_home() {
+                let link = Link::open(&s.settings[self.host], &s.options, &s.ssh_config, &s.connector).await?;
+                s.emit.send(Event::Connected { host: to.clone(), took: begun.elapsed() });
+                link
+            } else {
+                let own = s.program.host_index(to).map(|h| &s.settings[h]);
+                let settings = own
+                    .or_else(|| s.delegates.get(to))
+                    .ok_or_else(|| Error::internal(format!("nobody knows how {to} is reached")))?;
+                // Its lock is shared with the host's own session in this run.
+                let settings = Settings { name: format!("{to}-for-{}", self.name()), ..settings.clone() };
+                Link::open(&settings, &s.options, &s.ssh_config, &s.connector).await?
+            };
+            self.site.link = Some(link);
         }
-        self.link.as_mut().ok_or_else(|| Error::internal("no link"))
+        self.site.link.as_mut().ok_or_else(|| Error::internal("no link"))
     }
 
     async fn send(
@@ -1094,10 +1277,24 @@ impl Worker {
 
     async fn drop_link(&mut self) {
         self.forget(&Touches::everything());
-        if let Some(l) = self.link.take() {
+        if let Some(l) = self.site.link.take() {
             self.closed_round_trips += l.round_trips();
             let _ = tokio::time::timeout(Duration::from_secs(3), l.close()).await;
         }
+    }
+}
+
+/// The end of a step.
+pub struct Done {
+    outcome: Outcome,
+    sets: Map<String, Value>,
+    /// Names that have no value in this plan.
+    unknown: Vec<String>,
+}
+
+impl Done {
+    pub fn of(outcome: Outcome) -> Self {
+        Done { outcome, sets: Map::new(), unknown: vec![] }
     }
 }
 
@@ -1107,16 +1304,16 @@ enum Acted {
 }
 
 /// What became of one item.
-struct Did {
+pub(super) struct Did {
     outcome: Outcome,
     summary: String,
     diff: Vec<crate::modules::Diff>,
     say: Option<String>,
     say_from: u8,
     facts: Map<String, Value>,
-    result: Value,
+    pub result: Value,
     output: Option<Output>,
-    failure: Option<FailureReport>,
+    pub failure: Option<FailureReport>,
     /// The result is that of a run, not of a plan that does not know it.
     known: bool,
     /// Something was (or would be) done.
@@ -1166,11 +1363,9 @@ fn overall(parts: &[PartEnded]) -> Outcome {
     }
 }
 
-fn wrong(found: Vec<crate::source::Diagnostic>) -> FailureReport {
-    let message = found.first().map(|d| d.message.clone()).unwrap_or_default();
-    let mut all = Diagnostics::default();
-    found.into_iter().for_each(|d| all.push(d));
-    FailureReport { message, source: Some(all.render(false).trim_end().to_string()), ..Default::default() }
+/// A step's title without its role.
+fn title_of(e: &StepEnded) -> &str {
+    e.task.rsplit_once(" : ").map_or(&e.task, |(_, t)| t)
 }
 
 /// Whether a task takes a file of this side.

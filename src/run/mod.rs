@@ -1,8 +1,13 @@
 //! A run: the scheduler, the hosts' workers, and what they say.
 
+mod budget;
 pub mod due;
 pub mod event;
 mod executor;
+mod explain;
+pub mod holds;
+#[cfg(test)]
+mod language_tests;
 pub mod link;
 mod result;
 mod schedule;

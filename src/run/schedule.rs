@@ -3,7 +3,7 @@
 
 use super::event::{Counts, Event, Outcome, Recap, StepEnded};
 use super::executor::{Shared, Told, Worker};
-use crate::graph::{Edge, Learned, Node, StepIndex};
+use crate::graph::{Edge, Learned, Node, Section, StepIndex};
 use petgraph::Direction;
 use petgraph::visit::EdgeRef;
 use serde_json::{Map, Value};
@@ -23,13 +23,29 @@ enum State {
     Done,
 }
 
+/// How a node ended, for what comes after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Ok,
+    Failed,
+    /// It was never begun.
+    Blocked,
+}
+
 struct Scheduler {
     shared: Arc<Shared>,
     state: Vec<State>,
+    ended: Vec<Option<End>>,
     /// Edges whose other end is not done.
     open: Vec<u32>,
     /// Something it needs failed.
     doomed: Vec<bool>,
+    /// Part of a rescue nobody needs.
+    uncalled: Vec<bool>,
+    /// Gates whose batch had too many failures.
+    exceeded: Vec<bool>,
+    /// The hosts that failed in a phase.
+    failed_in: HashMap<usize, BTreeSet<usize>>,
     /// Longest way to the end, in steps: what is far from it goes first.
     rank: Vec<u32>,
     /// Steps free to go, by host.
@@ -39,6 +55,8 @@ struct Scheduler {
     lost: Vec<bool>,
     counts: Vec<Counts>,
     learned: Arc<Learned>,
+    /// By host: names that have no value in this plan, set by a step another host did for it.
+    later: Vec<Vec<String>>,
     remaining: usize,
 }
 
@@ -50,7 +68,12 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
     let mut s = Scheduler {
         state: vec![State::Waiting; g.node_count()],
         open: g.node_indices().map(|n| g.edges_directed(n, Direction::Incoming).count() as u32).collect(),
+        ended: vec![None; g.node_count()],
         doomed: vec![false; g.node_count()],
+        uncalled: vec![false; g.node_count()],
+        exceeded: vec![false; g.node_count()],
+        failed_in: HashMap::new(),
+        later: vec![vec![]; hosts],
         rank: ranks(g),
         free: vec![BTreeSet::new(); hosts],
         busy: vec![false; hosts],
@@ -91,7 +114,8 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
                     host_of.insert(worker.id(), host);
                     tx
                 });
-                let _ = to.send(Window { nodes, others: s.learned.clone() });
+                let later = std::mem::take(&mut s.later[host]);
+                let _ = to.send(Window { nodes, others: s.learned.clone(), later });
             }
         }
         if !s.busy.contains(&true) && s.remaining > 0 && s.free.iter().all(BTreeSet::is_empty) {
@@ -112,8 +136,8 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
         };
         let Some(t) = t else { break };
         match t {
-            Told::Step { node, outcome, sets } => {
-                s.step_done(node, outcome, sets);
+            Told::Step { node, outcome, sets, unknown } => {
+                s.step_done(node, outcome, sets, unknown);
                 if outcome == Outcome::Failed && fail_fast {
                     shared.stop.store(true, Ordering::Relaxed);
                 }
@@ -165,17 +189,18 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
 struct Window {
     nodes: Vec<StepIndex>,
     others: Arc<Learned>,
+    later: Vec<String>,
 }
 
 async fn work(mut worker: Worker, mut windows: mpsc::UnboundedReceiver<Window>, tell: mpsc::UnboundedSender<Told>) {
     while let Some(w) = windows.recv().await {
-        worker.window(w.nodes, w.others, &tell).await;
+        worker.window(w.nodes, w.others, w.later, &tell).await;
     }
     worker.close().await;
 }
 
 impl Scheduler {
-    /// A step whose predecessors are all done: free to go, or blocked.
+    /// A node whose predecessors are all done: free to go, or settled at once.
     fn freed(&mut self, node: StepIndex) {
         // A row of gates and blocked steps is walked here, not recursed into: it can be as long as the playbook.
         let mut row = vec![node];
@@ -184,87 +209,198 @@ impl Scheduler {
                 continue;
             }
             let doomed = self.doomed[n.index()];
-            match self.shared.program.graph[n] {
-                Node::Gate { .. } => {
-                    self.state[n.index()] = State::Done;
-                    self.remaining -= 1;
-                    row.extend(self.release(n, doomed));
+            let end = match self.shared.program.graph[n] {
+                _ if self.uncalled[n.index()] => Some(End::Ok),
+                Node::Gate { phase, batch } => {
+                    self.exceeded[n.index()] = self.has_too_many_failures(phase, batch);
+                    Some(if doomed { End::Failed } else { End::Ok })
+                }
+                Node::Join { block, part, .. } => Some(self.part_ended(n, block, part)),
+                Node::Release { host, .. } if doomed || self.lost[host] => Some(End::Blocked),
+                Node::Release { host, .. } => {
+                    self.free[host].insert(n);
+                    None
                 }
                 Node::Step { task, host } => {
-                    if doomed || self.lost[host] {
-                        let used = &self.shared.program.tasks[task];
-                        // A handler nobody notified is not worth a line, blocked or not.
-                        if !used.handler {
-                            self.counts[host].add(Outcome::Blocked);
-                            self.tell_blocked(
-                                n,
-                                if self.lost[host] { "the host is out of reach" } else { "something it needs failed" },
-                            );
-                        }
-                        self.state[n.index()] = State::Done;
-                        self.remaining -= 1;
-                        row.extend(self.release(n, true));
+                    let phase = self.shared.program.tasks[task].phase;
+                    let fatal = self.shared.fatal[phase].load(Ordering::Relaxed);
+                    if doomed || fatal || self.lost[host] {
+                        self.blocked(n, task, host, fatal);
+                        Some(End::Blocked)
                     } else {
                         self.free[host].insert(n);
+                        None
                     }
                 }
+            };
+            if let Some(end) = end {
+                row.extend(self.settle(n, end));
             }
         }
     }
 
-    /// Takes a done node's edges away; gives back the nodes that have none left.
-    fn release(&mut self, node: StepIndex, failed: bool) -> Vec<StepIndex> {
-        let edges: Vec<(StepIndex, Edge)> = self
-            .shared
-            .program
-            .graph
-            .edges_directed(node, Direction::Outgoing)
-            .map(|e| (e.target(), *e.weight()))
-            .collect();
+    /// Says that a step is not done, and why.
+    fn blocked(&mut self, n: StepIndex, task: usize, host: usize, fatal: bool) {
+        let used = &self.shared.program.tasks[task];
+        let (phase, rescued) = (used.phase, used.is_rescued());
+        // A handler nobody notified is not worth a line, blocked or not.
+        if used.handler {
+            return;
+        }
+        if self.lost[host] {
+            self.note_failure(phase, host);
+        }
+        if rescued && !self.lost[host] && !fatal {
+            // What fails in the block is made good by its `rescue`; what is left of it is not missed.
+            self.counts[host].add(Outcome::Skipped);
+            return;
+        }
+        self.counts[host].add(Outcome::Blocked);
+        let why = if self.lost[host] {
+            "the host is out of reach"
+        } else if fatal {
+            "too many hosts of the phase failed"
+        } else {
+            "something it needs failed"
+        };
+        self.tell_blocked(n, why);
+    }
+
+    /// How a part of a block ended, by its steps and the part before it.
+    fn part_ended(&self, n: StepIndex, block: usize, part: Section) -> End {
+        let g = &self.shared.program.graph;
+        // What only says whether a rescue around this block is called is no part of it.
+        let edges = g.edges_directed(n, Direction::Incoming).filter(|e| *e.weight() != Edge::Rescue);
+        let before = edges.map(|e| e.source());
+        let base = |m: &StepIndex| matches!(g[*m], Node::Join { block: b, .. } if b == block);
+        let ends = |want: End| before.clone().filter(|m| !base(m)).any(|m| self.ended[m.index()] == Some(want));
+        let entry = before.clone().find(base).and_then(|m| self.ended[m.index()]);
+        match (part, entry) {
+            (Section::Main, _) => match (ends(End::Failed), ends(End::Blocked), ends(End::Ok)) {
+                (true, _, _) | (_, true, true) => End::Failed,
+                (_, true, _) => End::Blocked,
+                _ if self.doomed[n.index()] => End::Blocked,
+                _ => End::Ok,
+            },
+            (_, Some(End::Blocked)) => End::Blocked,
+            (Section::Rescue, Some(End::Ok)) => End::Ok,
+            (Section::Always, Some(End::Failed)) => End::Failed,
+            _ if ends(End::Failed) || ends(End::Blocked) => End::Failed,
+            _ => End::Ok,
+        }
+    }
+
+    /// A step or a host failed: too many of these end a phase that sets a limit.
+    fn note_failure(&mut self, phase: usize, host: usize) {
+        self.failed_in.entry(phase).or_default().insert(host);
+        let p = &self.shared.program;
+        if p.playbook.phases[phase].max_fail.is_some()
+            && let Some((batch, _)) = p.batch_of(phase, host)
+            && self.has_too_many_failures(phase, batch)
+        {
+            self.shared.fatal[phase].store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn has_too_many_failures(&self, phase: usize, batch: usize) -> bool {
+        let p = &self.shared.program;
+        let hosts = p.batches[phase].get(batch).map_or(&[][..], Vec::as_slice);
+        let failed = self.failed_in.get(&phase).map_or(0, |f| hosts.iter().filter(|h| f.contains(h)).count());
+        match p.playbook.phases[phase].max_fail {
+            Some(limit) => failed * 100 > hosts.len() * limit as usize,
+            None => failed > 0 && failed == hosts.len(),
+        }
+    }
+
+    /// A node is done: takes its edges away, and gives back the nodes that have none left.
+    fn settle(&mut self, node: StepIndex, end: End) -> Vec<StepIndex> {
+        self.state[node.index()] = State::Done;
+        self.ended[node.index()] = Some(end);
+        self.remaining -= 1;
+        let shared = self.shared.clone();
+        let g = &shared.program.graph;
+        let over = match g[node] {
+            Node::Gate { phase, .. } => shared.fatal[phase].load(Ordering::Relaxed),
+            _ => false,
+        };
         let mut freed = vec![];
-        for (to, kind) in edges {
-            if failed && kind == Edge::Needs {
-                self.doomed[to.index()] = true;
+        for e in g.edges_directed(node, Direction::Outgoing) {
+            let to = e.target().index();
+            match (e.weight(), end) {
+                (Edge::Needs, End::Failed | End::Blocked) => self.doomed[to] = true,
+                (Edge::Needs, End::Ok) => {}
+                (Edge::After, _) => self.doomed[to] |= over,
+                (Edge::Rescue, End::Ok) => self.uncalled[to] = true,
+                (Edge::Rescue | Edge::Always, End::Blocked) => self.doomed[to] = true,
+                (Edge::Rescue | Edge::Always, _) => {}
+                (Edge::Batch, _) => self.doomed[to] |= over || self.exceeded[node.index()],
             }
-            self.open[to.index()] -= 1;
-            if self.open[to.index()] == 0 {
-                freed.push(to);
+            self.open[to] -= 1;
+            if self.open[to] == 0 {
+                freed.push(e.target());
             }
         }
         freed
     }
 
-    fn step_done(&mut self, node: StepIndex, outcome: Outcome, sets: Map<String, Value>) {
-        let Node::Step { host, .. } = self.shared.program.graph[node] else { return };
+    fn step_done(&mut self, node: StepIndex, outcome: Outcome, sets: Map<String, Value>, unknown: Vec<String>) {
+        let shared = self.shared.clone();
+        let p = &shared.program;
+        let Some(host) = p.graph[node].host() else { return };
         self.counts[host].add(outcome);
-        if !sets.is_empty() {
-            let name = self.shared.program.hosts[host].name.clone();
-            Arc::make_mut(Arc::make_mut(&mut self.learned).entry(name).or_default()).extend(sets);
+        if let Node::Step { task, .. } = p.graph[node] {
+            let used = &p.tasks[task];
+            // What is done once is done for all hosts of the batch.
+            let once = used.run_once();
+            let batch = p.batch_of(used.phase, host).filter(|_| once).map_or(&[][..], |(_, b)| b);
+            for h in batch.iter().filter(|h| **h != host).chain([&host]) {
+                if !sets.is_empty() {
+                    let learned = Arc::make_mut(&mut self.learned).entry(p.hosts[*h].name.clone()).or_default();
+                    Arc::make_mut(learned).extend(sets.clone());
+                }
+                if *h != host {
+                    self.later[*h].extend(unknown.iter().cloned());
+                }
+            }
+            if outcome == Outcome::Failed {
+                self.note_failure(used.phase, host);
+            }
         }
-        self.state[node.index()] = State::Done;
-        self.remaining -= 1;
-        for n in self.release(node, outcome == Outcome::Failed) {
+        let end = match outcome {
+            Outcome::Failed | Outcome::Rescued => End::Failed,
+            _ => End::Ok,
+        };
+        for n in self.settle(node, end) {
             self.freed(n);
         }
     }
 
     /// Takes from a host's free steps a row: the most urgent, and what follows on the same host without waiting for
-    /// anybody else.
+    /// anybody else, as long as all goes well.
     fn window(&mut self, host: usize) -> Vec<StepIndex> {
+        let g = &self.shared.program.graph;
         let mut row: Vec<StepIndex> = std::mem::take(&mut self.free[host]).into_iter().collect();
         row.sort_by_key(|n| (std::cmp::Reverse(self.rank[n.index()]), n.index()));
         let mut open: HashMap<StepIndex, u32> = HashMap::new();
+        // When all goes well, no rescue is called, and a join is there at once.
+        let passes = |n: StepIndex| {
+            matches!(g[n], Node::Join { .. })
+                || g.edges_directed(n, Direction::Incoming).any(|e| *e.weight() == Edge::Rescue)
+        };
+        let going_well = |n: StepIndex| {
+            let before = g.neighbors_directed(n, Direction::Incoming);
+            !matches!(g[n], Node::Join { .. })
+                || before.into_iter().all(|m| matches!(self.ended[m.index()], None | Some(End::Ok)))
+        };
         let mut next = 0;
         while next < row.len() && row.len() < WINDOW {
             let at = row[next];
-            self.state[at.index()] = State::Handed;
             let mut follow: Vec<StepIndex> = vec![];
-            for e in self.shared.program.graph.edges_directed(at, Direction::Outgoing) {
+            for e in g.edges_directed(at, Direction::Outgoing) {
                 let to = e.target();
                 let left = open.entry(to).or_insert(self.open[to.index()]);
                 *left -= 1;
-                let same_host = matches!(self.shared.program.graph[to], Node::Step { host: h, .. } if h == host);
-                if *left == 0 && same_host && !self.doomed[to.index()] {
+                if *left == 0 && g[to].host() == Some(host) && !self.doomed[to.index()] && going_well(to) {
                     follow.push(to);
                 }
             }
@@ -272,6 +408,7 @@ impl Scheduler {
             row.extend(follow);
             next += 1;
         }
+        row.retain(|n| !passes(*n) || self.open[n.index()] == 0);
         row.iter().for_each(|n| self.state[n.index()] = State::Handed);
         row
     }
@@ -295,12 +432,12 @@ impl Scheduler {
     /// A worker has come to a bad end: what it had in hand is not known to be done.
     fn broke_down(&mut self, host: usize) {
         let p = &self.shared.program;
-        let here = |n: &StepIndex| matches!(p.graph[*n], Node::Step { host: h, .. } if h == host);
+        let here = |n: &StepIndex| p.graph[*n].host() == Some(host);
         let handed: Vec<StepIndex> =
             p.graph.node_indices().filter(|n| self.state[n.index()] == State::Handed && here(n)).collect();
         let at = handed.first().and_then(|n| match p.graph[*n] {
             Node::Step { task, .. } => Some(&p.tasks[task]),
-            Node::Gate { .. } => None,
+            _ => None,
         });
         self.shared.emit.send(Event::Unreachable {
             host: p.hosts[host].name.clone(),
@@ -322,6 +459,7 @@ impl Scheduler {
                 continue;
             }
             self.state[n.index()] = State::Done;
+            self.ended[n.index()] = Some(End::Blocked);
             self.remaining -= 1;
             if let Node::Step { task, host } = self.shared.program.graph[n]
                 && !self.shared.program.tasks[task].handler

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-fn program(playbook: &str, inventory: &str) -> (Program, Diagnostics) {
+pub(super) fn program(playbook: &str, inventory: &str) -> (Program, Diagnostics) {
     program_with(playbook, inventory, &Options::default())
 }
 
@@ -24,7 +24,7 @@ fn program_with(playbook: &str, inventory: &str, options: &Options) -> (Program,
 }
 
 /// A project of these files; the first is the playbook.
-fn project(files: &[(&str, &str)], inventory: &str, options: &Options) -> (Program, Diagnostics) {
+pub(super) fn project(files: &[(&str, &str)], inventory: &str, options: &Options) -> (Program, Diagnostics) {
     let dir = tempfile::tempdir().unwrap();
     for (name, text) in files {
         let path = dir.path().join(name);
@@ -48,22 +48,22 @@ fn messages(playbook: &str) -> Vec<String> {
     found.iter().map(|d| d.message.clone()).collect()
 }
 
-const HOSTS: &str = "all: {hosts: {a: , b: , c: }}";
+pub(super) const HOSTS: &str = "all: {hosts: {a: , b: , c: }}";
 
 /// Runs it, and gives back what ended, in order: (host, task, outcome).
-fn run(playbook: &str) -> (Vec<(String, String, Outcome)>, Recap) {
+pub(super) fn run(playbook: &str) -> (Vec<(String, String, Outcome)>, Recap) {
     let (program, found) = program(playbook, HOSTS);
     assert!(!found.has_errors(), "{}", found.render(false));
     execute(program, 64, false)
 }
 
-fn execute(program: Program, forks: usize, fail_fast: bool) -> (Vec<(String, String, Outcome)>, Recap) {
+pub(super) fn execute(program: Program, forks: usize, fail_fast: bool) -> (Vec<(String, String, Outcome)>, Recap) {
     let dir = tempfile::tempdir().unwrap();
     perform(program, forks, fail_fast, false, dir.path())
 }
 
 /// The same with hosts that are all this machine; `dir` is the project's folder.
-fn perform(
+pub(super) fn perform(
     program: Program,
     forks: usize,
     fail_fast: bool,
@@ -71,10 +71,16 @@ fn perform(
     dir: &std::path::Path,
 ) -> (Vec<(String, String, Outcome)>, Recap) {
     let (to, mut events) = tokio::sync::mpsc::unbounded_channel();
-    let settings = program.hosts.iter().map(|h| Connection::read(&h.name, here, &|_| None, &|_| None).0).collect();
+    let reached = |name: &str| Connection::read(name, here, &|_| None, &|_| None).0;
+    let settings = program.hosts.iter().map(|h| reached(&h.name)).collect();
+    let delegates = program.inventory.hosts.keys().map(|h| (h.clone(), reached(h))).collect();
+    let fatal = program.playbook.phases.iter().map(|_| AtomicBool::new(false)).collect();
     let shared = Arc::new(Shared {
         program,
         settings,
+        delegates,
+        fatal,
+        holds: Default::default(),
         options: LinkOptions::default(),
         ssh_config: SshConfig::empty(),
         connector: Connector::default(),
@@ -93,17 +99,25 @@ fn perform(
     let mut ended = vec![];
     while let Ok(e) = events.try_recv() {
         if let Event::StepEnded(e) = e {
+            if let Some(f) = e.parts.iter().find_map(|p| p.failure.clone()) {
+                FAILURES.with_borrow_mut(|all| all.push((e.host.clone(), f)));
+            }
             ended.push((e.host, e.task, e.outcome));
         }
     }
     (ended, recap)
 }
 
-fn position(ended: &[(String, String, Outcome)], host: &str, task: &str) -> usize {
+thread_local! {
+    /// What failed in the runs of this test, with the reports.
+    pub(super) static FAILURES: std::cell::RefCell<Vec<(String, super::event::FailureReport)>> = const { std::cell::RefCell::new(vec![]) };
+}
+
+pub(super) fn position(ended: &[(String, String, Outcome)], host: &str, task: &str) -> usize {
     ended.iter().position(|(h, t, _)| h == host && t == task).unwrap_or_else(|| panic!("{host} {task} in {ended:?}"))
 }
 
-fn outcome(ended: &[(String, String, Outcome)], host: &str, task: &str) -> Outcome {
+pub(super) fn outcome(ended: &[(String, String, Outcome)], host: &str, task: &str) -> Outcome {
     ended[position(ended, host, task)].2
 }
 
@@ -494,7 +508,7 @@ proptest! {
         prop_assert!(!found.has_errors(), "{}", found.render(false));
         let names: Vec<Option<(String, String)>> = program.graph.node_weights().map(|n| match *n {
             Node::Step { task, host } => Some((program.hosts[host].name.clone(), program.tasks[task].title())),
-            Node::Gate { .. } => None,
+            _ => None,
         }).collect();
         let edges: Vec<(usize, usize)> = program.graph.raw_edges().iter().map(|e| (e.source().index(), e.target().index())).collect();
         let (ended, recap) = execute(program, forks, false);

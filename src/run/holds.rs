@@ -1,0 +1,191 @@
+//! What hosts hold while they change something: locks, places under a throttle, places in a disruption budget. Taken
+//! only when a step is about to act, so that a run that changes nothing never waits here.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// All that is held in a run.
+#[derive(Default)]
+pub struct Holds {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Who has it: host and how often, by key.
+    taken: HashMap<String, HashMap<usize, u32>>,
+    /// Places that are never given on again, with the reason.
+    lost: HashMap<String, Vec<(usize, String)>>,
+    waiting: HashMap<usize, String>,
+}
+
+/// Why nothing could be taken.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Refused {
+    /// Those who have it will not give it back.
+    Lost(String),
+    /// Those who have it wait for something this host has.
+    Circle,
+    /// The run is to stop.
+    Stopped,
+}
+
+impl Holds {
+    /// Takes a place of `size`; waits until there is one. `true`: it had to wait.
+    pub async fn take(&self, key: &str, size: usize, host: usize, stop: &AtomicBool) -> Result<bool, Refused> {
+        let mut waited = false;
+        loop {
+            let changed = self.changed.notified();
+            match self.try_take(key, size, host) {
+                Ok(true) => return Ok(waited),
+                Ok(false) if stop.load(Ordering::Relaxed) => {
+                    self.locked(|s| s.waiting.remove(&host));
+                    return Err(Refused::Stopped);
+                }
+                Ok(false) => waited = true,
+                Err(e) => return Err(e),
+            }
+            // The time limit is for `stop` alone: a place that is given back wakes us.
+            let _ = tokio::time::timeout(Duration::from_millis(500), changed).await;
+        }
+    }
+
+    fn try_take(&self, key: &str, size: usize, host: usize) -> Result<bool, Refused> {
+        self.locked(|s| {
+            let lost = s.lost.get(key).map_or(&[][..], Vec::as_slice);
+            let taken = s.taken.get(key);
+            let mine = taken.is_some_and(|t| t.contains_key(&host));
+            if mine || taken.map_or(0, HashMap::len) + lost.len() < size {
+                *s.taken.entry(key.to_string()).or_default().entry(host).or_default() += 1;
+                s.waiting.remove(&host);
+                return Ok(true);
+            }
+            if lost.len() >= size {
+                s.waiting.remove(&host);
+                return Err(Refused::Lost(lost.last().map(|(_, why)| why.clone()).unwrap_or_default()));
+            }
+            s.waiting.insert(host, key.to_string());
+            if s.waits_for_itself(host) {
+                s.waiting.remove(&host);
+                return Err(Refused::Circle);
+            }
+            Ok(false)
+        })
+    }
+
+    /// Gives a place back.
+    pub fn give_back(&self, key: &str, host: usize) {
+        self.locked(|s| s.release(key, host));
+        self.changed.notify_waiters();
+    }
+
+    /// Keeps a place for ever: what it stands for did not come back.
+    pub fn lose(&self, key: &str, host: usize, why: &str) {
+        self.locked(|s| {
+            if let Some(t) = s.taken.get_mut(key) {
+                t.remove(&host);
+            }
+            s.lost.entry(key.to_string()).or_default().push((host, why.to_string()));
+        });
+        self.changed.notify_waiters();
+    }
+
+    /// A lock of this module is never held across a wait, and nothing in it panics.
+    fn locked<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+impl State {
+    fn release(&mut self, key: &str, host: usize) {
+        if let Some(t) = self.taken.get_mut(key)
+            && let Some(n) = t.get_mut(&host)
+        {
+            *n -= 1;
+            if *n == 0 {
+                t.remove(&host);
+            }
+        }
+    }
+
+    /// Whether all who could make room for this host wait, directly or not, for this host.
+    fn waits_for_itself(&self, host: usize) -> bool {
+        let mut seen = vec![];
+        let mut row = vec![host];
+        while let Some(h) = row.pop() {
+            let Some(key) = self.waiting.get(&h) else { continue };
+            for &holder in self.taken.get(key).into_iter().flat_map(HashMap::keys) {
+                if holder == host {
+                    return true;
+                }
+                if !seen.contains(&holder) {
+                    seen.push(holder);
+                    row.push(holder);
+                }
+            }
+        }
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn block_on<T>(f: impl std::future::Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(f)
+    }
+
+    #[test]
+    fn as_many_as_there_are_places() {
+        block_on(async {
+            let h = Arc::new(Holds::default());
+            let go = Arc::new(AtomicBool::new(false));
+            assert_eq!(h.take("k", 2, 0, &go).await, Ok(false));
+            assert_eq!(h.take("k", 2, 1, &go).await, Ok(false));
+            // Once more for the same host is no new place.
+            assert_eq!(h.take("k", 2, 1, &go).await, Ok(false));
+            let (h2, go2) = (h.clone(), go.clone());
+            let third = tokio::spawn(async move { h2.take("k", 2, 2, &go2).await });
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            h.give_back("k", 1);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert!(!third.is_finished(), "host 1 has it still");
+            h.give_back("k", 1);
+            assert_eq!(third.await.unwrap(), Ok(true));
+        });
+    }
+
+    #[test]
+    fn what_is_lost_is_refused_with_its_reason() {
+        block_on(async {
+            let h = Holds::default();
+            let go = AtomicBool::new(false);
+            h.take("k", 1, 0, &go).await.unwrap();
+            h.lose("k", 0, "it did not come back");
+            assert_eq!(h.take("k", 1, 1, &go).await, Err(Refused::Lost("it did not come back".into())));
+            assert_eq!(h.take("k", 2, 1, &go).await, Ok(false), "one of two places is left");
+        });
+    }
+
+    #[test]
+    fn a_circle_is_seen_and_a_stop_is_heard() {
+        block_on(async {
+            let h = Arc::new(Holds::default());
+            let go = Arc::new(AtomicBool::new(false));
+            h.take("a", 1, 0, &go).await.unwrap();
+            h.take("b", 1, 1, &go).await.unwrap();
+            let (h2, go2) = (h.clone(), go.clone());
+            let waits = tokio::spawn(async move { h2.take("b", 1, 0, &go2).await });
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert_eq!(h.take("a", 1, 1, &go).await, Err(Refused::Circle));
+            go.store(true, Ordering::Relaxed);
+            assert_eq!(waits.await.unwrap(), Err(Refused::Stopped));
+        });
+    }
+}

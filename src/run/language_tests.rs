@@ -1,0 +1,447 @@
+//! Blocks, batches, what is done once or elsewhere, locks and budgets: whole runs on this machine.
+
+use super::tests::{FAILURES, HOSTS, outcome, perform, position, project, run};
+use super::{Outcome, Recap};
+use crate::graph::Options;
+use proptest::prelude::*;
+
+type Ended = Vec<(String, String, Outcome)>;
+
+/// Runs files of a project on hosts that are all this machine. `DIR` in them is a folder of the test's own.
+fn run_here(files: &[(&str, &str)]) -> (Ended, Recap, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let own: Vec<(String, String)> =
+        files.iter().map(|(n, t)| (n.to_string(), t.replace("DIR", &dir.path().display().to_string()))).collect();
+    let files: Vec<(&str, &str)> = own.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
+    let (program, found) = project(&files, HOSTS, &Options::default());
+    assert!(!found.has_errors(), "{}", found.render(false));
+    let (ended, recap) = perform(program, 8, false, true, dir.path());
+    (ended, recap, dir)
+}
+
+fn read(dir: &tempfile::TempDir, name: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(dir.path().join(name)).unwrap_or_default();
+    text.lines().map(str::to_string).collect()
+}
+
+fn errors(files: &[(&str, &str)]) -> Vec<String> {
+    let (_, found) = project(files, HOSTS, &Options::default());
+    found.iter().map(|d| d.message.clone()).collect()
+}
+
+#[test]
+fn a_rescue_makes_good_what_failed_and_knows_what_it_was() {
+    let (ended, recap) = run(r#"
+- phase: one
+  hosts: a
+  tasks:
+  - name: guarded
+    block:
+    - {name: fine, debug: {msg: x}}
+    - {name: broken, assert: {that: [false], fail_msg: oh dear}}
+    - {name: never, debug: {msg: x}}
+    rescue:
+    - {name: mend, assert: {that: [eq failed_task.name "broken", eq failed_result.msg "oh dear"]}}
+    always:
+    - {name: sweep, debug: {msg: x}}
+  - {name: goes on, debug: {msg: x}}
+"#);
+    let names: Vec<&str> = ended.iter().map(|(_, t, _)| t.as_str()).collect();
+    assert_eq!(names, ["fine", "broken", "mend", "sweep", "goes on"]);
+    assert_eq!(outcome(&ended, "a", "broken"), Outcome::Rescued);
+    let c = &recap.hosts[0].1;
+    assert_eq!((c.failed, c.rescued, c.blocked, c.skipped), (0, 1, 0, 1));
+}
+
+#[test]
+fn always_is_done_also_after_a_failure_that_stays_one() {
+    let (ended, _) = run(r#"
+- phase: one
+  hosts: a
+  tasks:
+  - block:
+    - {name: broken, assert: {that: [false]}}
+    always:
+    - {name: sweep, debug: {msg: x}}
+  - {name: blocked, debug: {msg: x}}
+"#);
+    assert_eq!(outcome(&ended, "a", "broken"), Outcome::Failed);
+    assert_eq!(outcome(&ended, "a", "sweep"), Outcome::Satisfied);
+    assert_eq!(outcome(&ended, "a", "blocked"), Outcome::Blocked);
+}
+
+#[test]
+fn nothing_of_a_block_is_done_that_was_never_begun() {
+    let (ended, _) = run(r#"
+- phase: one
+  hosts: a
+  tasks:
+  - {name: broken, assert: {that: [false]}}
+  - block: [{name: inside, debug: {msg: x}}]
+    rescue: [{name: rescue, debug: {msg: x}}]
+    always: [{name: always, debug: {msg: x}}]
+"#);
+    for t in ["rescue", "always"] {
+        assert_eq!(outcome(&ended, "a", t), Outcome::Blocked, "{t}");
+    }
+}
+
+#[test]
+fn keys_of_a_block_hold_for_what_is_inside() {
+    let (ended, _) = run(r#"
+- phase: one
+  hosts: all
+  tasks:
+  - name: outer
+    when: ne inventory_hostname "c"
+    vars: {x: outer, y: outer}
+    block:
+    - vars: {x: inner}
+      ignore_errors: true
+      block:
+      - {name: sees, assert: {that: [eq x "inner", eq y "outer"]}}
+      - {name: ignored, assert: {that: [false]}}
+    - {name: after, debug: {msg: x}}
+"#);
+    assert_eq!(outcome(&ended, "a", "sees"), Outcome::Satisfied);
+    assert_eq!(outcome(&ended, "a", "ignored"), Outcome::Ignored);
+    assert_eq!(outcome(&ended, "b", "after"), Outcome::Satisfied);
+    assert_eq!(outcome(&ended, "c", "sees"), Outcome::Skipped);
+}
+
+#[test]
+fn what_is_done_once_is_known_to_all() {
+    let (ended, _) = run(r#"
+- phase: one
+  hosts: all
+  tasks:
+  - {name: once, run_once: true, set_fact: {token: "from-{{inventory_hostname}}"}}
+  - {name: all, assert: {that: [eq token "from-a"]}}
+"#);
+    assert_eq!(ended.iter().filter(|(_, t, _)| t == "once").count(), 1);
+    for h in ["a", "b", "c"] {
+        assert_eq!(outcome(&ended, h, "all"), Outcome::Satisfied, "{h}");
+        assert!(position(&ended, h, "all") > position(&ended, "a", "once"));
+    }
+}
+
+#[test]
+fn a_task_is_done_on_the_host_it_is_delegated_to_with_its_own_variables() {
+    let (ended, _, dir) = run_here(&[(
+        "site.yml",
+        r#"
+- phase: one
+  hosts: [a, b]
+  vars: {leader: c}
+  tasks:
+  - {name: there, shell: "echo {{inventory_hostname}} >> DIR/out", delegate_to: "{{leader}}", register: r}
+  - {name: knows, assert: {that: [eq r.rc 0]}}
+"#,
+    )]);
+    let mut lines = read(&dir, "out");
+    lines.sort();
+    assert_eq!(lines, ["a", "b"]);
+    assert_eq!(outcome(&ended, "b", "knows"), Outcome::Satisfied);
+    let text = "- {phase: p, hosts: a, tasks: [{debug: {msg: x}, delegate_to: nobody}]}";
+    assert_eq!(errors(&[("site.yml", text)]), ["`delegate_to`: there is no host `nobody`"]);
+}
+
+#[test]
+fn batches_come_one_after_the_other_and_a_failed_one_is_the_last() {
+    let (ended, _) = run(r#"
+- phase: one
+  hosts: all
+  serial: [1, 2]
+  tasks:
+  - {name: t1, debug: {msg: x}}
+  - {name: t2, debug: {msg: x}}
+"#);
+    for h in ["b", "c"] {
+        assert!(position(&ended, h, "t1") > position(&ended, "a", "t2"), "{ended:?}");
+    }
+    let (ended, _) = run(r#"
+- phase: one
+  hosts: all
+  serial: 1
+  tasks:
+  - {name: t1, assert: {that: [ne inventory_hostname "b"]}}
+- phase: two
+  hosts: all
+  tasks: [{name: t2, debug: {msg: x}}]
+"#);
+    assert_eq!(outcome(&ended, "a", "t1"), Outcome::Satisfied);
+    assert_eq!((outcome(&ended, "b", "t1"), outcome(&ended, "c", "t1")), (Outcome::Failed, Outcome::Blocked));
+    assert_eq!((outcome(&ended, "a", "t2"), outcome(&ended, "c", "t2")), (Outcome::Satisfied, Outcome::Blocked));
+}
+
+#[test]
+fn a_limit_of_failures_ends_the_phase_for_all() {
+    let book = |limit: &str| {
+        format!(
+            r#"
+- phase: one
+  hosts: all
+  {limit}
+  tasks:
+  - {{name: t1, id: t1, assert: {{that: [ne inventory_hostname "b"]}}}}
+  - {{name: t2, needs: [{{task: t1, hosts: b}}, t1], debug: {{msg: x}}, when: [eq inventory_hostname "b"]}}
+  - {{name: t3, debug: {{msg: x}}}}
+- phase: two
+  hosts: all
+  tasks: [{{name: t4, debug: {{msg: x}}}}]
+"#
+        )
+    };
+    let (ended, _) = run(&book("any_errors_fatal: true"));
+    for h in ["a", "b", "c"] {
+        assert_eq!(outcome(&ended, h, "t4"), Outcome::Blocked, "{h}");
+    }
+    let (ended, _) = run(&book("max_fail_percentage: 34").replace("{task: t1, hosts: b}, ", ""));
+    assert_eq!(outcome(&ended, "a", "t4"), Outcome::Satisfied);
+}
+
+#[test]
+fn handlers_are_flushed_where_it_says_so_and_not_again() {
+    let (ended, _) = run(r#"
+- phase: one
+  hosts: a
+  tasks:
+  - {name: change, debug: {msg: x}, changed_when: true, notify: h}
+  - meta: flush_handlers
+  - {name: after, debug: {msg: x}}
+  handlers:
+  - {name: h, debug: {msg: x}}
+"#);
+    let names: Vec<&str> = ended.iter().map(|(_, t, _)| t.as_str()).collect();
+    assert_eq!(names, ["change", "h", "after"]);
+}
+
+#[test]
+fn files_roles_and_playbooks_are_taken_in() {
+    let (ended, _, dir) = run_here(&[
+        ("site.yml", "- {import_playbook: sub/more.yml, vars: {who: site}, when: ne inventory_hostname \"c\"}\n"),
+        (
+            "sub/more.yml",
+            "- phase: p\n  hosts: all\n  tasks:\n  - include_tasks: part.yml\n    vars: {x: 1}\n  - include_role: {name: r, tasks_from: other}\n    vars: {y: 2}\n",
+        ),
+        ("sub/part.yml", "- {name: part, assert: {that: [eq x 1, eq who \"site\"]}}\n"),
+        (
+            "roles/r/tasks/other.yml",
+            "- include_tasks: deep.yml\n- {name: other, shell: \"echo {{z}}{{y}} >> DIR/out\", notify: h}\n",
+        ),
+        ("roles/r/tasks/deep.yml", "- {name: deep, debug: {msg: x}}\n"),
+        ("roles/r/defaults/main.yml", "z: 7\n"),
+        ("roles/r/handlers/main.yml", "- {name: h, debug: {msg: \"{{z}}\"}}\n"),
+    ]);
+    assert_eq!(outcome(&ended, "a", "part"), Outcome::Satisfied);
+    assert_eq!(outcome(&ended, "a", "r : deep"), Outcome::Satisfied);
+    assert_eq!(outcome(&ended, "a", "r : h"), Outcome::Satisfied);
+    assert_eq!(outcome(&ended, "c", "part"), Outcome::Skipped);
+    assert_eq!(read(&dir, "out"), ["72", "72"]);
+}
+
+#[test]
+fn what_cannot_be_taken_in_is_said() {
+    let book = |tasks: &str| format!("- {{phase: p, hosts: a, tasks: [{tasks}]}}");
+    let of =
+        |tasks: &str| errors(&[("site.yml", &book(tasks)), ("self.yml", "- include_tasks: self.yml\n")]).join("; ");
+    assert!(of("{include_tasks: selv.yml}").starts_with("there is no file "));
+    assert!(of("{include_tasks: self.yml}").ends_with("self.yml takes itself in"));
+    assert_eq!(of("{include_role: {name: nope}}"), "there is no role `nope`");
+    assert_eq!(of("{rescue: [{debug: {msg: x}}]}"), "`rescue` and `always` stand beside a `block`");
+    assert_eq!(of("{block: [{debug: {msg: x}}], budgett: x}"), "unknown key `budgett` in a block");
+    assert_eq!(of("{debug: {msg: x}, budget: etcd}"), "there is no budget `etcd` in this phase");
+    assert_eq!(of("{block: [{debug: {msg: x}}], register: r}"), "`register` is not supported on a block");
+    assert_eq!(of("{meta: end_host}"), "`meta: \"end_host\"` is not supported");
+}
+
+/// Whether no two of these spans of time overlap, each written as `begin` and `end` lines.
+fn overlap(lines: &[String]) -> usize {
+    let mut now = 0usize;
+    let mut most = 0;
+    for l in lines {
+        if l.starts_with("begin") {
+            now += 1
+        } else {
+            now -= 1
+        }
+        most = most.max(now);
+    }
+    most
+}
+
+#[test]
+fn a_lock_is_held_through_a_block_and_a_throttle_lets_some_through() {
+    let (ended, _, dir) = run_here(&[(
+        "site.yml",
+        r#"
+- phase: one
+  hosts: all
+  tasks:
+  - lock: one-at-a-time
+    block:
+    - {name: begin, shell: "echo begin >> DIR/out; sleep 0.1"}
+    - {name: end, shell: "echo end >> DIR/out"}
+  - {name: two, throttle: 2, shell: "echo begin >> DIR/two; sleep 0.2; echo end >> DIR/two"}
+"#,
+    )]);
+    assert!(ended.iter().all(|(_, _, o)| *o == Outcome::Changed), "{ended:?}");
+    assert_eq!((read(&dir, "out").len(), overlap(&read(&dir, "out"))), (6, 1));
+    assert_eq!((read(&dir, "two").len(), overlap(&read(&dir, "two"))), (6, 2));
+}
+
+const BUDGET: &str = r#"
+- phase: one
+  hosts: all
+  budgets:
+    members:
+      hosts: all
+      size: quorum
+      before: "echo before-{{inventory_hostname}} >> DIR/out"
+      after: "echo after-{{inventory_hostname}} >> DIR/out; AFTER"
+      timeout: 2
+      every: 1
+      evidence: {who: "echo it is {{inventory_hostname}}"}
+      diagnosis: [{match: "it is a", in: who, say: "a is never well"}]
+  tasks:
+  - {name: asks, budget: members, shell: "true", changed_when: false}
+  - {name: restart, budget: members, shell: "echo restart-{{inventory_hostname}} >> DIR/out"}
+"#;
+
+#[test]
+fn a_budget_is_given_on_only_when_its_probe_passes() {
+    let (ended, _, dir) = run_here(&[("site.yml", &BUDGET.replace("AFTER", "true"))]);
+    assert!(ended.iter().all(|(_, t, o)| *o == if t == "asks" { Outcome::Satisfied } else { Outcome::Changed }));
+    let lines = read(&dir, "out");
+    assert_eq!(lines.len(), 9, "{lines:?}");
+    for three in lines.chunks(3) {
+        let host = three[0].strip_prefix("before-").unwrap();
+        assert_eq!(three, [format!("before-{host}"), format!("restart-{host}"), format!("after-{host}")]);
+    }
+}
+
+#[test]
+fn a_budget_that_does_not_come_back_stops_the_others() {
+    let (ended, _, dir) = run_here(&[("site.yml", &BUDGET.replace("AFTER", "false"))]);
+    let failed = ended.iter().filter(|(_, t, o)| t == "restart" && *o == Outcome::Failed).count();
+    assert_eq!(failed, 3, "{ended:?}");
+    let restarts = read(&dir, "out").iter().filter(|l| l.starts_with("restart")).count();
+    assert_eq!(restarts, 1, "one host was restarted and never came back; the others were left alone");
+    let told: Vec<String> = FAILURES.with_borrow(|f| f.iter().map(|(_, f)| f.message.clone()).collect());
+    let gone = "budget members: this host is not back: not within 2 s: `echo after-";
+    assert_eq!(told.iter().filter(|m| m.starts_with(gone)).count(), 1, "{told:?}");
+    assert_eq!(told.iter().filter(|m| m.starts_with("budget members is used up: ")).count(), 2, "{told:?}");
+}
+
+#[test]
+fn a_failure_comes_with_its_evidence_and_what_it_means() {
+    let (_, _, _dir) = run_here(&[(
+        "site.yml",
+        r#"
+- phase: one
+  hosts: a
+  tasks:
+  - name: waits
+    command: "false"
+    retries: 2
+    delay: 0
+    evidence: {clock: echo it is 1970, mood: "echo {{inventory_hostname}} is fine"}
+    diagnosis:
+    - {match: "19[0-9][0-9]", in: clock, say: "the clock of {{inventory_hostname}} is wrong"}
+    - {match: "is fine", in: clock, say: not this one}
+"#,
+    )]);
+    let f = FAILURES.with_borrow(|f| f[0].1.clone());
+    assert_eq!(f.message, "the command ended with exit code 1, 3 times");
+    assert_eq!(f.evidence, [("clock".into(), "it is 1970".into()), ("mood".into(), "a is fine".to_string())]);
+    assert_eq!(f.hint.as_deref(), Some("the clock of a is wrong"));
+}
+
+/// A task or a block, and what becomes of it when each task does what it is told.
+#[derive(Debug, Clone)]
+enum Item {
+    Task { fails: bool },
+    Block { main: Vec<Item>, rescue: Option<Vec<Item>>, always: Option<Vec<Item>>, locked: bool },
+}
+
+fn items() -> impl Strategy<Value = Vec<Item>> {
+    let task = proptest::bool::weighted(0.25).prop_map(|fails| Item::Task { fails });
+    let item = task.prop_recursive(3, 24, 4, |inner| {
+        let list = || proptest::collection::vec(inner.clone(), 1..4);
+        (list(), proptest::option::of(list()), proptest::option::of(list()), any::<bool>())
+            .prop_map(|(main, rescue, always, locked)| Item::Block { main, rescue, always, locked })
+    });
+    proptest::collection::vec(item, 1..5)
+}
+
+fn write(items: &[Item], indent: usize, next: &mut usize, out: &mut String) {
+    let pad = " ".repeat(indent);
+    for i in items {
+        match i {
+            Item::Task { fails } => {
+                let what = if *fails { "assert: {that: [false]}" } else { "debug: {msg: x}" };
+                out.push_str(&format!("{pad}- {{name: t{next}, {what}}}\n"));
+                *next += 1;
+            }
+            Item::Block { main, rescue, always, locked } => {
+                out.push_str(&format!("{pad}- block:\n"));
+                write(main, indent + 2, next, out);
+                for (key, list) in [("rescue", rescue), ("always", always)] {
+                    if let Some(l) = list {
+                        out.push_str(&format!("{pad}  {key}:\n"));
+                        write(l, indent + 2, next, out);
+                    }
+                }
+                if *locked {
+                    out.push_str(&format!("{pad}  lock: l\n"));
+                }
+            }
+        }
+    }
+}
+
+/// What Ansible does: the names of the tasks that are run, in order; whether all went well.
+fn expect(items: &[Item], runs: bool, next: &mut usize, ran: &mut Vec<String>) -> bool {
+    let mut ok = runs;
+    for i in items {
+        match i {
+            Item::Task { fails } => {
+                if ok {
+                    ran.push(format!("t{next}"));
+                    ok = !fails;
+                }
+                *next += 1;
+            }
+            Item::Block { main, rescue, always, .. } => {
+                let begun = ok;
+                let mut well = expect(main, begun, next, ran);
+                if let Some(r) = rescue {
+                    let called = begun && !well;
+                    let mended = expect(r, called, next, ran);
+                    well = well || (called && mended);
+                }
+                if let Some(a) = always {
+                    well = expect(a, begun, next, ran) && well;
+                }
+                ok = begun && well;
+            }
+        }
+    }
+    ok && runs
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..Default::default() })]
+    #[test]
+    fn blocks_run_what_ansible_runs(items in items()) {
+        let mut text = String::from("- phase: p\n  hosts: a\n  tasks:\n");
+        write(&items, 2, &mut 0, &mut text);
+        let mut ran = vec![];
+        let well = expect(&items, true, &mut 0, &mut ran);
+        let (ended, recap) = run(&text);
+        let done: Vec<&String> =
+            ended.iter().filter(|(_, _, o)| !matches!(o, Outcome::Blocked | Outcome::Skipped)).map(|(_, t, _)| t).collect();
+        prop_assert_eq!(done, ran.iter().collect::<Vec<_>>(), "{}", text);
+        prop_assert_eq!(recap.hosts[0].1.failed == 0 && recap.hosts[0].1.blocked == 0, well, "{}", text);
+    }
+}
