@@ -1,6 +1,6 @@
 //! The check before the first byte: every step is looked at as a run would, with what is known beforehand.
 
-use super::prepare::{Place, Refusal, examine, render_text};
+use super::prepare::{Place, Refusal, examine, render_node, render_text};
 use super::{Dynamic, Program, sets};
 use crate::source::Diagnostics;
 use serde_json::Map;
@@ -37,7 +37,30 @@ pub fn check(program: &Program, found: &mut Diagnostics) -> Checked {
         }
         checked.wants_facts |= scope.wants_facts();
     }
+    for (i, b) in program.budgets.iter().enumerate() {
+        let used =
+            |t: &super::TaskUse| t.holds(0).iter().any(|(_, h)| h.budgets.iter().any(|(n, _)| *n == b.budget.name));
+        let host = program.batches[b.place.phase].first().and_then(|h| h.first());
+        let first = program.budgets[..i].iter().all(|o| !std::sync::Arc::ptr_eq(&o.budget, &b.budget));
+        if let (Some(&host), true, true) = (host, program.tasks.iter().any(used), first) {
+            budget(program, b, host, &promises.all(), found);
+        }
+    }
     checked
+}
+
+/// Everything in a budget that is rendered when it is taken.
+fn budget(program: &Program, b: &super::BudgetUse, host: usize, pending: &HashSet<String>, found: &mut Diagnostics) {
+    let dynamic = Dynamic::default();
+    let scope = Place { program, host, task: &b.place, dynamic: &dynamic, pending }.scope(Map::new());
+    let nodes = [Some(&b.budget.hosts), b.budget.environment.as_ref(), b.budget.evidence.as_ref()];
+    let of_nodes = nodes.into_iter().flatten().map(|n| render_node(n, &scope));
+    let texts = b.budget.before.iter().chain(&b.budget.after).chain(b.budget.diagnosis.iter().map(|d| &d.say));
+    for r in of_nodes.chain(texts.map(|t| render_text(t, &scope))) {
+        if let Err(Refusal::Wrong(d)) = r {
+            d.into_iter().for_each(|d| found.push(d));
+        }
+    }
 }
 
 /// Which task sets which variable first.
@@ -61,6 +84,10 @@ impl<'a> Promises<'a> {
             }
         }
         Promises { program, first, reordered }
+    }
+
+    fn all(&self) -> HashSet<String> {
+        self.first.keys().cloned().collect()
     }
 
     /// The names that can have been set when a task begins, and those it sets itself.

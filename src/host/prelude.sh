@@ -61,6 +61,22 @@ w_users() { w_m users; getent passwd "$@" 2>/dev/null; }
 w_shadow() { w_m shadow; getent shadow "$@" 2>/dev/null; }
 w_groups() { w_m groups; getent group 2>/dev/null; }
 w_sysctls() { w_m sysctls; grep -sH '' -- "$@"; }
+# name, the kernel's spelling of it, a pattern for both
+w_kmod() {
+  w_m "kmod $1"
+  if grep -qs "^$2 " /proc/modules; then echo loaded
+  elif [ -e "/sys/module/$2" ] || grep -qs "/$3\.ko" "/lib/modules/$(uname -r)/modules.builtin"; then echo builtin
+  # A kernel that loads no modules at all has a list neither of them nor of what is built in.
+  elif ! [ -e /proc/modules ] && { grep -qs "[[:blank:]]$2\$" /proc/filesystems || grep -qsE " $2_init(_module)?\$" /proc/kallsyms; }; then
+    echo builtin
+  else echo none; fi
+  for w_f in /etc/modules /etc/modules-load.d/*.conf; do
+    grep -sE "^[[:blank:]]*$3([[:blank:]]|\$)" "$w_f" | sed "s|^|load $w_f:|"
+  done
+  for w_f in /etc/modprobe.d/*.conf; do
+    grep -sE "^[[:blank:]]*options[[:blank:]]+$3[[:blank:]]" "$w_f" | sed "s|^|options $w_f:|"
+  done
+}
 w_hostname() { w_m hostname; uname -n; head -n 1 /etc/hostname 2>/dev/null; }
 w_timezone() { w_m timezone; readlink /etc/localtime; }
 w_facts() {

@@ -225,6 +225,10 @@ fn nspawn(state: &State, directory: &Path, node: &Node) -> String {
         "--kill-signal=SIGRTMIN+3",
     ];
     words.extend(fixed.map(String::from));
+    // What is built into the kernel; nspawn shows only some of /sys.
+    if Path::new("/sys/module").exists() {
+        words.push("--bind-ro=/sys/module".into());
+    }
     if Path::new("/dev/kmsg").exists() {
         words.push("--bind=/dev/kmsg".into());
     }

@@ -1,4 +1,4 @@
-//! `debug`, `assert` and `set_fact`: nothing on the host.
+//! `debug`, `assert`, `fail` and `set_fact`: nothing on the host.
 
 use super::args::{Bool, Text};
 use super::{ArgError, Ctx, Decision, Failure, Local, Module, Report, Stop};
@@ -97,6 +97,31 @@ impl Module for Assert {
     }
 }
 
+/// Fails, with a message; mostly behind a `when`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fail {
+    /// The message.
+    #[serde(default = "as_requested")]
+    msg: Text,
+}
+
+fn as_requested() -> Text {
+    "Failed as requested from task".into()
+}
+
+impl Module for Fail {
+    const NAME: &'static str = "fail";
+    const HARMLESS: bool = true;
+    const FREE_FORM: Option<&'static str> = Some("msg");
+
+    fn decide(&self, _: &Observed, _: &Ctx) -> Result<Decision, Stop> {
+        let mut result = Map::new();
+        result.insert("msg".into(), json!(self.msg.0));
+        Err(Stop::Fail(Failure { message: self.msg.0.clone(), hint: None, result }))
+    }
+}
+
 /// Sets variables for the host, for the rest of the run.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[schemars(transparent)]
@@ -141,6 +166,14 @@ mod tests {
         assert_eq!(f.message, "no: `eq b 2` is not true");
         let m: Assert = bind("{that: {expression: x, value: true}}");
         satisfied(m.decide(&seen([]), &ctx()));
+    }
+
+    #[test]
+    fn fail_fails() {
+        let Err(Stop::Fail(f)) = bind::<Fail>("{msg: no}").decide(&seen([]), &ctx()) else { panic!() };
+        assert_eq!((f.message.as_str(), &f.result["msg"]), ("no", &json!("no")));
+        let Err(Stop::Fail(f)) = bind::<Fail>("{}").decide(&seen([]), &ctx()) else { panic!() };
+        assert_eq!(f.message, "Failed as requested from task");
     }
 
     #[test]

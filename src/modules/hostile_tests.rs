@@ -46,6 +46,14 @@ fn table() -> Vec<(&'static str, Value)> {
             "lineinfile",
             json!({"path": "/srv/c", "line": "a", "regexp": "^a", "owner": "deploy", "create": true, "backup": true}),
         ),
+        (
+            "blockinfile",
+            json!({"path": "/srv/c", "block": "a", "marker": "# {mark} m", "owner": "deploy", "create": true, "backup": true}),
+        ),
+        ("replace", json!({"path": "/srv/c", "regexp": "old", "replace": "new", "after": "o", "group": "deploy"})),
+        ("ini_file", json!({"path": "/srv/c", "section": "s", "option": "o", "value": "v", "owner": "deploy"})),
+        ("modprobe", json!({"name": "overlay", "params": "a=1", "persistent": "present"})),
+        ("modprobe", json!({"name": "overlay", "state": "absent", "persistent": "absent"})),
         ("service", json!({"name": "cron", "state": "restarted", "enabled": true})),
         (
             "systemd",
@@ -58,6 +66,14 @@ fn table() -> Vec<(&'static str, Value)> {
             json!({"name": "net.ipv4.ip_forward", "value": "1", "sysctl_file": "/etc/sysctl.d/x.conf", "sysctl_set": true}),
         ),
         ("timezone", json!({"name": "Europe/Berlin", "hwclock": "UTC"})),
+        (
+            "uri",
+            json!({
+                "url": "http://h/x", "body": {"a": "b"}, "body_format": "json", "headers": {"A": "b"}, "user": "u", "password": "p",
+                "ca_path": "/srv/ca", "client_cert": "/srv/c", "client_key": "/srv/k", "unix_socket": "/srv/s", "http_agent": "w",
+                "creates": "/srv/cr", "dest": "/srv/d", "owner": "deploy", "group": "deploy",
+            }),
+        ),
         (
             "user",
             json!({
@@ -140,6 +156,7 @@ fn answer(probe: &Probe, full: bool, kind: EntryKind) -> Answer {
                 .collect(),
         ),
         Probe::Sysctl(_) => Answer::Sysctl(some.map(|()| "0".into())),
+        Probe::KernelModule(_) => Answer::KernelModule(Default::default()),
         Probe::Hostname => Answer::Hostname { running: "old".into(), stored: Some("old".into()) },
         Probe::Timezone => Answer::Timezone(Some("UTC".into())),
         Probe::Facts => Answer::Facts(json!({})),

@@ -2,11 +2,10 @@
 
 use super::args::{Bool, Mode, Text};
 use super::copy::absolute;
-use super::place::{self, Wanted, nothing_at, tidy};
+use super::place::tidy;
 use super::regex::line_regex;
-use super::{ArgError, Ctx, Decision, Failure, Local, Module, Stop, python_groups};
-use crate::action::Action;
-use crate::probe::{Answer, Content, EntryKind, Observed, PathState, Probe};
+use super::{ArgError, Ctx, Decision, Local, Module, Stop, edit, python_groups};
+use crate::probe::{Observed, Probe};
 use fancy_regex::Regex;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -129,122 +128,54 @@ impl Module for LineInFile {
         if self.backrefs.0
             && let (Some(re), Some(line)) = (&self.regexes.line, &self.line)
         {
-            check_groups(re, line)?;
+            check_groups("line", re, line)?;
         }
         Ok(())
     }
 
     fn probes(&self, _: &Ctx) -> Vec<Probe> {
-        let mut p = vec![Probe::Path(self.path.0.clone()), Probe::Content(self.path.0.clone())];
-        if self.create.0 && self.state == State::Present {
-            p.extend(place::folders(&self.path).map(|d| Probe::Path(d.into())));
-        }
-        p
+        self.file().probes()
     }
 
     fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
-        let named = seen.path(&self.path)?;
-        // A link stays a link: the file it leads to is changed.
-        let is_link = named.entry.as_ref().is_some_and(|e| e.kind == EntryKind::Link);
-        let path = if is_link { &named.canonical } else { &self.path.0 };
-        let found = named.followed();
-        match found.map(|e| e.kind) {
-            Some(EntryKind::File) => {}
-            Some(EntryKind::Directory) => return Err(failed(256, format!("{path} is a folder"))),
-            Some(_) => return Err(failed(256, format!("{path} is not a regular file"))),
-            None if self.state == State::Absent => {
-                let mut result = Map::new();
+        let mut result = Map::new();
+        result.insert("backup".into(), json!(""));
+        let file = self.file();
+        let edit = match (self.state, file.old(seen)?) {
+            (State::Absent, None) => {
                 result.insert("msg".into(), json!("file not present"));
                 result.insert("found".into(), json!(0));
-                result.insert("backup".into(), json!(""));
                 return Ok(Decision::satisfied(result));
             }
-            None if !self.create.0 => {
-                return Err(Stop::Fail(Failure {
-                    hint: Some("`create: true` makes it".into()),
-                    ..failure(257, format!("{path} does not exist"))
-                }));
-            }
-            None => {}
-        }
-        let old: Cow<'_, [u8]> = match (found, seen.content(&self.path)?) {
-            (None, _) => Cow::Borrowed(&[]),
-            (_, Content::Bytes(b)) => Cow::Borrowed(b),
-            _ => return Err(Stop::fail(format!("{path} cannot be read, or is larger than this module edits"))),
+            (State::Present, _) => self.present(file.old_or_new(seen)?.unwrap_or_default())?,
+            (State::Absent, Some(old)) => self.absent(old)?,
         };
-        let edit = match self.state {
-            State::Present => self.present(&old)?,
-            State::Absent => self.absent(&old)?,
-        };
-        // All that is left to decide is what a file with this body would: the same for every module.
-        let mut known = Observed::new();
-        if let Some(e) = found {
-            let state = PathState { entry: Some(e.clone()), canonical: named.canonical.clone(), ..Default::default() };
-            known.insert(Probe::Path(path.clone()), Answer::Path(state));
-            known.insert(Probe::Content(path.clone()), Answer::Content(Content::Bytes(old.to_vec())));
-        } else {
-            nothing_at(path, &named.canonical).into_iter().for_each(|(p, a)| known.insert(p, a));
-        }
-        let wanted = Wanted {
-            path,
-            body: edit.body.into(),
-            mode: self.mode.as_ref(),
-            owner: self.owner.as_deref(),
-            group: self.group.as_deref(),
-            validate: self.validate.as_deref(),
-            backup: self.backup.0,
-        };
-        let mut result = Map::new();
-        let mut decision = wanted.decide(&known, ctx)?;
-        result.insert("msg".into(), json!(edit.msg));
-        result.insert("backup".into(), json!(""));
         if self.state == State::Absent {
             result.insert("found".into(), json!(edit.found));
         }
-        match &mut decision {
-            Decision::Change(c) => {
-                let put = c.actions.iter().any(|a| matches!(a, Action::Put(_)));
-                if put {
-                    c.summary = edit.msg.clone();
-                    if found.is_none()
-                        && let Some(folder) = place::folders(path).next()
-                    {
-                        let new = place::NewFolder { path: folder, mode: None, owner: None, group: None };
-                        match seen.get(&Probe::Path(folder.into())) {
-                            Some(Answer::Path(s)) if s.followed().is_some() => {}
-                            _ => {
-                                c.actions.insert(0, Action::Script(new.script()));
-                                c.summary = format!("new file: {}", edit.msg);
-                            }
-                        }
-                        c.after.extend(new.after(seen, ctx));
-                    } else {
-                        c.after.extend(place::unchanged_folders(path, seen));
-                    }
-                } else {
-                    let more = "ownership or permissions changed";
-                    let msg = if edit.msg.is_empty() { more.into() } else { format!("{} and {more}", edit.msg) };
-                    result.insert("msg".into(), json!(msg));
-                }
-                if let Some(b) = c.result.get("backup_file") {
-                    result.insert("backup".into(), b.clone());
-                }
-                c.result = result;
-                if !put {
-                    c.after.push((Probe::Content(path.clone()), Answer::Content(Content::Bytes(old.to_vec()))));
-                }
-                if is_link {
-                    place::through_link(&mut c.after, &self.path, named);
-                }
-            }
-            Decision::Satisfied(r) => r.result = result,
-            Decision::Wait(_) => {}
+        let mut decision = file.decide(seen, ctx, edit.body, &edit.msg, result)?;
+        if let Decision::Change(c) = &mut decision
+            && let Some(b) = c.result.remove("backup_file")
+        {
+            c.result.insert("backup".into(), b);
         }
         Ok(decision)
     }
 }
 
 impl LineInFile {
+    fn file(&self) -> edit::Edit<'_> {
+        edit::Edit {
+            path: &self.path,
+            create: self.create.0 && self.state == State::Present,
+            mode: self.mode.as_ref(),
+            owner: self.owner.as_deref(),
+            group: self.group.as_deref(),
+            validate: self.validate.as_deref(),
+            backup: self.backup.0,
+        }
+    }
+
     fn matches(&self, line: &str) -> Result<bool, Stop> {
         match (&self.regexes.line, &self.search_string) {
             (Some(re), _) => search(re, line),
@@ -350,8 +281,8 @@ impl LineInFile {
     }
 }
 
-/// Every `\1` and `\g<name>` of the line must name a group that there is.
-fn check_groups(re: &Regex, line: &str) -> Result<(), ArgError> {
+/// Every `\1` and `\g<name>` of a parameter must name a group that there is.
+pub(super) fn check_groups(param: &str, re: &Regex, line: &str) -> Result<(), ArgError> {
     let notation = python_groups(line).replace("$$", "");
     let mut rest = notation.as_str();
     while let Some((_, tail)) = rest.split_once("${") {
@@ -361,7 +292,7 @@ fn check_groups(re: &Regex, line: &str) -> Result<(), ArgError> {
             Err(_) => re.capture_names().flatten().any(|n| n == name),
         };
         if !known {
-            return Err(ArgError::new("line", format!("`regexp` has no group `{name}`")));
+            return Err(ArgError::new(param, format!("`regexp` has no group `{name}`")));
         }
         rest = more;
     }
@@ -394,22 +325,13 @@ fn too_costly(e: fancy_regex::Error) -> Stop {
     Stop::fail(format!("a regular expression takes too long on a line: {e}"))
 }
 
-fn failure(rc: i32, message: String) -> Failure {
-    let mut result = Map::new();
-    result.insert("rc".into(), json!(rc));
-    result.insert("msg".into(), json!(message));
-    Failure { message, hint: None, result }
-}
-
-fn failed(rc: i32, message: String) -> Stop {
-    Stop::Fail(failure(rc, message))
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::kit::*;
     use super::*;
+    use crate::action::Action;
     use crate::modules::Change;
+    use crate::probe::{Answer, Content, EntryKind};
 
     const P: &str = "/etc/x.conf";
 
@@ -437,7 +359,7 @@ mod tests {
                 satisfied(m.decide(&then(with(old), &c), &ctx()));
                 Some((body(&c), c.summary.clone()))
             }
-            Decision::Wait(_) => panic!(),
+            _ => panic!(),
         }
     }
     fn new(params: &str, old: &str) -> String {

@@ -4,21 +4,28 @@
 mod apt;
 pub mod args;
 mod authorized_key;
+mod blockinfile;
 mod command;
 mod copy;
 mod debug;
+mod edit;
 mod file;
 mod group;
 #[cfg(test)]
 mod hostile_tests;
 mod hostname;
+mod ini_file;
 mod lineinfile;
+mod modprobe;
 mod place;
+pub mod reboot;
 mod regex;
+mod replace;
 mod stat;
 mod sysctl;
 mod systemd;
 mod timezone;
+mod uri;
 mod user;
 mod wait_for;
 mod whole;
@@ -32,6 +39,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A kind of task. Its fields are the task's parameters: names, meaning and defaults are those of Ansible's module
@@ -135,6 +143,8 @@ pub enum Decision {
     Change(Change),
     /// It is not so yet, but time may bring it: look again.
     Wait(Wait),
+    /// The host goes away and comes back, or is waited for.
+    Away(reboot::Away),
 }
 
 /// What a task gives back without a change.
@@ -167,6 +177,33 @@ pub struct Change {
     pub uncounted: bool,
     /// Tells from the actions' outputs whether anything changed after all; without it a done action is a change.
     pub verdict: Option<fn(&[Output]) -> bool>,
+    /// Makes the result of the actions' outputs: for a question that must be asked by an action. A plan leaves it out.
+    pub reader: Option<Reader>,
+}
+
+/// Makes a result of what actions printed, or a failure.
+#[derive(Clone)]
+pub struct Reader(pub Arc<ReadOutputs>);
+
+/// See [`Reader`].
+pub type ReadOutputs = dyn Fn(&[Output]) -> Result<Read, Failure> + Send + Sync;
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reader")
+    }
+}
+
+/// What a [`Reader`] read.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Read {
+    /// The fields a `register` gets.
+    pub result: Map<String, Value>,
+    pub changed: bool,
+    /// Words for the reader of the screen.
+    pub say: Option<String>,
+    /// Variables the host has from here on.
+    pub facts: Map<String, Value>,
 }
 
 /// Text before and after.
@@ -346,13 +383,19 @@ pub static MODULES: &[ModuleDef] = &[
     def::<apt::Apt>(),
     def::<debug::Assert>(),
     def::<authorized_key::AuthorizedKey>(),
+    def::<blockinfile::BlockInFile>(),
     def::<command::Command>(),
     def::<copy::Copy>(),
     def::<debug::Debug>(),
+    def::<debug::Fail>(),
     def::<file::File>(),
     def::<group::Group>(),
     def::<hostname::Hostname>(),
+    def::<ini_file::IniFile>(),
     def::<lineinfile::LineInFile>(),
+    def::<modprobe::Modprobe>(),
+    def::<reboot::Reboot>(),
+    def::<replace::Replace>(),
     def::<systemd::Service>(),
     def::<debug::SetFact>(),
     def::<command::Shell>(),
@@ -361,8 +404,10 @@ pub static MODULES: &[ModuleDef] = &[
     def::<systemd::Systemd>(),
     def::<copy::Template>(),
     def::<timezone::Timezone>(),
+    def::<uri::Uri>(),
     def::<user::User>(),
     def::<wait_for::WaitFor>(),
+    def::<reboot::WaitForConnection>(),
 ];
 
 /// The module of a name; `ansible.builtin.` and `ansible.posix.` in front of it do not matter.

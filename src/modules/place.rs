@@ -58,8 +58,7 @@ impl Wanted<'_> {
                 diff: vec![],
                 summary: fix.summary,
                 result,
-                uncounted: false,
-                verdict: None,
+                ..Default::default()
             }));
         }
 
@@ -111,8 +110,7 @@ impl Wanted<'_> {
             after,
             actions: vec![Action::Put(put)],
             result,
-            uncounted: false,
-            verdict: None,
+            ..Default::default()
         }))
     }
 

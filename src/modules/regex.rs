@@ -10,6 +10,13 @@ pub fn line_regex(param: &str, pattern: &str) -> Result<Regex, ArgError> {
         .map_err(|e| ArgError::new(param, format!("`{pattern}` is not a regular expression: {e}")))
 }
 
+/// The same for a whole text, with flags (`m`: `^` and `$` match at lines; `s`: `.` matches a line's end).
+pub fn text_regex(param: &str, flags: &str, pattern: &str) -> Result<Regex, ArgError> {
+    RegexBuilder::new(&format!("(?{flags}){}", from_python(pattern)))
+        .build()
+        .map_err(|e| ArgError::new(param, format!("`{pattern}` is not a regular expression: {e}")))
+}
+
 /// Rewrites the few things that Python reads otherwise than our engine does: `\Z`, `\<` and `\>`, a brace that is no
 /// count, and brackets and `&&`, `~~` inside a set of characters.
 fn from_python(pattern: &str) -> String {

@@ -275,6 +275,7 @@ fn is_plain(keys: &Shared) -> bool {
 
 fn yaml_files(dir: Option<&Path>) -> Vec<String> {
     let Some(dir) = dir else { return vec![] };
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     let all = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
     let yaml = |p: &PathBuf| p.extension().is_some_and(|e| e == "yml" || e == "yaml");
     all.filter(yaml).filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned())).collect()

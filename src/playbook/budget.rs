@@ -58,6 +58,7 @@ impl Reader<'_> {
             self.unknown_keys(entries, KEYS, &[], "a budget");
             let get = |k: &str| e.value.get(k);
             let Some(hosts) = get("hosts") else {
+                self.partial = true;
                 self.error_hint(&e.key_span, format!("{what} does not say whose members"), "hosts: GROUP");
                 continue;
             };

@@ -73,6 +73,7 @@ impl Reader<'_> {
     fn playbook(&mut self, path: &Path) -> Option<Playbook> {
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
         let dir = absolute.parent().map(Path::to_path_buf).unwrap_or_default();
+        self.including.push(absolute);
         let phases = self.phases(path, &dir)?;
         for (i, p) in phases.iter().enumerate() {
             if let Some(twin) = phases[..i].iter().find(|q| q.name == p.name) {

@@ -40,6 +40,12 @@ pub fn ask(probes: &[Probe], sequence: u64, script: &mut String) -> Asked {
         "w_sysctls",
         probes.iter().filter_map(|p| if let Probe::Sysctl(k) = p { Some(sysctl_path(k)) } else { None }).collect(),
     );
+    for name in probes.iter().filter_map(|p| if let Probe::KernelModule(n) = p { Some(n) } else { None }) {
+        let kernel = name.replace('-', "_");
+        let pattern: String =
+            name.chars().map(|c| if matches!(c, '-' | '_') { "[-_]".into() } else { c.to_string() }).collect();
+        call("w_kmod", vec![name.clone(), kernel, pattern]);
+    }
     // Its answers are numbered: one call, which hands nothing on.
     let contents = of(|p| if let Probe::Content(t) = p { Some(t) } else { None });
     if !contents.is_empty() {
@@ -151,6 +157,7 @@ impl Asked {
                 ),
                 Probe::Groups => Answer::Groups(text("groups").lines().filter_map(group).collect()),
                 Probe::Sysctl(key) => Answer::Sysctl(sysctls.get(&sysctl_path(key)).cloned()),
+                Probe::KernelModule(n) => Answer::KernelModule(kernel_module(&text(&format!("kmod {n}")))),
                 Probe::Hostname => {
                     let t = text("hostname");
                     let mut lines = t.lines().map(|l| l.trim().to_string());
@@ -295,6 +302,25 @@ fn group(line: &str) -> Option<GroupState> {
     })
 }
 
+fn kernel_module(lines: &str) -> KernelModuleState {
+    let mut s = KernelModuleState::default();
+    for l in lines.lines() {
+        let place = |t: &str| {
+            let (file, line) = t.split_once(':')?;
+            Some((file.to_string(), line.split_whitespace().collect::<Vec<_>>().join(" ")))
+        };
+        match l {
+            "loaded" => s.loaded = true,
+            "builtin" => s.built_in = true,
+            _ => {
+                s.loads.extend(l.strip_prefix("load ").and_then(place));
+                s.options.extend(l.strip_prefix("options ").and_then(place));
+            }
+        }
+    }
+    s
+}
+
 fn sysctls(lines: &str) -> HashMap<String, String> {
     let mut found: HashMap<String, String> = HashMap::new();
     for l in lines.lines() {
@@ -318,6 +344,14 @@ mod tests {
         assert_eq!(sysctl_path("net.ipv4.ip_forward"), "/proc/sys/net/ipv4/ip_forward");
         assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.forwarding"), "/proc/sys/net/ipv4/conf/eth0.1/forwarding");
         assert_eq!(sysctl_path("net/ipv4/conf/eth0.1/forwarding"), "/proc/sys/net/ipv4/conf/eth0.1/forwarding");
+    }
+
+    #[test]
+    fn a_kernel_module_and_what_loads_it() {
+        let s = kernel_module("builtin\nload /etc/modules:a  \noptions /etc/modprobe.d/a.conf:  options  a b=1\n");
+        assert!(s.built_in && !s.loaded);
+        assert_eq!(s.loads, [("/etc/modules".to_string(), "a".to_string())]);
+        assert_eq!(s.options, [("/etc/modprobe.d/a.conf".to_string(), "options a b=1".to_string())]);
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub enum Probe {
     Groups,
     /// The running value of a sysctl, dotted name.
     Sysctl(String),
+    /// A module of the kernel: whether it is loaded, and what is to load it at each start.
+    KernelModule(String),
     /// The running and the stored host name.
     Hostname,
     /// The time zone: where /etc/localtime leads.
@@ -56,6 +58,7 @@ pub enum Answer {
     Shadow(Option<String>),
     Groups(Vec<GroupState>),
     Sysctl(Option<String>),
+    KernelModule(KernelModuleState),
     Hostname {
         running: String,
         stored: Option<String>,
@@ -149,6 +152,17 @@ pub struct UnitState {
     pub main_pid: u32,
     /// The unit's description and fragment path, as they are.
     pub fragment: String,
+}
+
+/// A module of the kernel.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct KernelModuleState {
+    pub loaded: bool,
+    pub built_in: bool,
+    /// File and line: where a start is told to load it.
+    pub loads: Vec<(String, String)>,
+    /// File and line: where its parameters are.
+    pub options: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]

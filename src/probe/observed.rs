@@ -22,6 +22,12 @@ pub struct Touches {
     pub users: bool,
     pub units: bool,
     pub sysctls: bool,
+    /// Whether any kernel module is loaded, and at each start.
+    pub modules: bool,
+    /// Kernel modules that are not loaded yet may be afterwards.
+    pub loads: bool,
+    /// These kernel modules.
+    pub named_modules: Vec<String>,
 }
 
 impl Touches {
@@ -37,6 +43,7 @@ impl Touches {
             units: below(&["/etc/systemd/", "/lib/systemd/", "/usr/lib/systemd/", "/run/systemd/", "/etc/init.d/"]),
             users: below(&["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/nsswitch.conf"]),
             packages: below(&["/var/lib/dpkg/"]),
+            modules: below(&["/etc/modules", "/etc/modprobe.d/", "/lib/modules/"]),
             ..Default::default()
         }
     }
@@ -52,6 +59,9 @@ impl Touches {
         self.users |= other.users;
         self.units |= other.units;
         self.sysctls |= other.sysctls;
+        self.modules |= other.modules;
+        self.loads |= other.loads;
+        self.named_modules.extend(other.named_modules);
         self.paths.extend(other.paths);
         self.entries.extend(other.entries);
         self
@@ -109,6 +119,7 @@ impl Observed {
     getter!(shadow, Shadow, Option<String>);
     getter!(sysctl, Sysctl, Option<String>);
     getter!(script, Script, Output);
+    getter!(kernel_module, KernelModule, KernelModuleState);
 
     pub fn groups(&self) -> Result<&[GroupState], Stop> {
         match self.answers.get(&Probe::Groups) {
@@ -176,6 +187,10 @@ impl Observed {
             Probe::Unit(_) => t.units || t.packages,
             Probe::User(_) | Probe::Shadow(_) | Probe::Groups => t.users || t.packages,
             Probe::Sysctl(_) => t.sysctls || t.packages,
+            Probe::KernelModule(name) => {
+                let loaded = matches!(self.answers.get(probe), Some(Answer::KernelModule(s)) if s.loaded || s.built_in);
+                t.modules || t.packages || (t.loads && !loaded) || t.named_modules.contains(name)
+            }
             Probe::Hostname => t.touches_path("/etc/hostname", "/etc/hostname"),
             Probe::Timezone => t.touches_path("/etc/localtime", "/etc/localtime"),
             Probe::Script(_) => true,

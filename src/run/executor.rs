@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::graph::{self, Dynamic, Learned, Node, Part, Place, Prepared, Program, Refusal, Scoped, StepIndex, TaskUse};
 use crate::host::{Reply, Request};
 use crate::inventory::Connection as Settings;
+use crate::inventory::connection::Via;
 use crate::modules::{Change, Ctx, Decision, Failure, Stop, Wait};
 use crate::probe::{Observed, Output, Probe, Touches};
 use crate::ssh::{Connector, SshConfig};
@@ -56,6 +57,13 @@ pub struct Shared {
     pub again: super::event::Again,
 }
 
+impl Shared {
+    /// How a host is reached.
+    fn reached(&self, host: &str) -> Option<&Settings> {
+        self.program.host_index(host).map(|h| &self.settings[h]).or_else(|| self.delegates.get(host))
+    }
+}
+
 /// What a host's worker tells the scheduler.
 #[derive(Debug)]
 pub enum Told {
@@ -93,9 +101,9 @@ pub struct Worker {
 /// A host as one worker knows it.
 pub(super) struct Site {
     pub name: String,
-    link: Option<Link>,
+    pub link: Option<Link>,
     /// What is known of the host, as each user sees it.
-    seen: HashMap<Option<String>, Observed>,
+    pub seen: HashMap<Option<String>, Observed>,
     /// In a plan: what the changes so far would have touched.
     fog: Fog,
     /// How many probes of coming steps are worth asking now: few after a change, more with every request that finds none.
@@ -179,11 +187,11 @@ impl Worker {
     pub(super) fn name(&self) -> &str {
         &self.shared.program.hosts[self.host].name
     }
-    /// The host is this machine.
-    fn is_here(&self) -> bool {
-        matches!(self.shared.settings[self.host].via, crate::inventory::connection::Via::Local)
+    /// Where it acts is this machine.
+    pub(super) fn is_here(&self) -> bool {
+        self.shared.reached(&self.site.name).is_some_and(|s| matches!(s.via, Via::Local))
     }
-    fn check(&self) -> bool {
+    pub(super) fn check(&self) -> bool {
         self.shared.program.check_mode
     }
     pub fn round_trips(&self) -> u64 {
@@ -316,7 +324,8 @@ impl Worker {
                 ready.push_back(Ready { node, what: Work::Step(Step { task, prepared, sets: vec![] }) });
                 break;
             }
-            if !ready.is_empty() && self.is_here() && reads_here(&used.task) {
+            let home_is_here = matches!(self.shared.settings[self.host].via, Via::Local);
+            if !ready.is_empty() && home_is_here && reads_here(&used.task) {
                 // A step before it may yet make the file that it reads.
                 break;
             }
@@ -563,7 +572,7 @@ impl Worker {
     }
 
     /// Before a change: its handlers are due from now on, whatever becomes of this process.
-    fn announce(&mut self, task: usize) -> Result<(), GivenUp> {
+    pub(super) fn announce(&mut self, task: usize) -> Result<(), GivenUp> {
         let shared = self.shared.clone();
         let p = &shared.program;
         if self.check() {
@@ -797,7 +806,11 @@ impl Worker {
     ) -> Result<Option<Did>, GivenUp> {
         let shared = self.shared.clone();
         let t = &shared.program.tasks[task].task;
-        let user = self.user_key(item.become_user.as_deref()).await?;
+        // A host that is waited for cannot be asked who logs in there.
+        let user = match t.module.name {
+            "wait_for_connection" => None,
+            _ => self.user_key(item.become_user.as_deref()).await?,
+        };
         let plan_only = self.check() && shared.program.tasks[task].check_mode() != Some(false);
         let mut ctx = Ctx {
             waited: Duration::ZERO,
@@ -828,6 +841,10 @@ impl Worker {
                         facts: r.facts,
                         ..Did::new(Outcome::Satisfied)
                     }));
+                }
+                Ok(Decision::Change(c)) if plan_only && c.reader.is_some() => {
+                    self.add_fog(c.touches.clone());
+                    return Ok(Some(Did::left_out(&c)));
                 }
                 Ok(Decision::Change(mut c)) if plan_only => {
                     // By its own word it changes nothing; all that was seen before it holds after it.
@@ -874,6 +891,7 @@ impl Worker {
                         }
                     }
                 }
+                Ok(Decision::Away(a)) => return self.away(task, &user, item, a, plan_only).await.map(Some),
                 Ok(Decision::Wait(w)) if plan_only => {
                     let mut d = Did::new(Outcome::Skipped);
                     d.known = false;
@@ -959,7 +977,7 @@ impl Worker {
         }
     }
 
-    fn add_fog(&mut self, touches: Touches) {
+    pub(super) fn add_fog(&mut self, touches: Touches) {
         self.site.seen.values_mut().for_each(|s| s.forget(&touches));
         for (user, seen) in &self.site.seen {
             self.site.fog.certain.retain(|(u, p)| u != user || seen.has(p));
@@ -1024,6 +1042,9 @@ impl Worker {
         };
         let Reply { outputs, answers } = reply;
         self.learn(user, answers);
+        if let Some(reader) = c.reader.take() {
+            return Ok(Acted::Did(Box::new(Did::read(&reader, &outputs, c))));
+        }
         let last = outputs.last().cloned().unwrap_or_default();
         let failed = outputs.len() < actions.len() || outputs.iter().any(|o| o.rc != 0);
         let is_command = matches!(actions.get(outputs.len().saturating_sub(1)), Some(Action::Command(_)));
@@ -1170,7 +1191,7 @@ impl Worker {
         seen.script(text).cloned().map_err(|_| GivenUp(Error::internal("no answer to a question")))
     }
 
-    async fn ask(&mut self, user: &Option<String>, probes: Vec<Probe>) -> Result<(), GivenUp> {
+    pub(super) async fn ask(&mut self, user: &Option<String>, probes: Vec<Probe>) -> Result<(), GivenUp> {
         let probes = self.missing(user, probes);
         if probes.is_empty() {
             return Ok(());
@@ -1228,7 +1249,7 @@ impl Worker {
     }
 
     /// After something was really done. What only a planned change makes certain stays: nothing on the host can tell.
-    fn forget(&mut self, t: &Touches) {
+    pub(super) fn forget(&mut self, t: &Touches) {
         self.site.forget(t);
     }
 
@@ -1241,28 +1262,33 @@ impl Worker {
 
     async fn link(&mut self) -> Result<&mut Link, Error> {
         if self.site.link.is_none() {
-            let s = &self.shared;
             let begun = Instant::now();
-            let to = &self.site.name;
-            let link = if self.is_home() {
-                let link = Link::open(&s.settings[self.host], &s.options, &s.ssh_config, &s.connector).await?;
-                s.emit.send(Event::Connected { host: to.clone(), took: begun.elapsed() });
-                link
-            } else {
-                let own = s.program.host_index(to).map(|h| &s.settings[h]);
-                let settings = own
-                    .or_else(|| s.delegates.get(to))
-                    .ok_or_else(|| Error::internal(format!("nobody knows how {to} is reached")))?;
-                // Its lock is shared with the host's own session in this run.
-                let settings = Settings { name: format!("{to}-for-{}", self.name()), ..settings.clone() };
-                Link::open(&settings, &s.options, &s.ssh_config, &s.connector).await?
-            };
+            let link = self.open(None).await?;
+            if self.is_home() {
+                self.shared.emit.send(Event::Connected { host: self.site.name.clone(), took: begun.elapsed() });
+            }
             self.site.link = Some(link);
         }
         self.site.link.as_mut().ok_or_else(|| Error::internal("no link"))
     }
 
-    async fn send(
+    /// Connects to where it acts.
+    pub(super) async fn open(&mut self, patience: Option<Duration>) -> Result<Link, Error> {
+        let s = self.shared.clone();
+        let to = &self.site.name;
+        let mut options = s.options.clone();
+        options.connect_timeout = patience.or(options.connect_timeout);
+        if self.is_home() {
+            return Link::open(&s.settings[self.host], &options, &s.ssh_config, &s.connector).await;
+        }
+        let settings =
+            s.reached(to).ok_or_else(|| Error::internal(format!("nobody knows how {to} is reached")))?;
+        // Its lock is shared with the host's own session in this run.
+        let settings = Settings { name: format!("{to}-for-{}", self.name()), ..settings.clone() };
+        Link::open(&settings, &options, &s.ssh_config, &s.connector).await
+    }
+
+    pub(super) async fn send(
         &mut self,
         user: &Option<String>,
         actions: &[Action],
@@ -1275,7 +1301,7 @@ impl Worker {
         link.request(user, &Request { actions, probes, staged }, limit).await
     }
 
-    async fn drop_link(&mut self) {
+    pub(super) async fn drop_link(&mut self) {
         self.forget(&Touches::everything());
         if let Some(l) = self.site.link.take() {
             self.closed_round_trips += l.round_trips();
@@ -1305,23 +1331,23 @@ enum Acted {
 
 /// What became of one item.
 pub(super) struct Did {
-    outcome: Outcome,
-    summary: String,
-    diff: Vec<crate::modules::Diff>,
-    say: Option<String>,
-    say_from: u8,
-    facts: Map<String, Value>,
+    pub outcome: Outcome,
+    pub summary: String,
+    pub diff: Vec<crate::modules::Diff>,
+    pub say: Option<String>,
+    pub say_from: u8,
+    pub facts: Map<String, Value>,
     pub result: Value,
-    output: Option<Output>,
+    pub output: Option<Output>,
     pub failure: Option<FailureReport>,
     /// The result is that of a run, not of a plan that does not know it.
-    known: bool,
+    pub known: bool,
     /// Something was (or would be) done.
-    acted: bool,
+    pub acted: bool,
 }
 
 impl Did {
-    fn new(outcome: Outcome) -> Self {
+    pub fn new(outcome: Outcome) -> Self {
         Did {
             outcome,
             summary: String::new(),
@@ -1336,15 +1362,17 @@ impl Did {
             acted: false,
         }
     }
-    fn refused(f: Failure) -> Self {
+    pub fn refused(f: Failure) -> Self {
         let report = FailureReport { message: f.message, hint: f.hint, ..Default::default() };
         Did { result: Value::Object(f.result), failure: Some(report), ..Did::new(Outcome::Failed) }
     }
 }
 
-/// A command that by its task's own word changes nothing.
+/// A command that by its task's (or its module's) own word changes nothing.
 fn asks_only(task: &crate::playbook::Task, c: &Change) -> bool {
-    task.changed_when.iter().any(|c| c.text == "false") && c.actions.iter().any(|a| matches!(a, Action::Command(_)))
+    let by_word = task.changed_when.iter().any(|c| c.text == "false");
+    (by_word || (c.reader.is_some() && c.touches == Touches::default()))
+        && c.actions.iter().any(|a| matches!(a, Action::Command(_)))
 }
 
 /// A step's outcome from those of its parts.
@@ -1404,6 +1432,6 @@ fn no_room(path: &str, stderr: &str) -> Option<String> {
     }
 }
 
-fn last_line(text: &str) -> Option<&str> {
+pub(super) fn last_line(text: &str) -> Option<&str> {
     text.lines().rev().find(|l| !l.trim().is_empty())
 }

@@ -1,5 +1,6 @@
 //! A run: the scheduler, the hosts' workers, and what they say.
 
+mod answer;
 mod budget;
 pub mod due;
 pub mod event;
@@ -9,6 +10,7 @@ pub mod holds;
 #[cfg(test)]
 mod language_tests;
 pub mod link;
+mod reboot;
 mod result;
 mod schedule;
 #[cfg(test)]

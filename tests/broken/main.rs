@@ -114,6 +114,7 @@ areas!(
     phases,
     tasks,
     needs,
+    flow,
     expressions,
     parameters,
     variables,

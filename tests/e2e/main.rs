@@ -15,6 +15,7 @@ mod handlers;
 mod hosts;
 mod kit;
 mod logins;
+mod more;
 mod odd;
 mod rough;
 mod secrets;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         commands::all(),
         flow::all(),
         logins::all(),
+        more::all(),
         odd::all(),
         rough::all(),
         secrets::all(),

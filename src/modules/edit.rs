@@ -1,0 +1,152 @@
+//! Changing the text of a file that may be there: what lineinfile, blockinfile, replace, ini_file and others share.
+
+use super::args::Mode;
+use super::place::{self, Wanted, nothing_at};
+use super::{Ctx, Decision, Failure, Stop};
+use crate::action::Action;
+use crate::probe::{Answer, Content, EntryKind, Observed, PathState, Probe};
+use serde_json::{Map, Value, json};
+
+/// A file on the host whose text is changed.
+#[derive(Debug, Clone, Copy)]
+pub struct Edit<'a> {
+    /// Tidy and absolute.
+    pub path: &'a str,
+    /// Make it (and its folder) if it is not there.
+    pub create: bool,
+    pub mode: Option<&'a Mode>,
+    pub owner: Option<&'a str>,
+    pub group: Option<&'a str>,
+    pub validate: Option<&'a str>,
+    pub backup: bool,
+}
+
+impl<'a> Edit<'a> {
+    /// What must be known.
+    pub fn probes(&self) -> Vec<Probe> {
+        let mut p = vec![Probe::Path(self.path.into()), Probe::Content(self.path.into())];
+        if self.create {
+            p.extend(place::folders(self.path).map(|d| Probe::Path(d.into())));
+        }
+        p
+    }
+
+    /// The file's text as it is; `None` where there is no file.
+    pub fn old<'s>(&self, seen: &'s Observed) -> Result<Option<&'s [u8]>, Stop> {
+        let path = self.path;
+        match seen.path(path)?.followed().map(|e| e.kind) {
+            Some(EntryKind::File) => {}
+            Some(EntryKind::Directory) => return Err(Stop::Fail(failure(256, format!("{path} is a folder")))),
+            Some(_) => return Err(Stop::Fail(failure(256, format!("{path} is not a regular file")))),
+            None => return Ok(None),
+        }
+        match seen.content(path)? {
+            Content::Bytes(b) => Ok(Some(b)),
+            _ => Err(Stop::fail(format!("{path} cannot be read, or is larger than this module edits"))),
+        }
+    }
+
+    /// The same, where a file that is not there and is not to be made is an error.
+    pub fn old_or_new<'s>(&self, seen: &'s Observed) -> Result<Option<&'s [u8]>, Stop> {
+        match self.old(seen)? {
+            None if !self.create => Err(self.missing()),
+            old => Ok(old),
+        }
+    }
+
+    pub fn missing(&self) -> Stop {
+        Stop::Fail(Failure {
+            hint: Some("`create: true` makes it".into()),
+            ..failure(257, format!("{} does not exist", self.path))
+        })
+    }
+
+    /// What makes the file hold `new`, with what `result` tells besides; `msg` says what is done to the text.
+    pub fn decide(
+        &self,
+        seen: &Observed,
+        ctx: &Ctx,
+        new: Vec<u8>,
+        msg: &str,
+        mut result: Map<String, Value>,
+    ) -> Result<Decision, Stop> {
+        let named = seen.path(self.path)?;
+        // A link stays a link: the file it leads to is changed.
+        let is_link = named.entry.as_ref().is_some_and(|e| e.kind == EntryKind::Link);
+        let path = if is_link { &named.canonical } else { self.path };
+        let found = named.followed();
+        let old = self.old(seen)?;
+        // All that is left to decide is what a file with this body would: the same for every module.
+        let mut known = Observed::new();
+        if let (Some(e), Some(old)) = (found, old) {
+            let state = PathState { entry: Some(e.clone()), canonical: named.canonical.clone(), ..Default::default() };
+            known.insert(Probe::Path(path.into()), Answer::Path(state));
+            known.insert(Probe::Content(path.into()), Answer::Content(Content::Bytes(old.to_vec())));
+        } else {
+            nothing_at(path, &named.canonical).into_iter().for_each(|(p, a)| known.insert(p, a));
+        }
+        let wanted = Wanted {
+            path,
+            body: new.into(),
+            mode: self.mode,
+            owner: self.owner,
+            group: self.group,
+            validate: self.validate,
+            backup: self.backup,
+        };
+        let mut decision = wanted.decide(&known, ctx)?;
+        result.insert("msg".into(), json!(msg));
+        match &mut decision {
+            Decision::Change(c) => {
+                let put = c.actions.iter().any(|a| matches!(a, Action::Put(_)));
+                if put {
+                    c.summary = msg.to_string();
+                    if found.is_none()
+                        && let Some(folder) = place::folders(path).next()
+                    {
+                        let new = place::NewFolder { path: folder, mode: None, owner: None, group: None };
+                        match seen.get(&Probe::Path(folder.into())) {
+                            Some(Answer::Path(s)) if s.followed().is_some() => {}
+                            _ => {
+                                c.actions.insert(0, Action::Script(new.script()));
+                                c.summary = format!("new file: {msg}");
+                            }
+                        }
+                        c.after.extend(new.after(seen, ctx));
+                    } else {
+                        c.after.extend(place::unchanged_folders(path, seen));
+                    }
+                } else {
+                    let more = "ownership or permissions changed";
+                    let msg = if msg.is_empty() { more.into() } else { format!("{msg} and {more}") };
+                    result.insert("msg".into(), json!(msg));
+                }
+                if let Some(b) = c.result.get("backup_file") {
+                    result.insert("backup_file".into(), b.clone());
+                }
+                c.result = result;
+                if let (false, Some(old)) = (put, old) {
+                    c.after.push((Probe::Content(path.into()), Answer::Content(Content::Bytes(old.to_vec()))));
+                }
+                if is_link {
+                    place::through_link(&mut c.after, self.path, named);
+                }
+            }
+            Decision::Satisfied(r) => r.result = result,
+            _ => {}
+        }
+        Ok(decision)
+    }
+}
+
+/// A failure with the `rc` that Ansible's file modules give.
+pub fn failure(rc: u32, message: String) -> Failure {
+    let mut result = Map::new();
+    result.insert("rc".into(), json!(rc));
+    Failure { message, hint: None, result }
+}
+
+/// Text that a module edits must be text.
+pub fn utf8<'a>(path: &str, bytes: &'a [u8]) -> Result<&'a str, Stop> {
+    std::str::from_utf8(bytes).map_err(|_| Stop::fail(format!("{path} is not text (UTF-8)")))
+}
