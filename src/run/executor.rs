@@ -1281,8 +1281,7 @@ impl Worker {
         if self.is_home() {
             return Link::open(&s.settings[self.host], &options, &s.ssh_config, &s.connector).await;
         }
-        let settings =
-            s.reached(to).ok_or_else(|| Error::internal(format!("nobody knows how {to} is reached")))?;
+        let settings = s.reached(to).ok_or_else(|| Error::internal(format!("nobody knows how {to} is reached")))?;
         // Its lock is shared with the host's own session in this run.
         let settings = Settings { name: format!("{to}-for-{}", self.name()), ..settings.clone() };
         Link::open(&settings, &options, &s.ssh_config, &s.connector).await
