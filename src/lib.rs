@@ -7,6 +7,7 @@
 pub mod action;
 pub mod cli;
 pub mod error;
+pub mod fetch;
 pub mod graph;
 pub mod host;
 pub mod inventory;

@@ -21,6 +21,7 @@ mod apply;
 mod check;
 mod demo;
 mod exit;
+mod helpers;
 mod inventory;
 mod lab;
 mod ping;
@@ -66,6 +67,8 @@ enum Verb {
     Ping(ping::Ping),
     /// Show hosts, groups and variables.
     Inventory(inventory::Inventory),
+    /// What templates and expressions can call.
+    Helpers(helpers::Helpers),
     /// Encrypt, decrypt and edit secrets.
     Vault(vault::Vault),
     /// Throw-away Debian nodes on this machine.
@@ -135,6 +138,7 @@ pub fn main() -> Exit {
         Verb::Check(c) => c.run(),
         Verb::Ping(p) => p.run(&common),
         Verb::Inventory(i) => i.run(),
+        Verb::Helpers(h) => h.run(),
         Verb::Vault(v) => v.run(),
         Verb::Lab(l) => l.run(),
         Verb::Demo(d) => d.run(&common),

@@ -440,6 +440,7 @@ pub fn link_options(
         become_password: ask(args.ask_become_pass, "-K", "sudo password: ")?,
         connect_timeout: args.timeout.map(std::time::Duration::from_secs),
         lock,
+        downloads: Default::default(),
     })
 }
 

@@ -53,7 +53,8 @@ pub fn check(program: &Program, found: &mut Diagnostics) -> Checked {
 fn budget(program: &Program, b: &super::BudgetUse, host: usize, pending: &HashSet<String>, found: &mut Diagnostics) {
     let dynamic = Dynamic::default();
     let scope = Place { program, host, task: &b.place, dynamic: &dynamic, pending }.scope(Map::new());
-    let nodes = [Some(&b.budget.hosts), b.budget.environment.as_ref(), b.budget.evidence.as_ref()];
+    let nodes =
+        [Some(&b.budget.hosts), b.budget.size.as_ref(), b.budget.environment.as_ref(), b.budget.evidence.as_ref()];
     let of_nodes = nodes.into_iter().flatten().map(|n| render_node(n, &scope));
     let texts = b.budget.before.iter().chain(&b.budget.after).chain(b.budget.diagnosis.iter().map(|d| &d.say));
     for r in of_nodes.chain(texts.map(|t| render_text(t, &scope))) {

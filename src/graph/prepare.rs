@@ -547,6 +547,14 @@ impl Local for Files<'_> {
             Err(Trouble::Error(e)) => Err(at_place(e)),
         }
     }
+
+    fn host(&self) -> &str {
+        &self.place.program.hosts[self.place.host].name
+    }
+
+    fn folder(&self) -> PathBuf {
+        self.place.program.playbook.dir.clone()
+    }
 }
 
 /// Looks a source file up as Ansible does.

@@ -6,5 +6,5 @@ pub use script::expanded_names;
 mod shell;
 
 pub use frames::Frame;
-pub use script::Request;
+pub use script::{Request, Staged};
 pub use shell::{Reply, Shell, ShellError, Streams, nonce};

@@ -1,6 +1,6 @@
 //! A request as shell: the actions of one step, then the probes of what comes next.
 
-use crate::action::{Action, Command, CommandLine, Put};
+use crate::action::{Action, Body, Command, CommandLine, Put};
 use crate::probe::{self, Asked, Probe};
 use crate::quote::{shell_join, shell_quote};
 use base64::Engine as _;
@@ -12,8 +12,19 @@ use std::fmt::Write as _;
 pub struct Request<'a> {
     pub actions: &'a [Action],
     pub probes: &'a [Probe],
-    /// Bodies that are on the host already, by index of their action: the files that hold them.
-    pub staged: HashMap<usize, String>,
+    /// What was done for actions beforehand, by their index.
+    pub staged: HashMap<usize, Staged>,
+}
+
+/// What was done for an action before its request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Staged {
+    /// Its body is in this file of the host.
+    File { path: String, size: u64, keep: bool },
+    /// All of it.
+    Done,
+    /// It failed, with these words.
+    Failed(String),
 }
 
 impl Request<'_> {
@@ -25,7 +36,19 @@ impl Request<'_> {
             let id = format!("{sequence}a{i}");
             let _ = writeln!(s, "if [ $w_ok = 1 ] && w_tmp; then");
             match a {
-                Action::Put(p) => put(&mut s, p, self.staged.get(&i), nonce, &id),
+                Action::Put(p) => match (self.staged.get(&i), &p.body) {
+                    (Some(Staged::Failed(why)), _) => failed(&mut s, why, &id),
+                    (Some(Staged::File { path, size, .. }), _) => put_staged(&mut s, p, path, *size, &id),
+                    (_, Body::Bytes(b)) => put(&mut s, p, b, nonce, &id),
+                    (_, Body::Download(_)) => failed(&mut s, "the file was not brought over", &id),
+                },
+                Action::Fetch(_) => match self.staged.get(&i) {
+                    Some(Staged::Done) => {
+                        let _ = writeln!(s, ": >\"$W/o{id}\" 2>\"$W/e{id}\"");
+                    }
+                    Some(Staged::Failed(why)) => failed(&mut s, why, &id),
+                    _ => failed(&mut s, "the file was not brought over", &id),
+                },
                 Action::Script(text) => {
                     let _ =
                         writeln!(s, "(trap - PIPE HUP; exec 9>&-\n{text}\n) </dev/null >\"$W/o{id}\" 2>\"$W/e{id}\"");
@@ -34,8 +57,13 @@ impl Request<'_> {
             }
             let _ = writeln!(s, "w_result {id} $?\nfi");
         }
-        if !self.staged.is_empty() {
-            let _ = writeln!(s, "rm -f -- {}", shell_join(self.staged.values()));
+        let ours = self.staged.values().filter_map(|s| match s {
+            Staged::File { path, keep: false, .. } => Some(path),
+            _ => None,
+        });
+        let ours: Vec<&String> = ours.collect();
+        if !ours.is_empty() {
+            let _ = writeln!(s, "rm -f -- {}", shell_join(ours));
         }
         let asked = probe::ask(self.probes, sequence, &mut s);
         let _ = writeln!(s, "w_m end {sequence}\n}} </dev/null");
@@ -50,29 +78,37 @@ fn unfinished(path: &str) -> String {
     format!("{dir}/.{name}.windlass~")
 }
 
-fn put(s: &mut String, p: &Put, staged: Option<&String>, nonce: &str, id: &str) {
-    let (path, new) = (shell_quote(&p.path), unfinished(&p.path));
-    let new_q = shell_quote(&new);
-    let own = match (&p.owner, &p.group) {
+/// An action that came to nothing before its turn.
+fn failed(s: &mut String, why: &str, id: &str) {
+    let _ = writeln!(s, "{{ printf '%s\\n' {} >&2; false; }} >\"$W/o{id}\" 2>\"$W/e{id}\"", shell_quote(why));
+}
+
+/// What `chown` is told; nothing: the owner stays.
+fn own(p: &Put) -> String {
+    let spec = match (&p.owner, &p.group) {
         (None, None) => String::new(),
         (o, g) => format!("{}{}", o.as_deref().unwrap_or(""), g.as_ref().map(|g| format!(":{g}")).unwrap_or_default()),
     };
-    if let Some(from) = staged {
-        let (from, size) = (shell_quote(from), p.body.len());
-        let _ = writeln!(
-            s,
-            "( [ \"$(wc -c <{from})\" -eq {size} ] || {{ echo 'the file did not arrive whole' >&2; exit 1; }}"
-        );
-        let _ =
-            writeln!(s, "w_put {path} {new_q} {:04o} {} cat -- {from} </dev/null || exit 1", p.mode, shell_quote(&own));
-        return finish(s, p, &path, &new_q, id);
-    }
-    let as_text = std::str::from_utf8(&p.body).ok().filter(|t| !t.contains('\0'));
+    shell_quote(&spec)
+}
+
+fn put_staged(s: &mut String, p: &Put, from: &str, size: u64, id: &str) {
+    let (path, new) = (shell_quote(&p.path), shell_quote(&unfinished(&p.path)));
+    let from = shell_quote(from);
+    let _ =
+        writeln!(s, "( [ \"$(wc -c <{from})\" -eq {size} ] || {{ echo 'the file did not arrive whole' >&2; exit 1; }}");
+    let _ = writeln!(s, "w_put {path} {new} {:04o} {} cat -- {from} </dev/null || exit 1", p.mode, own(p));
+    finish(s, p, &path, &new, id);
+}
+
+fn put(s: &mut String, p: &Put, bytes: &[u8], nonce: &str, id: &str) {
+    let (path, new_q) = (shell_quote(&p.path), shell_quote(&unfinished(&p.path)));
+    let as_text = std::str::from_utf8(bytes).ok().filter(|t| !t.contains('\0'));
     let (reader, body) = match as_text {
         Some(t) => (format!("head -c {}", t.len()), t.to_string()),
         None => {
             let mut lines = String::new();
-            let coded = base64::engine::general_purpose::STANDARD.encode(&p.body);
+            let coded = base64::engine::general_purpose::STANDARD.encode(bytes);
             for chunk in coded.as_bytes().chunks(1000) {
                 lines.push_str(&String::from_utf8_lossy(chunk));
                 lines.push('\n');
@@ -80,13 +116,8 @@ fn put(s: &mut String, p: &Put, staged: Option<&String>, nonce: &str, id: &str) 
             ("base64 -d".to_string(), lines)
         }
     };
-    let reader = if p.body.is_empty() { "true".to_string() } else { reader };
-    let _ = write!(
-        s,
-        "( w_put {path} {new_q} {:04o} {} {reader} <<'{nonce}'\n{body}\n{nonce}\n",
-        p.mode,
-        shell_quote(&own)
-    );
+    let reader = if bytes.is_empty() { "true".to_string() } else { reader };
+    let _ = write!(s, "( w_put {path} {new_q} {:04o} {} {reader} <<'{nonce}'\n{body}\n{nonce}\n", p.mode, own(p));
     s.push_str("[ $? -eq 0 ] || exit 1\n");
     finish(s, p, &path, &new_q, id);
 }

@@ -142,6 +142,7 @@ fn up_locked(name: &str, nodes: usize, lock: &Locked, inventory: PathBuf, progre
     let mut state = {
         let _lock = Locked::directory(&paths::state(), || progress("waiting for another lab's command"))?;
         sysctl::save()?;
+        sysctl::make_room()?;
         let mut state = match known {
             Some(known) => known,
             None => {

@@ -85,6 +85,21 @@ pub fn save() -> Result<()> {
     tool::write(&file(), &(text + "\n"), 0o644)
 }
 
+/// Every node's systemd, and what runs in it, watches files; all nodes are one user to the kernel, whose usual limits are
+/// used up by four nodes. A container runtime alone wants as much again.
+const ROOM: &[(&str, u64)] = &[("fs/inotify/max_user_instances", 8192), ("fs/inotify/max_user_watches", 1 << 20)];
+
+/// Raises limits that nodes share. To be called after [`save`]; [`restore`] puts them back.
+pub fn make_room() -> Result<()> {
+    for (name, least) in ROOM {
+        if value(name).and_then(|v| v.parse::<u64>().ok()).is_some_and(|now| now < *least) {
+            let path = Path::new("/proc/sys").join(name);
+            fs::write(&path, format!("{least}\n")).map_err(tool::at("write", &path))?;
+        }
+    }
+    Ok(())
+}
+
 /// Puts back what differs and forgets the remembered values.
 pub fn restore() -> Result<()> {
     for (name, before) in load().map(|saved| saved.values).unwrap_or_default() {

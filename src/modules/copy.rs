@@ -618,7 +618,7 @@ mod tests {
         let m: Copy = bind("{content: \"a\\n\", dest: /etc/x.conf}");
         let c = change(m.decide(&seen([at(P, None)]), &ctx()));
         let [Action::Put(p)] = c.actions.as_slice() else { panic!("{c:?}") };
-        assert_eq!((p.mode, &p.body[..], p.owner.as_deref()), (0o644, b"a\n".as_slice(), None));
+        assert_eq!((p.mode, p.body.bytes(), p.owner.as_deref()), (0o644, b"a\n".as_slice(), None));
         assert_eq!(c.diff[0].before, None);
     }
 

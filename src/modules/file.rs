@@ -256,7 +256,7 @@ impl File {
         Ok(Decision::Change(Change {
             actions: vec![Action::Put(Put {
                 path: self.path.0.clone(),
-                body: std::sync::Arc::from([]),
+                body: vec![].into(),
                 mode,
                 owner: self.owner.as_deref().map(str::to_string),
                 group: self.group.as_deref().map(str::to_string),
@@ -898,7 +898,7 @@ mod tests {
         let before = || seen([at("/f", None)]);
         let c = change(new.decide(&before(), &ctx()));
         let [Action::Put(p)] = c.actions.as_slice() else { panic!() };
-        assert_eq!((p.mode, p.owner.as_deref(), p.body.len()), (0o600, Some("www"), 0));
+        assert_eq!((p.mode, p.owner.as_deref(), p.body.bytes().len()), (0o600, Some("www"), 0));
         let c2 = change(new.decide(&then(before(), &c), &ctx()));
         assert_eq!(script(&c2), "touch -c -h -- /f");
         let keep = m("{path: /f, state: touch, access_time: preserve, modification_time: preserve}");

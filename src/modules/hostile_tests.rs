@@ -41,6 +41,31 @@ fn table() -> Vec<(&'static str, Value)> {
         ("file", json!({"path": "/srv/l", "state": "absent"})),
         ("group", json!({"name": "web", "system": true})),
         ("group", json!({"name": "web", "state": "absent"})),
+        (
+            "get_url",
+            json!({
+                "url": "https://host/tool", "dest": "/srv/t", "checksum": "sha512:".to_string() + &"ab".repeat(64), "owner": "deploy",
+                "group": "deploy", "mode": "0755", "headers": {"X-Token": "t"}, "url_username": "me", "url_password": "pw",
+                "http_agent": "agent", "via": "host", "backup": true,
+            }),
+        ),
+        ("get_url", json!({"url": "https://host/tool", "dest": "/srv/t", "owner": "deploy", "force": true})),
+        (
+            "unarchive",
+            json!({
+                "src": "/srv/x.tgz", "dest": "/srv/d", "remote_src": true, "owner": "deploy", "group": "deploy", "mode": "u=rwX",
+                "extra_opts": ["--strip-components=1"], "include": ["a"], "exclude": ["b"],
+            }),
+        ),
+        ("unarchive", json!({"src": "https://host/x.zip", "dest": "/srv/d", "include": ["a"], "exclude": ["b"]})),
+        (
+            "archive",
+            json!({"path": ["/srv/a*", "/srv/b"], "dest": "/opt/x.tgz", "exclude_path": ["/srv/b/c"], "exclusion_patterns": ["*.log"], "owner": "deploy"}),
+        ),
+        ("archive", json!({"path": ["/srv/b"], "dest": "/opt/x.tgz", "remove": true})),
+        ("fetch", json!({"src": "/srv/f", "dest": "got", "flat": true})),
+        ("slurp", json!({"src": "/srv/f"})),
+        ("tempfile", json!({"path": "/srv", "prefix": "p", "suffix": "s"})),
         ("hostname", json!({"name": "node-1"})),
         (
             "lineinfile",
@@ -119,10 +144,22 @@ fn with(value: &Value, bad: &str) -> Vec<Value> {
     }
 }
 
+/// An archive's list, as `tar` prints it.
+const LISTING: &str = "-rw-r--r-- 0/0 3 2024-01-02 03:04:05 \"f\"\n";
+
 /// A host with nothing on it, or with something wherever one looks.
 fn answer(probe: &Probe, full: bool, kind: EntryKind) -> Answer {
     let some = full.then_some(());
     match probe {
+        Probe::Text(_) => Answer::Text(Ok("ab".repeat(32))),
+        Probe::Fetched(_) => Answer::Fetched(Ok(crate::fetch::Fetched {
+            path: "/srv/cache".into(),
+            size: 3,
+            sha256: "cd".repeat(32),
+            status: None,
+        })),
+        Probe::Archive(_) => Answer::Archive(Ok(LISTING.into())),
+        Probe::Here(_) => Answer::Here(crate::probe::HereState::Absent),
         Probe::Path(p) => Answer::Path(PathState {
             entry: some.map(|()| entry(kind, 0o644)),
             target: some.filter(|()| kind == EntryKind::Link).map(|()| entry(EntryKind::File, 0o644)),

@@ -2,6 +2,7 @@
 //! as wanted or which actions make it so. It never acts, and knows nothing of connections or screens.
 
 mod apt;
+mod archive;
 pub mod args;
 mod authorized_key;
 mod blockinfile;
@@ -9,7 +10,9 @@ mod command;
 mod copy;
 mod debug;
 mod edit;
+mod fetch;
 mod file;
+mod get_url;
 mod group;
 #[cfg(test)]
 mod hostile_tests;
@@ -19,12 +22,15 @@ mod lineinfile;
 mod modprobe;
 mod place;
 pub mod reboot;
-mod regex;
+pub(crate) mod regex;
 mod replace;
+mod slurp;
 mod stat;
 mod sysctl;
 mod systemd;
+mod temporary;
 mod timezone;
+mod unarchive;
 mod uri;
 mod user;
 mod wait_for;
@@ -96,6 +102,10 @@ pub trait Local {
     fn read(&self, path: &std::path::Path) -> Result<Vec<u8>, ArgError>;
     /// A template file's text, rendered with the task's variables.
     fn render(&self, path: &std::path::Path, text: &str) -> Result<String, ArgError>;
+    /// The host's name in the inventory.
+    fn host(&self) -> &str;
+    /// The playbook's folder.
+    fn folder(&self) -> PathBuf;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -381,6 +391,7 @@ const fn def<M: Module>() -> ModuleDef {
 /// All modules.
 pub static MODULES: &[ModuleDef] = &[
     def::<apt::Apt>(),
+    def::<archive::Archive>(),
     def::<debug::Assert>(),
     def::<authorized_key::AuthorizedKey>(),
     def::<blockinfile::BlockInFile>(),
@@ -388,7 +399,9 @@ pub static MODULES: &[ModuleDef] = &[
     def::<copy::Copy>(),
     def::<debug::Debug>(),
     def::<debug::Fail>(),
+    def::<fetch::Fetch>(),
     def::<file::File>(),
+    def::<get_url::GetUrl>(),
     def::<group::Group>(),
     def::<hostname::Hostname>(),
     def::<ini_file::IniFile>(),
@@ -399,12 +412,15 @@ pub static MODULES: &[ModuleDef] = &[
     def::<systemd::Service>(),
     def::<debug::SetFact>(),
     def::<command::Shell>(),
+    def::<slurp::Slurp>(),
     def::<stat::Stat>(),
     def::<sysctl::Sysctl>(),
     def::<systemd::Systemd>(),
     def::<copy::Template>(),
+    def::<temporary::Tempfile>(),
     def::<timezone::Timezone>(),
     def::<uri::Uri>(),
+    def::<unarchive::Unarchive>(),
     def::<user::User>(),
     def::<wait_for::WaitFor>(),
     def::<reboot::WaitForConnection>(),
@@ -499,6 +515,12 @@ pub(crate) mod kit {
         fn render(&self, _: &std::path::Path, text: &str) -> Result<String, ArgError> {
             Ok(text.to_string())
         }
+        fn host(&self) -> &str {
+            "node"
+        }
+        fn folder(&self) -> PathBuf {
+            "/play".into()
+        }
     }
 
     /// A module from its parameters in YAML.
@@ -556,7 +578,7 @@ pub(crate) mod kit {
                     assert!(out.status.success(), "{s}\n{}", String::from_utf8_lossy(&out.stderr));
                 }
                 Action::Put(p) => std::fs::write(&p.path, &p.body).unwrap(),
-                Action::Command(c) => panic!("{c:?}"),
+                other => panic!("{other:?}"),
             }
         }
     }

@@ -272,7 +272,7 @@ mod tests {
     fn it_is_loaded_at_each_start() {
         let c = converges("{name: br_netfilter, params: 'a=1  b', persistent: present}", "builtin\n");
         let puts = c.actions.iter().map(|a| match a {
-            Action::Put(p) => (p.path.as_str(), std::str::from_utf8(&p.body).unwrap()),
+            Action::Put(p) => (p.path.as_str(), std::str::from_utf8(p.body.bytes()).unwrap()),
             other => panic!("{other:?}"),
         });
         let puts: Vec<_> = puts.collect();

@@ -73,7 +73,7 @@ impl Wanted<'_> {
         let keep = |wanted: Option<&str>, now: Option<&String>| wanted.map(str::to_string).or_else(|| now.cloned());
         let put = Put {
             path: self.path.into(),
-            body: self.body.clone(),
+            body: self.body.clone().into(),
             mode,
             owner: keep(self.owner, old.filter(|_| is_file).map(|e| &e.owner)),
             group: keep(self.group, old.filter(|_| is_file).map(|e| &e.group)),

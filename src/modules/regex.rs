@@ -19,7 +19,7 @@ pub fn text_regex(param: &str, flags: &str, pattern: &str) -> Result<Regex, ArgE
 
 /// Rewrites the few things that Python reads otherwise than our engine does: `\Z`, `\<` and `\>`, a brace that is no
 /// count, and brackets and `&&`, `~~` inside a set of characters.
-fn from_python(pattern: &str) -> String {
+pub(crate) fn from_python(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len() + 8);
     let mut rest = pattern;
     // Inside `[…]`: how many characters of the set were read.

@@ -2,7 +2,8 @@
 
 use super::keys::Reader;
 use super::{Diagnosis, Text};
-use crate::source::{Kind, Node, Span};
+use crate::source::{Node, Span};
+use serde_json::Value;
 
 /// A disruption budget. Whoever stops, restarts, drains or reboots a member takes a place in it first.
 #[derive(Debug)]
@@ -11,7 +12,8 @@ pub struct Budget {
     pub span: Span,
     /// Its members: a list of hosts, or a pattern.
     pub hosts: Node,
-    pub size: Size,
+    /// What [`Size::read`] takes, or a template that comes to it; `None`: 1.
+    pub size: Option<Node>,
     /// Run on the host that is about to go away: exit code 0 says that the others can do without it.
     pub before: Option<Text>,
     /// Run on that host when its work is done: exit code 0 says that it is back and all is well.
@@ -35,6 +37,22 @@ pub enum Size {
 }
 
 impl Size {
+    /// What is said of a value that is none.
+    pub const NONE: &str = "`size` is a number of hosts, a share or `quorum`";
+
+    /// `2`, `"25%"`, `quorum`.
+    pub fn read(value: &Value) -> Option<Self> {
+        match value {
+            Value::Number(n) => n.as_u64().filter(|n| *n > 0).map(|n| Size::Count(n as usize)),
+            Value::String(s) if s == "quorum" => Some(Size::Quorum),
+            Value::String(s) => match percent(s) {
+                Some(p) => Some(Size::Percent(p)),
+                None => s.parse().ok().filter(|n| *n > 0).map(Size::Count),
+            },
+            _ => None,
+        }
+    }
+
     /// Places among so many members.
     pub fn of(self, members: usize) -> usize {
         let n = match self {
@@ -69,7 +87,7 @@ impl Reader<'_> {
                 name: e.key.clone(),
                 span: e.key_span.clone(),
                 hosts: hosts.clone(),
-                size: get("size").and_then(|n| self.size(n)).unwrap_or(Size::Count(1)),
+                size: get("size").inspect(|n| self.size(n)).cloned(),
                 before: get("before").and_then(|n| self.text(n, "`before`")),
                 after: get("after").and_then(|n| self.text(n, "`after`")),
                 environment: get("environment").cloned(),
@@ -82,20 +100,12 @@ impl Reader<'_> {
         all
     }
 
-    fn size(&mut self, node: &Node) -> Option<Size> {
-        let size = match &node.kind {
-            Kind::Number(n) => n.as_u64().filter(|n| *n > 0).map(|n| Size::Count(n as usize)),
-            Kind::Str(s) if s == "quorum" => Some(Size::Quorum),
-            Kind::Str(s) => match percent(s) {
-                Some(p) => Some(Size::Percent(p)),
-                None => s.parse().ok().filter(|n| *n > 0).map(Size::Count),
-            },
-            _ => None,
-        };
-        if size.is_none() {
-            self.error_hint(&node.span, "`size` is a number of hosts, a share or `quorum`", "size: 1, size: \"25%\"");
+    fn size(&mut self, node: &Node) {
+        if node.as_str().is_some_and(|s| s.contains("{{")) {
+            self.templates_in(node);
+        } else if Size::read(&node.to_value()).is_none() {
+            self.error_hint(&node.span, Size::NONE, "size: 1, size: \"25%\"");
         }
-        size
     }
 }
 

@@ -128,6 +128,8 @@ impl Asked {
         let mut answers = Vec::with_capacity(self.probes.len());
         for probe in &self.probes {
             let answer = match probe {
+                // No question to a host.
+                Probe::Text(_) | Probe::Fetched(_) | Probe::Archive(_) | Probe::Here(_) => continue,
                 Probe::Path(p) => Answer::Path(PathState {
                     entry: entries.get(p).cloned(),
                     target: targets.get(p).cloned(),

@@ -7,7 +7,9 @@ mod observed;
 pub use ask::{Asked, ask};
 pub use observed::{Observed, Touches};
 
+use crate::fetch::{Download, FetchError, Fetched};
 use serde_json::Value;
+use std::path::PathBuf;
 
 /// One read-only question to a host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,6 +42,29 @@ pub enum Probe {
     Facts,
     /// A read-only script for `sh`; its exit code and output are the answer.
     Script(String),
+    /// A small text that is fetched on this side, as a list of checksums.
+    Text(Download),
+    /// A file that is fetched on this side. In a plan only what is here already is known.
+    Fetched(Download),
+    /// The names of what is in an archive on this side.
+    Archive(Listing),
+    /// What is at a path of this side.
+    Here(PathBuf),
+}
+
+/// How an archive is listed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Listing {
+    pub of: Download,
+    /// The script that lists it; `$1` is the archive's path.
+    pub script: String,
+}
+
+impl Probe {
+    /// It is this side that answers, not the host.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Probe::Text(_) | Probe::Fetched(_) | Probe::Archive(_) | Probe::Here(_))
+    }
 }
 
 /// Content larger than this is not brought over (bytes).
@@ -67,6 +92,23 @@ pub enum Answer {
     Timezone(Option<String>),
     Facts(Value),
     Script(Output),
+    Text(Result<String, FetchError>),
+    Fetched(Result<Fetched, FetchError>),
+    Archive(Result<String, FetchError>),
+    Here(HereState),
+}
+
+/// What is at a path of this side, links followed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HereState {
+    Absent,
+    Folder,
+    File {
+        sha256: String,
+        mode: u32,
+    },
+    /// It cannot be looked at: why.
+    Unknown(String),
 }
 
 /// What is at a path.

@@ -140,6 +140,38 @@ impl Observed {
             _ => Err(Stop::Need(vec![Probe::Timezone])),
         }
     }
+    /// A small text that this side fetches.
+    pub fn text(&self, d: &Download) -> Result<&Result<String, FetchError>, Stop> {
+        let probe = Probe::Text(d.clone());
+        match self.answers.get(&probe) {
+            Some(Answer::Text(r)) => Ok(r),
+            _ => Err(Stop::Need(vec![probe])),
+        }
+    }
+    /// A file that this side fetches.
+    pub fn fetched(&self, d: &Download) -> Result<&Result<Fetched, FetchError>, Stop> {
+        let probe = Probe::Fetched(d.clone());
+        match self.answers.get(&probe) {
+            Some(Answer::Fetched(r)) => Ok(r),
+            _ => Err(Stop::Need(vec![probe])),
+        }
+    }
+    /// The list of what is in an archive on this side.
+    pub fn archive(&self, l: &Listing) -> Result<&Result<String, FetchError>, Stop> {
+        let probe = Probe::Archive(l.clone());
+        match self.answers.get(&probe) {
+            Some(Answer::Archive(r)) => Ok(r),
+            _ => Err(Stop::Need(vec![probe])),
+        }
+    }
+    /// What is at a path of this side.
+    pub fn here(&self, path: &std::path::Path) -> Result<&HereState, Stop> {
+        let probe = Probe::Here(path.to_path_buf());
+        match self.answers.get(&probe) {
+            Some(Answer::Here(s)) => Ok(s),
+            _ => Err(Stop::Need(vec![probe])),
+        }
+    }
     pub fn facts(&self) -> Option<&Value> {
         match self.answers.get(&Probe::Facts) {
             Some(Answer::Facts(f)) => Some(f),
@@ -161,8 +193,12 @@ impl Observed {
 
     /// Whether a change may have made what is known about this untrue.
     pub fn is_touched(&self, probe: &Probe, t: &Touches) -> bool {
-        if matches!(probe, Probe::Facts) {
-            return false;
+        match self.answers.get(probe) {
+            _ if matches!(probe, Probe::Facts) => return false,
+            // What was fetched stays; what failed may go well the next time.
+            Some(Answer::Text(r) | Answer::Archive(r)) => return t.everything && r.is_err(),
+            Some(Answer::Fetched(r)) => return t.everything && r.is_err(),
+            _ => {}
         }
         if t.everything {
             return true;
@@ -194,7 +230,12 @@ impl Observed {
             Probe::Hostname => t.touches_path("/etc/hostname", "/etc/hostname"),
             Probe::Timezone => t.touches_path("/etc/localtime", "/etc/localtime"),
             Probe::Script(_) => true,
-            Probe::Facts => false,
+            // What a step puts here it names as if it were there.
+            Probe::Here(p) => {
+                let p = p.to_string_lossy();
+                t.touches_path(&p, &p)
+            }
+            Probe::Facts | Probe::Text(_) | Probe::Fetched(_) | Probe::Archive(_) => false,
         }
     }
 }

@@ -4,7 +4,7 @@ use super::event::{Event, FailureReport, Outcome, PartEnded, StepEnded};
 use super::executor::{Done, GivenUp, Worker};
 use super::holds::Refused;
 use crate::graph::{self, BudgetUse, Place, Refusal, Scoped};
-use crate::playbook::Text;
+use crate::playbook::{Size, Text};
 use crate::probe::Probe;
 use crate::quote::shell_quote;
 use serde_json::{Map, Value};
@@ -158,7 +158,13 @@ impl Worker {
             }
             Err(r) => return Err(Box::new(unrendered(r))),
         };
-        Ok(budget.budget.size.of(members))
+        let Some(node) = &budget.budget.size else { return Ok(Size::Count(1).of(members)) };
+        let size = graph::render_node(node, &scope).map_err(|r| Box::new(unrendered(r)))?;
+        Size::read(&size).map(|s| s.of(members)).ok_or_else(|| {
+            let message =
+                format!("the budget `{}`: {}, not `{}`", budget.budget.name, Size::NONE, crate::template::text(&size));
+            Box::new(FailureReport { message, ..Default::default() })
+        })
     }
 
     fn place_of<'a>(&'a self, budget: &'a BudgetUse) -> Place<'a> {

@@ -7,7 +7,7 @@ use super::event::{Emit, Event, FailureReport, Outcome, PartEnded, StepEnded};
 use super::explain::wrong;
 use super::holds::Holds;
 use super::link::{Link, LinkError, LinkOptions};
-use super::result;
+use super::{here, result};
 use crate::action::Action;
 use crate::error::Error;
 use crate::graph::{self, Dynamic, Learned, Node, Part, Place, Prepared, Program, Refusal, Scoped, StepIndex, TaskUse};
@@ -913,10 +913,13 @@ impl Worker {
                 Err(Stop::Need(probes)) => {
                     let unknowable =
                         probes.iter().find(|p| self.site.fog.unknowable.contains(&(user.clone(), (*p).clone())));
-                    if unknowable.is_some() {
+                    if let Some(unknowable) = unknowable {
                         let harmless = t.module.harmless;
                         let mut d = Did::new(if harmless { Outcome::Skipped } else { Outcome::KnownAfterApply });
-                        (d.summary, d.diff) = self.as_it_is(&user, item, &ctx).await?;
+                        (d.summary, d.diff) = match here::why_later(unknowable) {
+                            Some(why) => (why, vec![]),
+                            None => self.as_it_is(&user, item, &ctx).await?,
+                        };
                         d.known = false;
                         if !harmless {
                             self.add_fog(Touches::everything());
@@ -1147,7 +1150,7 @@ impl Worker {
                 }
                 let login = self.site.link.as_ref().map(|l| l.user_key(item.become_user.as_deref()));
                 if login.is_none_or(|k| k == *user) {
-                    probes.extend(item.bound.probes(ctx));
+                    probes.extend(item.bound.probes(ctx).into_iter().filter(|p| !p.is_ours()));
                 }
             }
         }
@@ -1193,6 +1196,12 @@ impl Worker {
 
     pub(super) async fn ask(&mut self, user: &Option<String>, probes: Vec<Probe>) -> Result<(), GivenUp> {
         let probes = self.missing(user, probes);
+        let (ours, probes): (Vec<_>, Vec<_>) = probes.into_iter().partition(Probe::is_ours);
+        if !ours.is_empty() {
+            let answers = here::answer(&self.shared.options.downloads, ours, self.check()).await;
+            self.learn(user, answers.known);
+            self.site.fog.unknowable.extend(answers.later.into_iter().map(|p| (user.clone(), p)));
+        }
         if probes.is_empty() {
             return Ok(());
         }
@@ -1397,7 +1406,7 @@ fn title_of(e: &StepEnded) -> &str {
 
 /// Whether a task takes a file of this side.
 fn reads_here(task: &crate::playbook::Task) -> bool {
-    matches!(task.module.name, "copy" | "template") && task.args.get("src").is_some()
+    matches!(task.module.name, "copy" | "template" | "unarchive") && task.args.get("src").is_some()
 }
 
 /// `no_log`: nothing of what was done or said is shown.

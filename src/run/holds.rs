@@ -12,6 +12,8 @@ use tokio::sync::Notify;
 pub struct Holds {
     state: Mutex<State>,
     changed: Notify,
+    /// Somebody has begun to wait.
+    waits: Notify,
 }
 
 #[derive(Default)]
@@ -20,7 +22,10 @@ struct State {
     taken: HashMap<String, HashMap<usize, u32>>,
     /// Places that are never given on again, with the reason.
     lost: HashMap<String, Vec<(usize, String)>>,
-    waiting: HashMap<usize, String>,
+    /// By host: for a place of which key, and how many there are.
+    waiting: HashMap<usize, (String, usize)>,
+    /// Those who wait are to give up: nobody can help them.
+    stuck: bool,
 }
 
 /// Why nothing could be taken.
@@ -28,7 +33,7 @@ struct State {
 pub enum Refused {
     /// Those who have it will not give it back.
     Lost(String),
-    /// Those who have it wait for something this host has.
+    /// Those who have it wait, directly or not, for this host.
     Circle,
     /// The run is to stop.
     Stopped,
@@ -46,7 +51,12 @@ impl Holds {
                     self.locked(|s| s.waiting.remove(&host));
                     return Err(Refused::Stopped);
                 }
-                Ok(false) => waited = true,
+                Ok(false) => {
+                    if !waited {
+                        self.waits.notify_one();
+                    }
+                    waited = true;
+                }
                 Err(e) => return Err(e),
             }
             // The time limit is for `stop` alone: a place that is given back wakes us.
@@ -57,9 +67,8 @@ impl Holds {
     fn try_take(&self, key: &str, size: usize, host: usize) -> Result<bool, Refused> {
         self.locked(|s| {
             let lost = s.lost.get(key).map_or(&[][..], Vec::as_slice);
-            let taken = s.taken.get(key);
-            let mine = taken.is_some_and(|t| t.contains_key(&host));
-            if mine || taken.map_or(0, HashMap::len) + lost.len() < size {
+            let mine = s.taken.get(key).is_some_and(|t| t.contains_key(&host));
+            if mine || !s.is_full(key, size) {
                 *s.taken.entry(key.to_string()).or_default().entry(host).or_default() += 1;
                 s.waiting.remove(&host);
                 return Ok(true);
@@ -68,13 +77,36 @@ impl Holds {
                 s.waiting.remove(&host);
                 return Err(Refused::Lost(lost.last().map(|(_, why)| why.clone()).unwrap_or_default()));
             }
-            s.waiting.insert(host, key.to_string());
-            if s.waits_for_itself(host) {
+            s.waiting.insert(host, (key.to_string(), size));
+            if s.stuck || s.waits_for_itself(host) {
                 s.waiting.remove(&host);
+                s.stuck &= !s.waiting.is_empty();
                 return Err(Refused::Circle);
             }
             Ok(false)
         })
+    }
+
+    /// Ends when a host begins to wait.
+    pub async fn someone_waits(&self) {
+        self.waits.notified().await;
+    }
+
+    /// How many hosts wait.
+    pub fn waiting(&self) -> usize {
+        self.locked(|s| s.waiting.len())
+    }
+
+    /// Nothing goes on but these hosts: if all of them wait for what none of them will give back, they give up.
+    pub fn give_up_if_stuck(&self, at_work: &[usize]) {
+        let stuck = self.locked(|s| {
+            let vain = |h: &usize| s.waiting.get(h).is_some_and(|(key, size)| s.is_full(key, *size));
+            s.stuck = !at_work.is_empty() && at_work.iter().all(vain);
+            s.stuck
+        });
+        if stuck {
+            self.changed.notify_waiters();
+        }
     }
 
     /// Gives a place back.
@@ -101,6 +133,10 @@ impl Holds {
 }
 
 impl State {
+    fn is_full(&self, key: &str, size: usize) -> bool {
+        self.taken.get(key).map_or(0, HashMap::len) + self.lost.get(key).map_or(0, Vec::len) >= size
+    }
+
     fn release(&mut self, key: &str, host: usize) {
         if let Some(t) = self.taken.get_mut(key)
             && let Some(n) = t.get_mut(&host)
@@ -117,7 +153,7 @@ impl State {
         let mut seen = vec![];
         let mut row = vec![host];
         while let Some(h) = row.pop() {
-            let Some(key) = self.waiting.get(&h) else { continue };
+            let Some((key, _)) = self.waiting.get(&h) else { continue };
             for &holder in self.taken.get(key).into_iter().flat_map(HashMap::keys) {
                 if holder == host {
                     return true;

@@ -290,6 +290,49 @@ fn a_lock_is_held_through_a_block_and_a_throttle_lets_some_through() {
     assert_eq!((read(&dir, "two").len(), overlap(&read(&dir, "two"))), (6, 2));
 }
 
+#[test]
+fn whoever_has_a_lock_finds_room_and_a_circle_is_given_up() {
+    // One fork: a host that waits for the lock must not keep the one that has it from going on.
+    let dir = tempfile::tempdir().unwrap();
+    let text = r#"
+- phase: one
+  hosts: all
+  tasks:
+  - lock: l
+    block:
+    - {name: first, command: "true"}
+    - block: [{name: broken, assert: {that: [false]}}]
+      rescue: [{name: mended, command: "true"}]
+    - {name: last, command: "true"}
+"#;
+    let (program, found) = project(&[("site.yml", text)], HOSTS, &Options::default());
+    assert!(!found.has_errors(), "{}", found.render(false));
+    let (ended, _) = perform(program, 1, false, true, dir.path());
+    assert_eq!(ended.iter().filter(|(_, t, o)| t == "last" && *o == Outcome::Changed).count(), 3, "{ended:?}");
+    // What has the lock waits for a step that wants it.
+    let (ended, recap, _dir) = run_here(&[(
+        "site.yml",
+        r#"
+- phase: one
+  hosts: [a, b]
+  tasks:
+  - name: has it
+    when: eq inventory_hostname "a"
+    lock: l
+    block:
+    - {name: takes, command: "true"}
+    - {name: waits, command: "true", needs: [takes, {task: wants, hosts: b}]}
+  - {name: pause, command: sleep 0.3, changed_when: false, needs: []}
+  - {name: wants, id: wants, lock: l, command: "true", when: eq inventory_hostname "b"}
+"#
+        .replace("{name: takes,", "{name: takes, id: takes,")
+        .as_str(),
+    )]);
+    assert_eq!(outcome(&ended, "b", "wants"), Outcome::Failed, "{ended:?}");
+    assert_eq!(outcome(&ended, "a", "waits"), Outcome::Blocked);
+    assert_eq!(recap.hosts[1].1.failed, 1);
+}
+
 const BUDGET: &str = r#"
 - phase: one
   hosts: all

@@ -1,7 +1,9 @@
 //! The way to one host: one connection, and on it one shell for each user tasks act as.
 
-use crate::action::Action;
+mod carry;
+
 use crate::error::Error;
+use crate::fetch::Downloads;
 use crate::host::{Reply, Request, Shell, ShellError, Streams};
 use crate::inventory::connection::{Connection as Settings, HostKeys, Via};
 use crate::quote::shell_quote;
@@ -24,6 +26,8 @@ pub struct LinkOptions {
     pub connect_timeout: Option<Duration>,
     /// Hold the host's lock as long as the connection lasts, in the name of this run (an apply does, a plan does not).
     pub lock: Option<String>,
+    /// What is fetched on this side for hosts.
+    pub downloads: Downloads,
 }
 
 /// An open way to a host.
@@ -39,15 +43,13 @@ pub struct Link {
     closed_round_trips: u64,
     /// sudo on this host insists on a terminal (`requiretty`).
     terminal: bool,
+    downloads: Downloads,
 }
 
 enum Way {
     Ssh(ssh::Connection),
     Local(Vec<tokio::process::Child>),
 }
-
-/// From this size on (bytes) a file's body does not go through the shell.
-const STAGE_FROM: usize = 1 << 20;
 
 /// How long a sudo may take to ask for its password or to let us in.
 const SUDO_PATIENCE: Duration = Duration::from_secs(20);
@@ -78,6 +80,7 @@ impl Link {
             lock: options.lock.clone(),
             closed_round_trips: 0,
             terminal: false,
+            downloads: options.downloads.clone(),
         })
     }
 
@@ -130,36 +133,6 @@ impl Link {
                 Err(explain(e, user.as_deref(), first, connection, self.become_password.is_some()).await)
             }
         }
-    }
-
-    /// Brings large bodies over on a channel of their own, into files only the login can read. A user who is neither
-    /// the login nor root could not read them: theirs go with the request.
-    pub async fn stage(
-        &mut self,
-        user: &Option<String>,
-        actions: &[Action],
-    ) -> Result<HashMap<usize, String>, LinkError> {
-        let mut staged = HashMap::new();
-        let Way::Ssh(c) = &self.way else { return Ok(staged) };
-        if user.as_deref().is_some_and(|u| u != "root") {
-            return Ok(staged);
-        }
-        for (i, a) in actions.iter().enumerate() {
-            let Action::Put(p) = a else { continue };
-            if p.body.len() < STAGE_FROM {
-                continue;
-            }
-            let command = receive(p.body.len());
-            let out = c.upload(&command, &p.body[..]).await.map_err(|e| LinkError::Lost(e.to_string()))?;
-            let path = String::from_utf8_lossy(&out.stdout).trim().to_string();
-            if !out.status.success() || path.is_empty() {
-                let said = String::from_utf8_lossy(&out.stderr).trim().to_string();
-                return Err(LinkError::Refused(Error::unreachable(format!("cannot bring {} over: {said}", p.path))));
-            }
-            // A login shell that greets on standard output: the path is the last line.
-            staged.insert(i, path.lines().last().unwrap_or_default().to_string());
-        }
-        Ok(staged)
     }
 
     async fn shell(&mut self, user: Option<&str>) -> Result<Shell, LinkError> {
@@ -358,16 +331,6 @@ if [ -w "${w_lock%/*}" ] && command -v flock >/dev/null 2>&1; then
 fi 2>/dev/null
 "#;
 
-/// The command that takes a body of so many bytes into a file and says where it is. If it does not come whole (the
-/// connection went, the disk is full), nothing of it stays there.
-fn receive(size: usize) -> String {
-    let script = format!(
-        "umask 077; t=${{TMPDIR:-/var/tmp}}; [ -w \"$t\" ] || t=/tmp; f=$(mktemp \"$t/.windlass.XXXXXXXX\") || exit 1; \
-         trap \"\" HUP PIPE; cat >\"$f\" && [ \"$(wc -c <\"$f\")\" -eq {size} ] && echo \"$f\" && exit 0; rm -f -- \"$f\"; exit 1"
-    );
-    format!("exec sh -c {}", shell_quote(&script))
-}
-
 /// The command that becomes a user. Where sudo may ask for a password, or where it has a terminal, the shell behind it
 /// says that it is there: nothing is sent before.
 fn sudo(user: &str, mark: &str, asks: bool, terminal: bool) -> String {
@@ -549,22 +512,6 @@ mod tests {
         let script = format!("w_m() {{ echo \"$*\"; }}\nw_mine='r1 h'\n{script}\necho locked");
         let out = std::process::Command::new("timeout").args(["5", "sh", "-c", &script]).output().unwrap();
         String::from_utf8_lossy(&out.stdout).into_owned()
-    }
-
-    #[test]
-    fn a_body_that_does_not_come_whole_leaves_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let send = |body: &str| {
-            let script = format!("printf {body} | {}", receive(5).trim_start_matches("exec "));
-            let out =
-                std::process::Command::new("sh").arg("-c").arg(script).env("TMPDIR", dir.path()).output().unwrap();
-            String::from_utf8(out.stdout).unwrap()
-        };
-        assert_eq!(send("hel"), "");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
-        let path = send("hello");
-        assert_eq!(std::fs::read_to_string(path.trim()).unwrap(), "hello");
-        assert_eq!(std::fs::metadata(path.trim()).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

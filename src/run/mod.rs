@@ -6,6 +6,7 @@ pub mod due;
 pub mod event;
 mod executor;
 mod explain;
+mod here;
 pub mod holds;
 #[cfg(test)]
 mod language_tests;

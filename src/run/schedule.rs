@@ -97,7 +97,9 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
             break;
         }
         if !shared.stop.load(Ordering::Relaxed) {
-            let mut slots = forks.saturating_sub(s.busy.iter().filter(|b| **b).count());
+            // Whoever waits for a lock does no work: the one that has it must find room.
+            let at_work = s.busy.iter().filter(|b| **b).count().saturating_sub(shared.holds.waiting());
+            let mut slots = forks.saturating_sub(at_work);
             for host in s.by_urgency() {
                 if slots == 0 {
                     break;
@@ -123,9 +125,14 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
             s.block_rest("nothing can free it: a defect of Windlass");
             break;
         }
+        if s.free.iter().all(BTreeSet::is_empty) && told.is_empty() {
+            let busy: Vec<usize> = (0..hosts).filter(|h| s.busy[*h]).collect();
+            shared.holds.give_up_if_stuck(&busy);
+        }
         let t = tokio::select! {
             biased;
             t = told.recv() => t,
+            () = shared.holds.someone_waits() => continue,
             // A worker ends when there are no more windows, not before.
             Some(ended) = workers.join_next() => {
                 if let Some(host) = ended.err().and_then(|e| host_of.get(&e.id())) {

@@ -1,12 +1,13 @@
 //! The Handlebars engine: strict, no HTML escaping, values keep their type.
 
-use super::{Found, Lookup, TemplateError, Trouble, helpers};
+use super::{Found, Lookup, TemplateError, Trouble, helpers, outside};
 use crate::source::nearest;
 use handlebars::template::{HelperTemplate, Parameter, Subexpression, TemplateElement};
 use handlebars::{
     Context, Handlebars, Path, RenderContext, RenderErrorReason, Renderable, Template, TemplateErrorReason,
 };
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
 
@@ -106,7 +107,7 @@ impl Templates {
         if !text.contains("{{") {
             return Ok(Compiled::of(What::Literal(text.to_string())));
         }
-        let template = Template::compile(text).map_err(|e| {
+        let template = Template::compile(&free_backslashes(text)).map_err(|e| {
             let mut t = match e.reason() {
                 TemplateErrorReason::MismatchingClosedHelper(open, close)
                 | TemplateErrorReason::MismatchingClosedDecorator(open, close) => {
@@ -171,20 +172,50 @@ impl Templates {
                 None => Trouble::Unknown(why),
             });
         }
-        let context = Context::from(Value::Object(data));
+        for _ in 0..MOST_QUESTIONS {
+            let context = Context::from(Value::Object(data));
+            let e = match self.evaluate(compiled, &context) {
+                Ok(v) => return Ok(v),
+                Err(e) => e,
+            };
+            let asked = match e.reason() {
+                RenderErrorReason::NestedError(n) => n.downcast_ref::<helpers::Ask>(),
+                _ => None,
+            };
+            let Some(ask) = asked else { return Err(Trouble::Error(self.explain(&e, lookup))) };
+            // A helper needs something from outside: with the answer all is evaluated again.
+            let answer = match outside::answer(ask, self, lookup) {
+                Ok(v) => Value::Array(vec![v]),
+                Err(outside::No::Thing(why)) => Value::String(why),
+                Err(outside::No::Trouble(t)) => return Err(t),
+            };
+            data = match context.data() {
+                Value::Object(o) => o.clone(),
+                _ => Map::new(),
+            };
+            if let Value::Object(o) = data.entry(helpers::OUTSIDE).or_insert_with(|| Value::Object(Map::new())) {
+                o.insert(ask.key(), answer);
+            }
+        }
+        Err(Trouble::Error(
+            TemplateError::new("it asks for too many files and variables from outside")
+                .hint("make several templates of it"),
+        ))
+    }
+
+    fn evaluate(&self, compiled: &Compiled, context: &Context) -> Result<Value, handlebars::RenderError> {
         let mut rc = RenderContext::new(None);
-        let result = match &compiled.what {
-            What::Value(p) => p.expand(&self.engine, &context, &mut rc).and_then(|v| {
+        match &compiled.what {
+            What::Value(p) => p.expand(&self.engine, context, &mut rc).and_then(|v| {
                 if v.is_value_missing() {
                     Err(RenderErrorReason::MissingVariable(v.relative_path().cloned()).into())
                 } else {
                     Ok(v.value().clone())
                 }
             }),
-            What::Text(t) => t.renders(&self.engine, &context, &mut rc).map(Value::String),
-            What::Literal(_) | What::Constant(_) => return Ok(Value::Null),
-        };
-        result.map_err(|e| Trouble::Error(self.explain(&e, lookup)))
+            What::Text(t) => t.renders(&self.engine, context, &mut rc).map(Value::String),
+            What::Literal(_) | What::Constant(_) => Ok(Value::Null),
+        }
     }
 
     /// Like [`Templates::value`] for a value with templates anywhere inside it.
@@ -214,7 +245,10 @@ impl Templates {
                     _ => TemplateError::new(format!("`{path}` has no value")),
                 }
             }
-            RenderErrorReason::MissingVariable(None) => TemplateError::new("an expression in it has no value"),
+            RenderErrorReason::MissingVariable(None) => match helpers::why_undefined() {
+                Some(why) => TemplateError::new(why).hint("give another value for that case: `default (…) value`"),
+                None => TemplateError::new("an expression in it has no value"),
+            },
             RenderErrorReason::Other(s) if s.contains("not a regular expression") => TemplateError::new(s.clone())
                 .hint("close what is open, and put `\\` before a sign that stands for itself"),
             RenderErrorReason::Other(s) => {
@@ -237,6 +271,9 @@ impl Compiled {
     }
 }
 
+/// How often one template may ask for something from outside.
+const MOST_QUESTIONS: usize = 1000;
+
 const EXPRESSION: &str = "write a variable, or a helper with its arguments: eq a \"x\"";
 const JINJA: &str = "here it is `{{#if x}}…{{/if}}` and `{{#each list}}…{{/each}}`";
 
@@ -252,6 +289,62 @@ fn undefined_variable(name: &str, lookup: &dyn Lookup) -> TemplateError {
         Some(n) => t.hint(format!("did you mean `{n}`?")),
         None => t.hint("set it in `vars:`, in group_vars, in a role's defaults or with -e"),
     }
+}
+
+/// Doubles the backslashes in an expression's text that begin no escape, as Python reads them: `"\d+"` is a pattern.
+fn free_backslashes(text: &str) -> Cow<'_, str> {
+    if !text.contains('\\') {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    let mut rest = text;
+    while let Some(begin) = rest.find("{{") {
+        let escaped = rest[..begin].ends_with('\\');
+        let comment = rest[begin..].starts_with("{{!");
+        let (before, after) = rest.split_at(begin + 2);
+        out.push_str(before);
+        rest = after;
+        if escaped || comment {
+            continue;
+        }
+        let mut quote = None;
+        let mut chars = rest.char_indices().peekable();
+        let mut end = rest.len();
+        while let Some((i, c)) = chars.next() {
+            match (c, quote) {
+                ('}', None) if rest[i..].starts_with("}}") => {
+                    end = i;
+                    break;
+                }
+                ('"' | '\'', None) => quote = Some(c),
+                (c, Some(q)) if c == q => quote = None,
+                ('\\', Some(_)) => {
+                    let next = chars.next().map(|(_, n)| n);
+                    out.push('\\');
+                    match next {
+                        Some('u') if !is_code(&rest[i + 2..]) => out.push_str("\\u"),
+                        Some(n) if "\"'\\/nrtu".contains(n) => out.push(n),
+                        Some(n) => {
+                            out.push('\\');
+                            out.push(n);
+                        }
+                        None => {}
+                    }
+                    continue;
+                }
+                _ => {}
+            }
+            out.push(c);
+        }
+        rest = &rest[end..];
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// Four hexadecimal digits, as they follow `\u`.
+fn is_code(text: &str) -> bool {
+    text.as_bytes().get(..4).is_some_and(|d| d.iter().all(u8::is_ascii_hexdigit))
 }
 
 /// Line and column of a byte of a text.
@@ -389,7 +482,7 @@ fn infix_hint(text: &str) -> Option<String> {
         return Some(format!("`{{% … %}}` is Jinja2; {JINJA}"));
     }
     if text.contains("lookup(") {
-        return Some("there are no lookups of Ansible's here; give the value as a variable".into());
+        return Some("lookups are helpers here: `lookup('env', 'HOME')` is `env \"HOME\"`".into());
     }
     None
 }
@@ -448,25 +541,27 @@ impl Names {
         if h.params.is_empty() && h.hash.is_empty() && !h.block {
             return self.parameter(&h.name, depth);
         }
-        self.helper_name(&h.name, h.params.len());
+        self.helper_name(h);
         self.parameters(h, depth);
     }
 
     fn parameters(&mut self, h: &HelperTemplate, depth: usize) {
         let sure = self.sure;
-        let lenient =
-            helper_of(&h.name).is_some_and(|n| ["default", "defined", "if", "unless", "each", "with"].contains(&n));
+        let lenient = helper_of(&h.name).is_some_and(helpers::is_lenient);
         self.sure &= !lenient;
         h.params.iter().chain(h.hash.values()).for_each(|p| self.parameter(p, depth));
         self.sure = sure;
     }
 
-    fn helper_name(&mut self, name: &Parameter, given: usize) {
-        let Some(name) = helper_of(name) else { return };
-        if let Some(e) = helpers::arity_error(name, given) {
+    fn helper_name(&mut self, h: &HelperTemplate) {
+        let Some(name) = helper_of(&h.name) else { return };
+        if let Some(e) = helpers::arity_error(name, h.params.len()) {
             self.error.get_or_insert(TemplateError::new(e).hint(helpers::usage(name)));
         }
-        if !helpers::names().any(|n| n == name) {
+        if let Some((e, hint)) = h.hash.keys().find_map(|k| helpers::named_error(name, k)) {
+            self.error.get_or_insert(TemplateError::new(e).hint(hint));
+        }
+        if !helpers::exists(name) {
             self.error.get_or_insert_with(|| {
                 let e = TemplateError::new(format!("unknown helper `{name}`"));
                 match nearest(name, helpers::names()) {
@@ -484,7 +579,7 @@ impl Names {
             Parameter::Subexpression(s) => {
                 if let TemplateElement::Expression(h) | TemplateElement::HtmlExpression(h) = s.as_element() {
                     if s.is_helper() {
-                        self.helper_name(&h.name, h.params.len());
+                        self.helper_name(h);
                         self.parameters(h, depth);
                     } else {
                         self.parameter(&h.name, depth);
@@ -601,6 +696,26 @@ mod tests {
         assert!(message(expr("{{ a }}", json!({"a": 1}))).contains("without braces"));
         assert!(message(text("{{ a | upper }}", json!({"a": 1}))).contains("filters are helpers"));
         assert!(message(expr("eq nope 1", json!({}))).contains("undefined variable `nope`"));
+    }
+
+    #[test]
+    fn backslashes_are_read_as_in_python() {
+        let v = json!({"a": "x12 \\ y"});
+        assert_eq!(text(r#"{{regex_search a "\d+"}}"#, v.clone()).unwrap(), json!("12"));
+        assert_eq!(text(r#"{{regex_search a '\\d+'}}"#, v.clone()).unwrap(), json!("12"));
+        assert_eq!(text(r#"\d {{concat "\n" "\u0041\ux" "}}"}} \w"#, v.clone()).unwrap(), json!("\\d \nA\\ux}} \\w"));
+        assert_eq!(text(r#"{{replace a "\\" "/"}}"#, v).unwrap(), json!("x12 / y"));
+    }
+
+    #[test]
+    fn what_is_empty_can_be_given_a_default() {
+        let v = json!({"l": [], "m": {}});
+        assert_eq!(text("{{default (first l) 1}}", v.clone()).unwrap(), json!(1));
+        assert_eq!(text("{{default m.a.b 1}}", v.clone()).unwrap(), json!(1));
+        assert!(message(text("{{first l}}", v.clone())).contains("`first`: the list is empty / give another value"));
+        assert!(message(text("x{{upper (first l)}}", v.clone())).contains("`first`: the list is empty"));
+        assert!(message(text("{{upper m.a}}", v.clone())).contains("there is no `a`"));
+        assert!(message(text("{{join l seperator=1}}", v)).contains("no named argument `seperator`"));
     }
 
     #[test]

@@ -2,9 +2,10 @@
 
 mod engine;
 mod helpers;
+mod outside;
 
 pub use engine::{Compiled, Templates};
-pub use helpers::{names as helper_names, text};
+pub use helpers::{list_page as helper_list, names as helper_names, page as helper_page, text};
 
 use serde_json::Value;
 
@@ -26,6 +27,8 @@ pub trait Lookup {
     fn get(&self, name: &str, words: &[String]) -> Found;
     /// The names that could be meant by a mistyped one.
     fn known(&self) -> Vec<String>;
+    /// Tells of a value that must never be shown from here on.
+    fn learn(&self, _at: &str, _secret: &str) {}
     /// What to do about an undefined name, where that is known better than by its spelling.
     fn advice(&self, _name: &str) -> Option<String> {
         None

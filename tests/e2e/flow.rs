@@ -75,7 +75,7 @@ fn loops() {
           command: touch /srv/never-loop
           loop: []
         - name: all
-          debug: {msg: '{{join (map cat.results \"stdout\") \"+\"}}'}
+          debug: {msg: '{{join (map cat.results attribute=\"stdout\") \"+\"}}'}
         ",
     );
     c.on_node("rm -rf /srv/loops; mkdir -p /srv/loops").succeeds();

@@ -8,7 +8,9 @@ mod runner;
 
 mod accounts;
 mod apt;
+mod cluster;
 mod commands;
+mod fetch;
 mod files;
 mod flow;
 mod handlers;
@@ -27,10 +29,12 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let tables = vec![
         apt::all(),
+        cluster::all(),
         hosts::all(),
         system::all(),
         handlers::all(),
         accounts::all(),
+        fetch::all(),
         files::all(),
         commands::all(),
         flow::all(),

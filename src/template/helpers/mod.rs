@@ -1,0 +1,266 @@
+//! What expressions can call: one table, a file per family. `windlass helpers` prints this same table.
+
+mod args;
+mod encode;
+mod lists;
+mod logic;
+mod lookup;
+mod mappings;
+mod net;
+mod numbers;
+mod pages;
+mod random;
+mod regex;
+mod text;
+mod time;
+mod version;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+pub use args::{OUTSIDE, text};
+pub use lookup::Ask;
+pub use pages::{list as list_page, page};
+
+use args::{Args, Fail};
+use handlebars::{Context, Handlebars, Helper, HelperDef, RenderContext, RenderError, RenderErrorReason, ScopedJson};
+use serde_json::{Value, json};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+/// A helper's work: its arguments to a value.
+type Work = fn(&Args) -> Result<Value, Fail>;
+
+/// One helper: all that is known of it.
+pub struct Def {
+    name: &'static str,
+    /// Its arguments by name; `[x]` can be left out, `…` at the end stands for any number more.
+    takes: &'static str,
+    /// Named arguments; `*` stands for any.
+    named: &'static [&'static str],
+    /// Arguments may be undefined.
+    lenient: bool,
+    doc: &'static str,
+    /// A template and what it comes to, as JSON.
+    example: (&'static str, &'static str),
+    work: Work,
+}
+
+impl Def {
+    const fn named(mut self, names: &'static [&'static str]) -> Def {
+        self.named = names;
+        self
+    }
+    const fn lenient(mut self) -> Def {
+        self.lenient = true;
+        self
+    }
+    /// Fewest and most arguments.
+    fn arity(&self) -> (usize, usize) {
+        let words = self.takes.split_whitespace();
+        let least = words.clone().filter(|w| !w.starts_with('[') && *w != "…").count();
+        let most = if self.takes.contains('…') { usize::MAX } else { words.count() };
+        (least, most)
+    }
+}
+
+/// A table's entry.
+const fn def(
+    name: &'static str,
+    takes: &'static str,
+    doc: &'static str,
+    example: (&'static str, &'static str),
+    work: Work,
+) -> Def {
+    Def { name, takes, named: &[], lenient: false, doc, example, work }
+}
+
+/// All helpers, family by family.
+const FAMILIES: &[(&str, &[Def])] = &[
+    ("Logic and tests", logic::ALL),
+    ("Numbers", numbers::ALL),
+    ("Text and paths", text::ALL),
+    ("Regular expressions", regex::ALL),
+    ("Lists", lists::ALL),
+    ("Mappings", mappings::ALL),
+    ("Formats and hashes", encode::ALL),
+    ("Addresses and networks", net::ALL),
+    ("Versions", version::ALL),
+    ("Time", time::ALL),
+    ("Chance", random::ALL),
+    ("From outside", lookup::ALL),
+];
+
+static BY_NAME: LazyLock<HashMap<&'static str, &'static Def>> = LazyLock::new(|| all().map(|d| (d.name, d)).collect());
+
+fn all() -> impl Iterator<Item = &'static Def> {
+    FAMILIES.iter().flat_map(|(_, defs)| defs.iter())
+}
+
+/// What the engine itself brings along, with `defined`, whose arguments are never evaluated strictly.
+const BLOCKS: [&str; 6] = ["defined", "if", "unless", "each", "with", "lookup"];
+
+/// The names of all helpers, the engine's own blocks included.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    all().map(|d| d.name).chain(BLOCKS)
+}
+
+/// Whether there is a helper of this name.
+pub fn exists(name: &str) -> bool {
+    BY_NAME.contains_key(name) || BLOCKS.contains(&name)
+}
+
+/// Whether a helper takes undefined arguments.
+pub fn is_lenient(name: &str) -> bool {
+    match BY_NAME.get(name) {
+        Some(d) => d.lenient,
+        None => BLOCKS.contains(&name) && name != "lookup",
+    }
+}
+
+/// What is wrong with the number of arguments a helper is given.
+pub fn arity_error(name: &str, given: usize) -> Option<String> {
+    let (least, most) = BY_NAME.get(name)?.arity();
+    if (least..=most).contains(&given) {
+        return None;
+    }
+    let s = |n: usize| if n == 1 { "" } else { "s" };
+    let takes = match (least, most) {
+        (a, b) if a == b => format!("{a} argument{}", s(a)),
+        (a, usize::MAX) => format!("{a} argument{} or more", s(a)),
+        (a, b) => format!("{a} to {b} arguments"),
+    };
+    Some(format!("`{name}` takes {takes}, not {given}"))
+}
+
+/// What is wrong with a named argument: the message and what to do.
+pub fn named_error(name: &str, key: &str) -> Option<(String, String)> {
+    let d = BY_NAME.get(name)?;
+    if d.named.contains(&key) || d.named.contains(&"*") {
+        return None;
+    }
+    let hint = match (crate::source::nearest(key, d.named.iter().copied()), d.named) {
+        (Some(n), _) => format!("did you mean `{n}=`?"),
+        (None, []) => format!("it takes no named arguments; {}", usage(name)),
+        (None, all) => format!("it takes {}", all.iter().map(|n| format!("`{n}=`")).collect::<Vec<_>>().join(", ")),
+    };
+    Some((format!("`{name}` has no named argument `{key}`"), hint))
+}
+
+/// How a helper is called.
+pub fn usage(name: &str) -> String {
+    let Some(d) = BY_NAME.get(name) else { return format!("write `{name} argument`") };
+    format!("write `{}`; an argument that is a call itself stands in parentheses", call_line(d))
+}
+
+fn call_line(d: &Def) -> String {
+    let mut line = d.name.to_string();
+    for word in d.takes.split_whitespace() {
+        line.push(' ');
+        line.push_str(word);
+    }
+    for n in d.named.iter().filter(|n| !d.takes.contains(&format!("[{n}]"))) {
+        line.push_str(if *n == "*" { " [name=value …]" } else { " [" });
+        if *n != "*" {
+            line.push_str(n);
+            line.push_str("=…]");
+        }
+    }
+    line
+}
+
+pub fn register(engine: &mut Handlebars<'static>) {
+    for d in all() {
+        engine.register_helper(d.name, Box::new(Call(d)));
+    }
+    engine.register_helper("defined", Box::new(Defined));
+}
+
+/// Calls a helper from inside another one (`map list "upper"`).
+fn call(name: &str, values: Vec<&Value>, named: Vec<(&str, &Value)>, outer: &Args) -> Result<Value, Fail> {
+    let Some(def) = BY_NAME.get(name) else {
+        let hint = match crate::source::nearest(name, names()) {
+            Some(n) => format!("did you mean `{n}`?"),
+            None => format!("for a field of every element write attribute=\"{name}\""),
+        };
+        return Err(Fail::Wrong(format!("there is no helper `{name}`: {hint}")));
+    };
+    if let Some(e) = arity_error(name, values.len()) {
+        return Err(Fail::Wrong(e));
+    }
+    if let Some((e, hint)) = named.iter().find_map(|(k, _)| named_error(name, k)) {
+        return Err(Fail::Wrong(format!("{e}: {hint}")));
+    }
+    (def.work)(&Args { values, named, missing: 0, outside: outer.outside })
+        .map_err(|f| if let Fail::Wrong(e) = f { Fail::Wrong(format!("`{name}`: {e}")) } else { f })
+}
+
+/// Characters by chance.
+pub fn token(length: usize, chars: &str) -> Result<String, ()> {
+    random::token(length, chars).map_err(|_| ())
+}
+
+thread_local! {
+    /// Why the last helper that came to nothing did: the engine carries "no value" without a reason.
+    static WHY: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// The reason of a call that came to no value, if there was one.
+pub fn why_undefined() -> Option<String> {
+    WHY.take()
+}
+
+struct Call(&'static Def);
+
+impl HelperDef for Call {
+    fn call_inner<'reg: 'rc, 'rc>(
+        &self,
+        h: &Helper<'rc>,
+        _: &'reg Handlebars<'reg>,
+        context: &'rc Context,
+        _: &mut RenderContext<'reg, 'rc>,
+    ) -> Result<ScopedJson<'rc>, RenderError> {
+        let Def { name, lenient, work, .. } = self.0;
+        let mut missing = 0;
+        for (i, p) in h.params().iter().enumerate().filter(|(_, p)| p.is_value_missing()) {
+            if !lenient {
+                return Err(RenderErrorReason::MissingVariable(p.relative_path().cloned()).into());
+            }
+            missing |= 1u64.checked_shl(i as u32).unwrap_or(0);
+        }
+        if let Some(p) = h.hash().values().find(|p| p.is_value_missing()) {
+            return Err(RenderErrorReason::MissingVariable(p.relative_path().cloned()).into());
+        }
+        let args = Args {
+            values: h.params().iter().map(|p| p.value()).collect(),
+            named: h.hash().iter().map(|(k, v)| (*k, v.value())).collect(),
+            missing,
+            outside: context.data().get(args::OUTSIDE),
+        };
+        match work(&args) {
+            Ok(v) => Ok(ScopedJson::Derived(v)),
+            Err(Fail::Wrong(e)) => Err(RenderErrorReason::Other(format!("`{name}`: {e}")).into()),
+            Err(Fail::Outside(ask)) => Err(RenderErrorReason::NestedError(Box::new(ask)).into()),
+            Err(Fail::Undefined(e)) => {
+                WHY.set(Some(format!("`{name}`: {e}")));
+                Ok(ScopedJson::Missing)
+            }
+        }
+    }
+}
+
+struct Defined;
+
+impl HelperDef for Defined {
+    fn call_inner<'reg: 'rc, 'rc>(
+        &self,
+        h: &Helper<'rc>,
+        _: &'reg Handlebars<'reg>,
+        _: &'rc Context,
+        _: &mut RenderContext<'reg, 'rc>,
+    ) -> Result<ScopedJson<'rc>, RenderError> {
+        Ok(ScopedJson::Derived(json!(h.params().iter().all(|p| !p.is_value_missing()))))
+    }
+}

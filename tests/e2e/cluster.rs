@@ -1,0 +1,179 @@
+//! Several hosts that mind each other: delegation, what is done once, budgets, batches, questions before a run.
+
+use crate::kit::Case;
+
+tests!(delegation, rolling_restart, a_member_that_stays_away, evidence, questions, rescue_after_a_kill);
+
+fn delegation() {
+    let c = Case::nodes(2, "delegation").tasks(
+        "
+        - name: once
+          shell: echo t-$(date +%s%N)
+          register: token
+          run_once: true
+          changed_when: false
+          check_mode: false
+        - name: elsewhere
+          copy: {content: '{{token.stdout}}', dest: '/srv/delegated-{{inventory_hostname}}'}
+          delegate_to: node1
+        - name: looked at
+          stat: {path: /srv/delegated-node1}
+        - name: here
+          command: uname -n
+          delegate_to: localhost
+          changed_when: false
+          register: controller
+          become: false
+        - name: own
+          debug: {msg: '{{controller.stdout}}'}
+        ",
+    );
+    c.on(1, "rm -f /srv/delegated-*").succeeds();
+    c.on(2, "rm -f /srv/delegated-*").succeeds();
+    let ran = c.apply().changed(2);
+    assert_eq!(ran.steps("once").len(), 1, "{}", ran.text());
+    let one = c.on(1, "cat /srv/delegated-node1").stdout();
+    assert_eq!(one, c.on(1, "cat /srv/delegated-node2").stdout());
+    c.on(2, "ls /srv/delegated-* 2>/dev/null | wc -l").prints("0");
+    let here = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    for step in ran.steps("own") {
+        assert_eq!(step["parts"][0]["say"], here.trim(), "{}", ran.text());
+    }
+}
+
+/// A unit that notes when it goes and when it is back; three nodes; a budget that lets one go at a time.
+fn member(after: &str) -> String {
+    format!(
+        "
+        - phase: members
+          hosts: all
+          budgets:
+            members:
+              hosts: all
+              size: quorum
+              before: test ! -e /srv/member-before-fails
+              after: {after}
+              timeout: 3
+              every: 1
+              evidence: {{state: systemctl is-active member-test}}
+          tasks:
+            - name: unit
+              copy:
+                dest: /etc/systemd/system/member-test.service
+                content: |
+                  # {{{{generation}}}}
+                  [Service]
+                  ExecStart=/bin/sleep infinity
+                  ExecStartPost=/bin/sh -c 'sleep 0.5; date +%%s%%N >> /srv/member-up'
+                  ExecStop=/bin/sh -c 'date +%%s%%N >> /srv/member-down'
+              notify: restart
+            - systemd: {{name: member-test, state: started, daemon_reload: true}}
+          handlers:
+            - name: restart
+              systemd: {{name: member-test, state: restarted}}
+              budget: members
+        "
+    )
+}
+
+fn rolling_restart() {
+    let c =
+        Case::nodes(3, "rolling").inventory("generation: 1").playbook(&member("systemctl -q is-active member-test"));
+    for n in 1..=3 {
+        c.on(n, "rm -f /srv/member-*").succeeds();
+    }
+    c.apply().exits(0);
+    c.apply().changed(0);
+    for n in 1..=3 {
+        c.on(n, "rm -f /srv/member-*").succeeds();
+    }
+    let c = c.args(&["-e", "generation=2"]);
+    c.apply().changed(6);
+    let mut away: Vec<(u128, u128)> = (1..=3)
+        .map(|n| {
+            let at =
+                |file: &str| c.on(n, &format!("cat /srv/member-{file}")).stdout().trim().parse().expect("one time");
+            (at("down"), at("up"))
+        })
+        .collect();
+    away.sort_unstable();
+    for two in away.windows(2) {
+        assert!(two[0].1 < two[1].0, "two members were away at once: {away:?}");
+    }
+    c.apply().changed(0);
+    for n in 1..=3 {
+        c.on(n, "wc -l < /srv/member-down").prints("1");
+        c.on(n, "systemctl stop member-test; rm /etc/systemd/system/member-test.service; systemctl daemon-reload")
+            .succeeds();
+    }
+}
+
+fn a_member_that_stays_away() {
+    let c = Case::nodes(3, "stays-away").inventory("generation: 1").playbook(&member("'false'"));
+    for n in 1..=3 {
+        c.on(n, "rm -f /srv/member-*").succeeds();
+    }
+    let ran = c.apply().exits(1);
+    ran.says("this host is not back: not within 3 s").says("is used up: ").says("active");
+    let restarted = (1..=3).filter(|n| c.on(*n, "cat /srv/member-down 2>/dev/null").stdout().trim() != "").count();
+    assert_eq!(restarted, 1, "{}", c.traces());
+    for n in 1..=3 {
+        c.on(n, "systemctl stop member-test; rm /etc/systemd/system/member-test.service; systemctl daemon-reload")
+            .succeeds();
+    }
+}
+
+fn evidence() {
+    let c = Case::anywhere("evidence").tasks(
+        "
+        - name: waits
+          command: test -e /srv/never-there
+          retries: 1
+          delay: 0
+          changed_when: false
+          evidence: {clock: date +%Y, who: id -un}
+          diagnosis:
+            - {match: '^root$', in: who, say: 'the user is {{inventory_hostname}}-root'}
+        ",
+    );
+    c.apply().exits(1).says("2 times").says("the user is node1-root").says("who");
+}
+
+fn questions() {
+    let c = Case::anywhere("questions").playbook(
+        "
+        - phase: ask
+          hosts: all
+          vars_prompt: [{name: confirm, prompt: the name of the cluster, private: false}]
+          tasks:
+            - assert: {that: [eq confirm \"lab\"]}
+        ",
+    );
+    c.apply().exits(3).says("answer it with -e confirm=VALUE");
+    c.apply_with(&["-e", "confirm=lab"]).exits(0);
+    c.apply_with(&["-e", "confirm=other"]).exits(1);
+}
+
+/// A run that is killed inside a block is gone on with by the next.
+fn rescue_after_a_kill() {
+    let c = Case::anywhere("killed-block").tasks(
+        "
+        - name: guarded
+          block:
+            - {name: first, copy: {content: a, dest: /srv/killed-first}}
+            - {name: slow, command: sleep 20, when: defined slow}
+            - {name: second, copy: {content: b, dest: /srv/killed-second}}
+          always:
+            - {name: swept, file: {path: /srv/killed-mark, state: absent}}
+        ",
+    );
+    c.on_node("rm -f /srv/killed-*; touch /srv/killed-mark").succeeds();
+    let mut child = c.spawn("apply", &["-e", "slow=1"]);
+    c.until("test -e /srv/killed-first && pgrep -x sleep >/dev/null");
+    child.kill().expect("it runs");
+    let _ = c.wait(child);
+    c.on_node("pkill -x sleep; test -e /srv/killed-mark && test ! -e /srv/killed-second").succeeds();
+    c.apply().changed(2);
+    c.on_node("test -e /srv/killed-second && test ! -e /srv/killed-mark").succeeds();
+    c.apply().changed(0);
+}
