@@ -357,15 +357,13 @@ impl Server {
             i.candidate = None;
             return;
         }
-        if i.leader.is_some_and(|l| live.contains(&l)) {
+        // One that was started anew leads no more, however soon it was back.
+        let leads =
+            |l: u64| live.contains(&l) && (if l == me { i.leader } else { i.follows.get(&l).copied() }) == Some(l);
+        if i.leader.is_some_and(leads) {
             return;
         }
-        // A leader others follow is followed.
-        let followed = live
-            .iter()
-            .filter(|n| **n != me)
-            .filter_map(|n| i.follows.get(n).copied())
-            .find(|l| live.contains(l) && *l != me);
+        let followed = live.iter().copied().find(|n| *n != me && leads(*n));
         if let Some(leader) = followed {
             i.leader = Some(leader);
             i.candidate = None;
