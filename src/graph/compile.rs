@@ -492,6 +492,15 @@ pub fn sets(task: &Task) -> Vec<String> {
     if task.module.name == "set_fact" {
         names.extend(task.args.as_map().unwrap_or_default().iter().map(|e| e.key.clone()));
     }
+    match task.module.name {
+        "package_facts" => names.push("packages".into()),
+        "service_facts" => names.push("services".into()),
+        "getent" => {
+            let database = task.args.get("database").and_then(|n| n.to_value().as_str().map(str::to_string));
+            names.extend(database.map(|d| format!("getent_{d}")));
+        }
+        _ => {}
+    }
     names
 }
 

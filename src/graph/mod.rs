@@ -205,6 +205,10 @@ impl TaskUse {
     pub fn is_rescued(&self) -> bool {
         self.within.iter().any(|w| w.section == Section::Main && w.block.rescue.is_some())
     }
+    /// It tidies up after what went before: it is done also when nothing new is to be begun in its phase.
+    pub fn tidies_up(&self) -> bool {
+        self.within.iter().any(|w| w.section != Section::Main)
+    }
     /// What it takes before it changes something, the outermost first. `index` is its own in the program.
     pub fn holds(&self, index: usize) -> Vec<(Scoped, &Hold)> {
         let blocks = self.within.iter().map(|w| (Scoped::Block(w.id), &w.block.keys.hold));

@@ -214,7 +214,17 @@ impl<'a> Scope<'a> {
             return self.rendered(name, v);
         }
         match name {
+            "ansible_facts" if told_facts(self.pending.iter()).next().is_some() => {
+                Found::Unknown("facts are set by a task that has not run yet".into())
+            }
             "facts" | "ansible_facts" => match &self.dynamic.facts {
+                Some(f) if name == "ansible_facts" => {
+                    let mut f = f.clone();
+                    for k in told_facts(self.dynamic.vars.keys()) {
+                        f[k] = self.dynamic.vars[k].clone();
+                    }
+                    Found::Value(f)
+                }
                 Some(f) => Found::Value(f.clone()),
                 None => {
                     self.facts_asked.set(true);
@@ -361,4 +371,9 @@ impl Lookup for Scope<'_> {
         names.dedup();
         names
     }
+}
+
+/// Of these names, those that modules gather: in `ansible_facts` as well.
+fn told_facts<'a>(names: impl Iterator<Item = &'a String>) -> impl Iterator<Item = &'a str> {
+    names.map(String::as_str).filter(|n| matches!(*n, "packages" | "services") || n.starts_with("getent_"))
 }

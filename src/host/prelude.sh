@@ -77,6 +77,7 @@ w_kmod() {
     grep -sE "^[[:blank:]]*options[[:blank:]]+$3[[:blank:]]" "$w_f" | sed "s|^|options $w_f:|"
   done
 }
+w_mounts() { w_m mounts; cat /proc/self/mountinfo; }
 w_hostname() { w_m hostname; uname -n; head -n 1 /etc/hostname 2>/dev/null; }
 w_timezone() { w_m timezone; readlink /etc/localtime; }
 w_facts() {

@@ -1,6 +1,7 @@
 //! What a task can ask for. A module says which probes it needs and decides, from the answers alone, whether all is
 //! as wanted or which actions make it so. It never acts, and knows nothing of connections or screens.
 
+mod alternatives;
 mod apt;
 mod archive;
 pub mod args;
@@ -8,11 +9,14 @@ mod authorized_key;
 mod blockinfile;
 mod command;
 mod copy;
+mod cron;
 mod debug;
 mod edit;
 mod fetch;
 mod file;
+mod find;
 mod get_url;
+mod getent;
 mod group;
 #[cfg(test)]
 mod hostile_tests;
@@ -20,10 +24,15 @@ mod hostname;
 mod ini_file;
 mod lineinfile;
 mod modprobe;
+mod mount;
+mod package;
+mod package_facts;
+mod pause;
 mod place;
 pub mod reboot;
 pub(crate) mod regex;
 mod replace;
+mod service_facts;
 mod slurp;
 mod stat;
 mod sysctl;
@@ -390,6 +399,7 @@ const fn def<M: Module>() -> ModuleDef {
 
 /// All modules.
 pub static MODULES: &[ModuleDef] = &[
+    def::<alternatives::Alternatives>(),
     def::<apt::Apt>(),
     def::<archive::Archive>(),
     def::<debug::Assert>(),
@@ -397,19 +407,27 @@ pub static MODULES: &[ModuleDef] = &[
     def::<blockinfile::BlockInFile>(),
     def::<command::Command>(),
     def::<copy::Copy>(),
+    def::<cron::Cron>(),
     def::<debug::Debug>(),
     def::<debug::Fail>(),
     def::<fetch::Fetch>(),
     def::<file::File>(),
     def::<get_url::GetUrl>(),
+    def::<find::Find>(),
+    def::<getent::Getent>(),
     def::<group::Group>(),
     def::<hostname::Hostname>(),
     def::<ini_file::IniFile>(),
     def::<lineinfile::LineInFile>(),
     def::<modprobe::Modprobe>(),
+    def::<mount::Mount>(),
+    def::<package::Package>(),
+    def::<package_facts::PackageFacts>(),
+    def::<pause::Pause>(),
     def::<reboot::Reboot>(),
     def::<replace::Replace>(),
     def::<systemd::Service>(),
+    def::<service_facts::ServiceFacts>(),
     def::<debug::SetFact>(),
     def::<command::Shell>(),
     def::<slurp::Slurp>(),

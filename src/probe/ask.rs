@@ -53,6 +53,7 @@ pub fn ask(probes: &[Probe], sequence: u64, script: &mut String) -> Asked {
     }
     for (probe, name) in [
         (Probe::Groups, "w_groups"),
+        (Probe::Mounts, "w_mounts"),
         (Probe::Hostname, "w_hostname"),
         (Probe::Timezone, "w_timezone"),
         (Probe::Facts, "w_facts"),
@@ -159,6 +160,7 @@ impl Asked {
                 ),
                 Probe::Groups => Answer::Groups(text("groups").lines().filter_map(group).collect()),
                 Probe::Sysctl(key) => Answer::Sysctl(sysctls.get(&sysctl_path(key)).cloned()),
+                Probe::Mounts => Answer::Mounts(text("mounts").lines().filter_map(mount).collect()),
                 Probe::KernelModule(n) => Answer::KernelModule(kernel_module(&text(&format!("kmod {n}")))),
                 Probe::Hostname => {
                     let t = text("hostname");
@@ -304,6 +306,43 @@ fn group(line: &str) -> Option<GroupState> {
     })
 }
 
+/// A line of mountinfo: number, parent, device, root, path, options, optional fields, `-`, type, source, options.
+fn mount(line: &str) -> Option<MountState> {
+    let (here, there) = line.split_once(" - ")?;
+    let here: Vec<&str> = here.split(' ').collect();
+    let [_, _, _, root, path, options, ..] = here[..] else { return None };
+    let mut there = there.splitn(3, ' ');
+    let (fstype, source) = (there.next()?, there.next()?);
+    let all = options.split(',').chain(there.next().unwrap_or_default().split(','));
+    Some(MountState {
+        source: unescaped(source),
+        root: unescaped(root),
+        path: unescaped(path),
+        fstype: fstype.to_string(),
+        options: all.filter(|o| !o.is_empty()).map(str::to_string).collect(),
+    })
+}
+
+/// Text of a mount table: blanks and the like are written as backslash and three octal digits.
+pub fn unescaped(text: &str) -> String {
+    let mut out = vec![];
+    let mut rest = text.as_bytes();
+    while let Some((b, tail)) = rest.split_first() {
+        let digits = tail.get(..3).filter(|d| *b == b'\\' && d.iter().all(|d| (b'0'..=b'7').contains(d)));
+        match digits.and_then(|d| u8::from_str_radix(std::str::from_utf8(d).ok()?, 8).ok()) {
+            Some(byte) => {
+                out.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                out.push(*b);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 fn kernel_module(lines: &str) -> KernelModuleState {
     let mut s = KernelModuleState::default();
     for l in lines.lines() {
@@ -354,6 +393,14 @@ mod tests {
         assert!(s.built_in && !s.loaded);
         assert_eq!(s.loads, [("/etc/modules".to_string(), "a".to_string())]);
         assert_eq!(s.options, [("/etc/modprobe.d/a.conf".to_string(), "options a b=1".to_string())]);
+    }
+
+    #[test]
+    fn a_line_of_mountinfo() {
+        let m = mount(r"36 35 98:0 /a /mnt/x\040y rw,noatime master:1 - ext3 /dev/root rw,errors=continue").unwrap();
+        assert_eq!((m.source.as_str(), m.root.as_str(), m.path.as_str()), ("/dev/root", "/a", "/mnt/x y"));
+        assert_eq!((m.fstype.as_str(), m.options.join(",").as_str()), ("ext3", "rw,noatime,rw,errors=continue"));
+        assert_eq!((unescaped(r"a\134b\9"), mount("x")), (r"a\b\9".to_string(), None));
     }
 
     #[test]

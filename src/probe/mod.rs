@@ -4,7 +4,7 @@ mod ask;
 mod facts;
 mod observed;
 
-pub use ask::{Asked, ask};
+pub use ask::{Asked, ask, unescaped};
 pub use observed::{Observed, Touches};
 
 use crate::fetch::{Download, FetchError, Fetched};
@@ -34,6 +34,8 @@ pub enum Probe {
     Sysctl(String),
     /// A module of the kernel: whether it is loaded, and what is to load it at each start.
     KernelModule(String),
+    /// What is mounted.
+    Mounts,
     /// The running and the stored host name.
     Hostname,
     /// The time zone: where /etc/localtime leads.
@@ -84,6 +86,7 @@ pub enum Answer {
     Groups(Vec<GroupState>),
     Sysctl(Option<String>),
     KernelModule(KernelModuleState),
+    Mounts(Vec<MountState>),
     Hostname {
         running: String,
         stored: Option<String>,
@@ -205,6 +208,18 @@ pub struct KernelModuleState {
     pub loads: Vec<(String, String)>,
     /// File and line: where its parameters are.
     pub options: Vec<(String, String)>,
+}
+
+/// A mounted file system.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct MountState {
+    pub source: String,
+    /// What of the file system is mounted; `/` but for bind mounts and the like.
+    pub root: String,
+    pub path: String,
+    pub fstype: String,
+    /// Those of the mount and those of the file system.
+    pub options: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default)]

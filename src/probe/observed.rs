@@ -22,6 +22,7 @@ pub struct Touches {
     pub users: bool,
     pub units: bool,
     pub sysctls: bool,
+    pub mounts: bool,
     /// Whether any kernel module is loaded, and at each start.
     pub modules: bool,
     /// Kernel modules that are not loaded yet may be afterwards.
@@ -59,6 +60,7 @@ impl Touches {
         self.users |= other.users;
         self.units |= other.units;
         self.sysctls |= other.sysctls;
+        self.mounts |= other.mounts;
         self.modules |= other.modules;
         self.loads |= other.loads;
         self.named_modules.extend(other.named_modules);
@@ -125,6 +127,12 @@ impl Observed {
         match self.answers.get(&Probe::Groups) {
             Some(Answer::Groups(g)) => Ok(g),
             _ => Err(Stop::Need(vec![Probe::Groups])),
+        }
+    }
+    pub fn mounts(&self) -> Result<&[MountState], Stop> {
+        match self.answers.get(&Probe::Mounts) {
+            Some(Answer::Mounts(m)) => Ok(m),
+            _ => Err(Stop::Need(vec![Probe::Mounts])),
         }
     }
     /// The running and the stored host name.
@@ -227,6 +235,7 @@ impl Observed {
                 let loaded = matches!(self.answers.get(probe), Some(Answer::KernelModule(s)) if s.loaded || s.built_in);
                 t.modules || t.packages || (t.loads && !loaded) || t.named_modules.contains(name)
             }
+            Probe::Mounts => t.mounts || t.units || t.packages,
             Probe::Hostname => t.touches_path("/etc/hostname", "/etc/hostname"),
             Probe::Timezone => t.touches_path("/etc/localtime", "/etc/localtime"),
             Probe::Script(_) => true,

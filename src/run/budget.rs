@@ -8,6 +8,7 @@ use crate::playbook::{Size, Text};
 use crate::probe::Probe;
 use crate::quote::shell_quote;
 use serde_json::{Map, Value};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// Something held, and where it was taken.
@@ -34,6 +35,10 @@ impl Worker {
         let p = &shared.program;
         let used = &p.tasks[task];
         let mut waited = false;
+        let stops: &[&AtomicBool] = match used.tidies_up() {
+            true => &[&shared.stop],
+            false => &[&shared.stop, &shared.fatal[used.phase]],
+        };
         for (scope, hold) in used.holds(task) {
             let mut wanted: Vec<(String, usize, Option<usize>)> =
                 hold.locks.iter().map(|l| (format!("lock {l}"), 1, None)).collect();
@@ -52,7 +57,7 @@ impl Worker {
                 if self.held.get(&scope).is_some_and(|h| h.iter().any(|h| h.key == key)) {
                     continue;
                 }
-                match shared.holds.take(&key, size, self.host, &shared.stop).await {
+                match shared.holds.take(&key, size, self.host, stops).await {
                     Ok(w) => waited |= w,
                     Err(e) => return Ok(Taken::Refused(Box::new(refused(&key, e)))),
                 }
@@ -246,7 +251,9 @@ fn refused(key: &str, why: Refused) -> FailureReport {
             format!("{key}: who has it waits for something this host has"),
             "take several locks in the same order everywhere, or all of them in one block",
         ),
-        Refused::Stopped => (format!("{key}: the run was stopped while this host waited for it"), "run again to go on"),
+        Refused::Stopped => {
+            (format!("{key}: the run, or its phase, was ended while this host waited for it"), "run again to go on")
+        }
     };
     FailureReport { message, hint: Some(hint.into()), ..Default::default() }
 }

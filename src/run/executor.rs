@@ -256,7 +256,8 @@ impl Worker {
                 Work::Release(b) => (p.blocks[*b].phase, None),
             };
             // What is held is given back also when no new step is begun.
-            let no_more = self.shared.stop.load(Ordering::Relaxed) || self.shared.fatal[phase].load(Ordering::Relaxed);
+            let fatal = self.shared.fatal[phase].load(Ordering::Relaxed) && !at.is_some_and(|t| p.tasks[t].tidies_up());
+            let no_more = self.shared.stop.load(Ordering::Relaxed) || fatal;
             if no_more && at.is_some() {
                 ready.push_front(step);
                 break;

@@ -40,17 +40,17 @@ pub enum Refused {
 }
 
 impl Holds {
-    /// Takes a place of `size`; waits until there is one. `true`: it had to wait.
-    pub async fn take(&self, key: &str, size: usize, host: usize, stop: &AtomicBool) -> Result<bool, Refused> {
+    /// Takes a place of `size`; waits until there is one, or until one of `stops` is set. `true`: it had to wait.
+    pub async fn take(&self, key: &str, size: usize, host: usize, stops: &[&AtomicBool]) -> Result<bool, Refused> {
         let mut waited = false;
         loop {
             let changed = self.changed.notified();
+            if waited && stops.iter().any(|s| s.load(Ordering::Relaxed)) {
+                self.locked(|s| s.waiting.remove(&host));
+                return Err(Refused::Stopped);
+            }
             match self.try_take(key, size, host) {
                 Ok(true) => return Ok(waited),
-                Ok(false) if stop.load(Ordering::Relaxed) => {
-                    self.locked(|s| s.waiting.remove(&host));
-                    return Err(Refused::Stopped);
-                }
                 Ok(false) => {
                     if !waited {
                         self.waits.notify_one();
@@ -59,7 +59,7 @@ impl Holds {
                 }
                 Err(e) => return Err(e),
             }
-            // The time limit is for `stop` alone: a place that is given back wakes us.
+            // The time limit is for `stops` alone: a place that is given back wakes us.
             let _ = tokio::time::timeout(Duration::from_millis(500), changed).await;
         }
     }
@@ -182,12 +182,12 @@ mod tests {
         block_on(async {
             let h = Arc::new(Holds::default());
             let go = Arc::new(AtomicBool::new(false));
-            assert_eq!(h.take("k", 2, 0, &go).await, Ok(false));
-            assert_eq!(h.take("k", 2, 1, &go).await, Ok(false));
+            assert_eq!(h.take("k", 2, 0, &[&go]).await, Ok(false));
+            assert_eq!(h.take("k", 2, 1, &[&go]).await, Ok(false));
             // Once more for the same host is no new place.
-            assert_eq!(h.take("k", 2, 1, &go).await, Ok(false));
+            assert_eq!(h.take("k", 2, 1, &[&go]).await, Ok(false));
             let (h2, go2) = (h.clone(), go.clone());
-            let third = tokio::spawn(async move { h2.take("k", 2, 2, &go2).await });
+            let third = tokio::spawn(async move { h2.take("k", 2, 2, &[&go2]).await });
             tokio::time::sleep(Duration::from_millis(20)).await;
             h.give_back("k", 1);
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -202,10 +202,10 @@ mod tests {
         block_on(async {
             let h = Holds::default();
             let go = AtomicBool::new(false);
-            h.take("k", 1, 0, &go).await.unwrap();
+            h.take("k", 1, 0, &[&go]).await.unwrap();
             h.lose("k", 0, "it did not come back");
-            assert_eq!(h.take("k", 1, 1, &go).await, Err(Refused::Lost("it did not come back".into())));
-            assert_eq!(h.take("k", 2, 1, &go).await, Ok(false), "one of two places is left");
+            assert_eq!(h.take("k", 1, 1, &[&go]).await, Err(Refused::Lost("it did not come back".into())));
+            assert_eq!(h.take("k", 2, 1, &[&go]).await, Ok(false), "one of two places is left");
         });
     }
 
@@ -214,12 +214,12 @@ mod tests {
         block_on(async {
             let h = Arc::new(Holds::default());
             let go = Arc::new(AtomicBool::new(false));
-            h.take("a", 1, 0, &go).await.unwrap();
-            h.take("b", 1, 1, &go).await.unwrap();
+            h.take("a", 1, 0, &[&go]).await.unwrap();
+            h.take("b", 1, 1, &[&go]).await.unwrap();
             let (h2, go2) = (h.clone(), go.clone());
-            let waits = tokio::spawn(async move { h2.take("b", 1, 0, &go2).await });
+            let waits = tokio::spawn(async move { h2.take("b", 1, 0, &[&go2]).await });
             tokio::time::sleep(Duration::from_millis(20)).await;
-            assert_eq!(h.take("a", 1, 1, &go).await, Err(Refused::Circle));
+            assert_eq!(h.take("a", 1, 1, &[&go]).await, Err(Refused::Circle));
             go.store(true, Ordering::Relaxed);
             assert_eq!(waits.await.unwrap(), Err(Refused::Stopped));
         });

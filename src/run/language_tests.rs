@@ -333,6 +333,31 @@ fn whoever_has_a_lock_finds_room_and_a_circle_is_given_up() {
     assert_eq!(recap.hosts[1].1.failed, 1);
 }
 
+#[test]
+fn a_phase_that_ends_for_all_begins_nothing_more_and_tidies_up() {
+    let (ended, _, dir) = run_here(&[(
+        "site.yml",
+        r#"
+- phase: one
+  hosts: all
+  any_errors_fatal: true
+  tasks:
+  - lock: l
+    block:
+    - {name: begins, shell: "echo x >> DIR/out; sleep 0.2"}
+    - {name: fails, command: "false"}
+    always:
+    - {name: tidies, command: "true"}
+"#,
+    )]);
+    assert_eq!(read(&dir, "out").len(), 1, "{ended:?}");
+    // Whoever began tidies up; whoever did not has nothing to tidy up.
+    for h in ["a", "b", "c"] {
+        let begun = outcome(&ended, h, "begins") != Outcome::Blocked;
+        assert_eq!(outcome(&ended, h, "tidies") == Outcome::Changed, begun, "{ended:?}");
+    }
+}
+
 const BUDGET: &str = r#"
 - phase: one
   hosts: all

@@ -229,8 +229,8 @@ impl Scheduler {
                     None
                 }
                 Node::Step { task, host } => {
-                    let phase = self.shared.program.tasks[task].phase;
-                    let fatal = self.shared.fatal[phase].load(Ordering::Relaxed);
+                    let used = &self.shared.program.tasks[task];
+                    let fatal = !used.tidies_up() && self.shared.fatal[used.phase].load(Ordering::Relaxed);
                     if doomed || fatal || self.lost[host] {
                         self.blocked(n, task, host, fatal);
                         Some(End::Blocked)

@@ -1,8 +1,25 @@
-//! fail, modprobe, reboot, wait_for_connection, uri, blockinfile, replace, ini_file.
+//! fail, modprobe, reboot, wait_for_connection, uri, blockinfile, replace, ini_file,
+//! getent, package_facts, service_facts, package, pause, find, mount, cron, alternatives.
 
 use crate::kit::Case;
 
-tests!(fail, modprobe, reboot, reboot_in_vain, wait_for_connection, uri, editors);
+tests!(
+    fail,
+    modprobe,
+    reboot,
+    reboot_as_another,
+    reboot_in_vain,
+    wait_for_connection,
+    uri,
+    editors,
+    told,
+    package,
+    pause,
+    find,
+    mount,
+    cron,
+    alternatives
+);
 
 fn fail() {
     let c = Case::anywhere("fail").tasks("- name: no\n  fail: {msg: 'not on {{inventory_hostname}}'}");
@@ -66,6 +83,28 @@ fn reboot() {
     let c = c.file("hosts.yml", "all: {hosts: {here: {ansible_connection: local}}}");
     c.apply().exits(1).says("will not restart itself");
     c.plan().exits(1).says("will not restart itself");
+}
+
+/// Who logs in may not restart the host; whom the task becomes may. Two hosts are away at once.
+fn reboot_as_another() {
+    let c = Case::nodes(2, "reboot-as-another").inventory("ansible_user: deploy").args(&["-b"]).tasks(
+        "
+        - name: restart
+          reboot: {reboot_timeout: 90, pre_reboot_delay: 1, post_reboot_delay: 1, connect_timeout: 3}
+        - name: after
+          copy: {content: x, dest: /root/after}
+        ",
+    );
+    let id = "cat /proc/sys/kernel/random/boot_id; rm -f /root/after";
+    let before = [c.on(1, id).stdout(), c.on(2, id).stdout()];
+    c.apply().changed(4);
+    for (n, b) in before.iter().enumerate() {
+        assert_ne!(c.on(n + 1, "cat /proc/sys/kernel/random/boot_id").stdout(), *b);
+    }
+    c.on(2, "cat /root/after; ls /run/windlass.lock 2>&1 | wc -l").prints("x1");
+    let c = c.args(&[]).tasks("- name: restart\n  reboot: {reboot_timeout: 5}");
+    c.apply().exits(1);
+    c.on_node("cat /root/after").prints("x");
 }
 
 fn reboot_in_vain() {
@@ -172,4 +211,156 @@ fn editors() {
     let c = c.tasks("- replace: {path: /etc/ed.conf, regexp: '^c 3$', replace: 'c 4', validate: 'false %s'}");
     c.apply().exits(1);
     c.on_node("grep -c 'c 3' /etc/ed.conf").prints("1");
+}
+
+fn told() {
+    let c = Case::anywhere("told").tasks(
+        "
+        - getent: {database: passwd, key: root}
+        - package_facts: {}
+        - service_facts: {}
+          register: s
+        - name: say
+          debug:
+            msg: '{{getent_passwd.root.[5]}} {{packages.dash.[0].name}} {{lookup services \"ssh.service\" \"state\"}}'
+        - name: no
+          getent: {database: passwd, key: nobody-of-this-name}
+          ignore_errors: true
+        ",
+    );
+    let book = std::fs::read_to_string(c.path().join("site.yml")).unwrap();
+    let book =
+        book.replace("{{lookup services \"ssh.service\" \"state\"}}", "{{ansible_facts.services.[ssh.service].state}}");
+    let c = c.file("site.yml", book);
+    c.apply().changed(0).said("say", "/bin/bash dash running").ended("no", "ignored");
+    c.plan().said("say", "/bin/bash dash running");
+}
+
+fn package() {
+    let c = Case::new("package").tasks("- name: p\n  package: {name: [tree, less], state: present}");
+    c.converges(1);
+    c.on_node("which tree").prints("/usr/bin/tree");
+    c.repairs("dpkg --purge tree >/dev/null", 1);
+    let c = c.tasks("- name: p\n  package: {name: tree, state: absent}");
+    c.converges(1);
+}
+
+fn pause() {
+    let c = Case::anywhere("pause")
+        .tasks("- name: p\n  pause: {seconds: 2}\n  register: r\n- name: s\n  debug: {msg: '{{r.delta}}'}");
+    let began = std::time::Instant::now();
+    c.apply().changed(0).ended("p", "satisfied");
+    assert!(began.elapsed().as_secs() >= 2);
+    let began = std::time::Instant::now();
+    c.plan().ended("p", "skipped");
+    assert!(began.elapsed().as_secs() < 2);
+    let c = c.tasks("- pause: {prompt: sure?}");
+    c.apply().exits(3).says("vars_prompt");
+}
+
+fn find() {
+    let c = Case::anywhere("find").tasks(
+        "
+        - name: logs
+          find: {paths: [/srv/find], patterns: ['*.log'], recurse: true, get_checksum: true}
+          register: l
+        - name: say
+          debug: {msg: '{{l.matched}} {{l.examined}} {{l.files.[0].path}} {{l.files.[0].size}} {{l.files.[0].mode}}'}
+        - name: inside
+          find: {paths: [/srv/find, /srv/none], contains: 'b.*', file_type: file, recurse: true}
+          register: i
+        - name: say inside
+          debug: {msg: '{{i.matched}} {{i.files.[0].path}}'}
+        ",
+    );
+    c.on_node("rm -rf /srv/find; mkdir -p /srv/find/d; cd /srv/find; echo abc > a.log; echo bcd > d/b.log; touch c; chmod 640 a.log")
+        .succeeds();
+    c.apply().changed(0).said("say", "2 4 /srv/find/a.log 4 0640").said("say inside", "1 /srv/find/d/b.log");
+    c.plan().said("say", "2 4 /srv/find/a.log 4 0640");
+}
+
+fn mount() {
+    let c = Case::new("mount").tasks(
+        "
+        - name: data
+          mount: {path: /mnt/my data, src: tmpfs, fstype: tmpfs, opts: 'size=1m,noatime', state: mounted}
+        - name: now
+          mount: {path: /mnt/now, src: tmpfs, fstype: tmpfs, state: ephemeral}
+        - name: later
+          mount: {path: /mnt/later, src: /dev/none, fstype: ext4, opts: nofail, state: present, passno: 2}
+        - name: gone
+          mount: {path: /mnt/old, state: absent}
+        ",
+    );
+    c.on_node("mkdir -p /mnt/old; mount -t tmpfs tmpfs /mnt/old; printf '# c\\ntmpfs /mnt/old tmpfs defaults 0 0\\n' > /etc/fstab")
+        .succeeds();
+    c.plan().exits(2);
+    c.apply().changed(4);
+    c.is_satisfied();
+    c.on_node("cat /etc/fstab; test -e /mnt/old || echo gone")
+        .prints("# c\ntmpfs /mnt/my\\040data tmpfs size=1m,noatime 0 0\n/dev/none /mnt/later ext4 nofail 0 2\ngone");
+    c.on_node("findmnt -no FSTYPE '/mnt/my data'; findmnt -no FSTYPE /mnt/now").prints("tmpfs\ntmpfs");
+    c.mends("umount '/mnt/my data'", 1);
+    c.mends("sed -i 's/noatime/ro/' /etc/fstab", 1);
+    c.on_node("grep -c noatime /etc/fstab; findmnt -no OPTIONS '/mnt/my data' | grep -c noatime").prints("1\n1");
+    c.mends("umount /mnt/now; sed -i '/later/d' /etc/fstab", 2);
+    c.ignores("echo '# more' >> /etc/fstab");
+    let c = c.tasks("- mount: {path: /mnt/bad, src: /dev/none, fstype: ext4, state: mounted}");
+    c.apply().exits(1);
+    c.on_node("grep -c bad /etc/fstab; true").prints("0");
+    let c = c.tasks(
+        "
+        - mount: {path: /mnt/my data, state: absent}
+        - mount: {path: /mnt/now, state: unmounted}
+        ",
+    );
+    c.plan().exits(2);
+    c.apply().changed(2);
+    c.is_satisfied();
+}
+
+fn cron() {
+    let c = Case::new("cron").tasks(
+        "
+        - name: job
+          cron: {name: save, minute: 5, hour: 2, job: /usr/bin/save --all}
+        - name: variable
+          cron: {name: MAILTO, env: true, job: root}
+        - name: file
+          cron: {name: sweep, special_time: daily, user: deploy, job: sweep, cron_file: sweep}
+        ",
+    );
+    c.apply().exits(1).says("apt: {name: cron}");
+    c.on_node("apt-get install -qqy cron >/dev/null 2>&1 && command -v crontab >/dev/null").succeeds();
+    c.plan().exits(2);
+    c.apply().changed(3);
+    c.is_satisfied();
+    c.on_node("crontab -l; cat /etc/cron.d/sweep")
+        .prints("MAILTO=\"root\"\n#Ansible: save\n5 2 * * * /usr/bin/save --all\n#Ansible: sweep\n@daily deploy sweep");
+    c.mends("crontab -l | sed 's/5 2/6 2/' | crontab -", 1);
+    c.repairs("rm /etc/cron.d/sweep", 1);
+    c.mends("crontab -r", 2);
+    let c = c.tasks("- cron: {name: save, state: absent}\n- cron: {name: sweep, state: absent, cron_file: sweep}");
+    c.plan().exits(2);
+    c.apply().changed(2);
+    c.is_satisfied();
+    c.on_node("crontab -l").prints("MAILTO=\"root\"");
+}
+
+fn alternatives() {
+    let c = Case::new("alternatives").tasks(
+        "
+        - name: mine
+          alternatives: {name: tool, path: /opt/tool-a, link: /usr/local/bin/tool, priority: 5}
+        - name: pager
+          alternatives: {name: pager, path: /bin/more}
+        ",
+    );
+    c.on_node("for t in a b; do printf '#!/bin/sh\\n' > /opt/tool-$t; chmod +x /opt/tool-$t; done").succeeds();
+    c.plan().exits(2);
+    c.apply().changed(2);
+    c.is_satisfied();
+    c.on_node("readlink /etc/alternatives/tool /etc/alternatives/pager").prints("/opt/tool-a\n/bin/more");
+    c.mends("update-alternatives --install /usr/local/bin/tool tool /opt/tool-b 9; update-alternatives --set tool /opt/tool-b", 1);
+    c.on_node("readlink /etc/alternatives/tool").prints("/opt/tool-a");
 }

@@ -1,0 +1,445 @@
+//! `cron`: jobs at set times.
+
+use super::args::{Bool, Text};
+use super::copy::absolute;
+use super::edit::{Edit, utf8};
+use super::place::tidy;
+use super::{ArgError, Change, Ctx, Decision, Diff, Local, Module, Stop};
+use crate::action::Action;
+use crate::probe::{Answer, Observed, Output, Probe, Touches};
+use crate::quote::shell_quote;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, json};
+
+/// Keeps a job, or a variable, in a user's crontab or in a file of `/etc/cron.d`. A comment with its name marks it.
+///
+/// Registers `jobs` and `envs` (names), `cron_file`; `backup_file` where one was kept.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cron {
+    /// The job's name, or with `env` the variable's.
+    name: Text,
+    /// The command; with `env`, the value. Also `value`.
+    #[serde(alias = "value")]
+    #[schemars(extend("x-aliases" = ["value"]))]
+    job: Option<Text>,
+    /// `present` or `absent`.
+    #[serde(default)]
+    state: State,
+    /// 0-59, `*`, `*/2`.
+    #[serde(default = "every")]
+    minute: Text,
+    /// 0-23, `*`, `*/2`.
+    #[serde(default = "every")]
+    hour: Text,
+    /// Of the month: 1-31, `*`, `*/2`. Also `dom`.
+    #[serde(default = "every", alias = "dom")]
+    #[schemars(extend("x-aliases" = ["dom"]))]
+    day: Text,
+    /// 1-12, `JAN`-`DEC`, `*`, `*/2`.
+    #[serde(default = "every")]
+    month: Text,
+    /// 0-6 from Sunday, `SUN`-`SAT`, `*`. Also `dow`.
+    #[serde(default = "every", alias = "dow")]
+    #[schemars(extend("x-aliases" = ["dow"]))]
+    weekday: Text,
+    /// Instead of these: `annually`, `daily`, `hourly`, `monthly`, `reboot`, `weekly`, `yearly`.
+    special_time: Option<Special>,
+    /// Whose crontab; with `cron_file`, whom the job runs as. Without it, the task's user.
+    user: Option<Text>,
+    /// A file instead of a crontab: a name in `/etc/cron.d`, or a path.
+    cron_file: Option<Text>,
+    /// It is a variable, not a job.
+    #[serde(default)]
+    env: Bool,
+    /// A new variable goes after this one.
+    insertafter: Option<Text>,
+    /// A new variable goes before this one.
+    insertbefore: Option<Text>,
+    /// The job stays as a comment.
+    #[serde(default)]
+    disabled: Bool,
+    /// Keep the old file beside the new one; of a crontab, a copy in `/tmp`.
+    #[serde(default)]
+    backup: Bool,
+}
+
+fn every() -> Text {
+    "*".into()
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    #[default]
+    Present,
+    Absent,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Special {
+    Annually,
+    Daily,
+    Hourly,
+    Monthly,
+    Reboot,
+    Weekly,
+    Yearly,
+}
+
+/// The comment before a job; the one Ansible writes, so that its jobs are known again.
+const MARK: &str = "#Ansible: ";
+
+impl Module for Cron {
+    const NAME: &'static str = "cron";
+
+    fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
+        let texts = [("name", Some(&self.name)), ("job", self.job.as_ref()), ("user", self.user.as_ref())];
+        for (param, t) in texts.into_iter().filter_map(|(p, t)| Some((p, t?))) {
+            if t.contains(['\n', '\r']) {
+                return Err(ArgError::new(param, format!("`{param}` has more than one line")));
+            }
+        }
+        if self.name.trim().is_empty() {
+            return Err(ArgError::new("name", "the name is empty"));
+        }
+        if self.state == State::Present && self.job.is_none() {
+            return Err(ArgError::new("job", "`cron` needs a `job`"));
+        }
+        if self.env.0 && !crate::vars::is_name(&self.name) {
+            return Err(ArgError::new("name", format!("`{}` is not a variable's name", self.name.0)));
+        }
+        let plain = |t: &str| !t.is_empty() && t.chars().all(|c| c.is_ascii_alphanumeric() || "*/,-".contains(c));
+        for (param, t) in self.times() {
+            if !plain(t) {
+                return Err(ArgError::new(param, format!("`{t}` is not a time of cron")));
+            }
+            if self.special_time.is_some() && t != "*" {
+                return Err(ArgError::new(param, format!("`{param}` and `special_time` exclude each other")));
+            }
+        }
+        if self.insertafter.is_some() && self.insertbefore.is_some() {
+            return Err(ArgError::new("insertbefore", "`insertafter` and `insertbefore` exclude each other"));
+        }
+        if self.user.as_deref().is_some_and(|u| u.is_empty() || u.starts_with('-') || u.contains(char::is_whitespace)) {
+            return Err(ArgError::new("user", "that is not a user's name"));
+        }
+        if let Some(f) = &mut self.cron_file {
+            if !f.starts_with('/') {
+                if f.contains('/') || f.starts_with('.') {
+                    return Err(ArgError::new("cron_file", "give a name in /etc/cron.d or a whole path"));
+                }
+                f.0 = format!("/etc/cron.d/{}", f.0);
+            }
+            absolute("cron_file", f)?;
+            f.0 = tidy(f);
+            if self.user.is_none() && self.state == State::Present && !self.env.0 {
+                return Err(ArgError::new("user", "a job in a file needs the `user` it runs as"));
+            }
+        }
+        Ok(())
+    }
+
+    fn probes(&self, _: &Ctx) -> Vec<Probe> {
+        match self.file() {
+            Some(f) => f.probes(),
+            None => vec![Probe::Script(self.look())],
+        }
+    }
+
+    fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
+        let Some(file) = self.file() else { return self.in_crontab(seen, ctx) };
+        let old = match file.old(seen)? {
+            None if self.state == State::Absent => return Ok(Decision::satisfied(self.result(""))),
+            old => old,
+        };
+        let text = utf8(file.path, old.unwrap_or_default())?;
+        let new = self.edited(text)?;
+        file.decide(seen, ctx, new.clone().into_bytes(), self.what(), self.result(&new))
+    }
+}
+
+impl Cron {
+    fn times(&self) -> [(&'static str, &str); 5] {
+        [
+            ("minute", &self.minute),
+            ("hour", &self.hour),
+            ("day", &self.day),
+            ("month", &self.month),
+            ("weekday", &self.weekday),
+        ]
+    }
+    fn file(&self) -> Option<Edit<'_>> {
+        self.cron_file.as_ref().map(|f| Edit {
+            path: f,
+            create: self.state == State::Present,
+            mode: None,
+            owner: None,
+            group: None,
+            validate: None,
+            backup: self.backup.0,
+        })
+    }
+    fn what(&self) -> &'static str {
+        match (self.env.0, self.state) {
+            (false, State::Present) => "job set",
+            (false, State::Absent) => "job removed",
+            (true, State::Present) => "variable set",
+            (true, State::Absent) => "variable removed",
+        }
+    }
+    fn of_user(&self) -> String {
+        self.user.as_ref().map_or(String::new(), |u| format!(" -u {}", shell_quote(u)))
+    }
+    /// The crontab; where there is none yet, crontab says so and fails.
+    fn look(&self) -> String {
+        format!("command -v crontab >/dev/null 2>&1 || exit 127\ncrontab{} -l", self.of_user())
+    }
+
+    fn in_crontab(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
+        let out = seen.script(&self.look())?;
+        let old = match out.rc {
+            127 => {
+                return Err(Stop::fail_hint(
+                    "there is no crontab on the host",
+                    "install it there before: `apt: {name: cron}`",
+                ));
+            }
+            0 => out.stdout.as_str(),
+            _ if out.stderr.contains("no crontab for") => "",
+            rc => {
+                let said = out.stderr.lines().last().unwrap_or("it said nothing");
+                return Err(Stop::fail(format!("the crontab cannot be read: exit code {rc}, {said}")));
+            }
+        };
+        let new = self.edited(old)?;
+        let mut result = self.result(&new);
+        if new == old {
+            return Ok(Decision::satisfied(result));
+        }
+        let u = self.of_user();
+        let mut actions = vec![];
+        if self.backup.0 && !old.is_empty() {
+            let to = format!("/tmp/crontab.{}", ctx.now);
+            actions.push(Action::Script(format!("(umask 077; crontab{u} -l >{to})")));
+            result.insert("backup_file".into(), json!(to));
+        }
+        // crontab takes a whole new one, or none of it.
+        let put = match new.is_empty() {
+            true => format!("crontab{u} -r"),
+            false => format!("printf %s {} | crontab{u} -", shell_quote(&new)),
+        };
+        actions.push(Action::Script(put));
+        let what = format!("crontab{}", self.user.as_ref().map_or(String::new(), |u| format!(" of {}", u.0)));
+        Ok(Decision::Change(Change {
+            actions,
+            touches: Touches::path("/var/spool/cron"),
+            after: vec![(
+                Probe::Script(self.look()),
+                Answer::Script(Output { stdout: new.clone(), ..Default::default() }),
+            )],
+            diff: match ctx.diff {
+                true => vec![Diff { what, before: Some(old.into()), after: Some(new) }],
+                false => vec![],
+            },
+            summary: self.what().into(),
+            result,
+            ..Default::default()
+        }))
+    }
+
+    /// The job as a line of its own.
+    fn line(&self) -> String {
+        let off = if self.disabled.0 { "#" } else { "" };
+        let time = match self.special_time {
+            Some(s) => format!("@{s:?}").to_lowercase(),
+            None => self.times().map(|(_, t)| t).join(" "),
+        };
+        let user = match (&self.cron_file, &self.user) {
+            (Some(_), Some(u)) => format!(" {}", u.0),
+            _ => String::new(),
+        };
+        format!("{off}{time}{user} {}", self.job.as_deref().unwrap_or_default())
+    }
+
+    fn edited(&self, old: &str) -> Result<String, Stop> {
+        let mut lines: Vec<String> = old.lines().map(str::to_string).collect();
+        match self.env.0 {
+            true => self.variable(&mut lines)?,
+            false => self.job(&mut lines),
+        }
+        let mut new = lines.join("\n");
+        if !new.is_empty() {
+            new.push('\n');
+        }
+        // A last line without an end is no reason to write.
+        Ok(if new.trim_end_matches('\n') == old.trim_end_matches('\n') { old.to_string() } else { new })
+    }
+
+    fn job(&self, lines: &mut Vec<String>) {
+        let mark = format!("{MARK}{}", self.name.0);
+        let at = lines.iter().position(|l| *l == mark);
+        match (self.state, at) {
+            (State::Present, Some(n)) => {
+                let end = (n + 2).min(lines.len());
+                // A mark without a job: the next mark is not its job.
+                let end = if lines.get(n + 1).is_some_and(|l| l.starts_with(MARK)) { n + 1 } else { end };
+                lines.splice(n + 1..end, [self.line()]);
+            }
+            (State::Present, None) => lines.extend([mark, self.line()]),
+            (State::Absent, Some(n)) => {
+                let end = if lines.get(n + 1).is_some_and(|l| l.starts_with(MARK)) {
+                    n + 1
+                } else {
+                    (n + 2).min(lines.len())
+                };
+                lines.drain(n..end);
+            }
+            (State::Absent, None) => {}
+        }
+    }
+
+    fn variable(&self, lines: &mut Vec<String>) -> Result<(), Stop> {
+        let find = |lines: &[String], name: &str| lines.iter().position(|l| variable(l) == Some(name));
+        let line = format!("{}=\"{}\"", self.name.0, self.job.as_deref().unwrap_or_default());
+        match (self.state, find(lines, &self.name)) {
+            (State::Present, Some(n)) => lines[n] = line,
+            (State::Present, None) => {
+                let at = match (&self.insertafter, &self.insertbefore) {
+                    (Some(a), _) => find(lines, a).map(|n| n + 1).ok_or(a),
+                    (_, Some(b)) => find(lines, b).ok_or(b),
+                    _ => Ok(0),
+                };
+                let at =
+                    at.map_err(|name| Stop::fail(format!("there is no variable `{}` to put it beside", name.0)))?;
+                lines.insert(at, line);
+            }
+            (State::Absent, Some(n)) => {
+                lines.remove(n);
+            }
+            (State::Absent, None) => {}
+        }
+        Ok(())
+    }
+
+    fn result(&self, text: &str) -> Map<String, serde_json::Value> {
+        let jobs: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix(MARK)).collect();
+        let envs: Vec<&str> = text.lines().filter_map(variable).collect();
+        let mut r = Map::new();
+        r.insert("jobs".into(), json!(jobs));
+        r.insert("envs".into(), json!(envs));
+        if let Some(f) = &self.cron_file {
+            r.insert("cron_file".into(), json!(f.0));
+        }
+        r
+    }
+}
+
+/// The variable a line sets.
+fn variable(line: &str) -> Option<&str> {
+    let (name, _) = line.split_once('=')?;
+    let name = name.trim();
+    crate::vars::is_name(name).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kit::*;
+    use super::*;
+    use crate::probe::{Content, EntryKind};
+
+    fn crontab(m: &Cron, rc: i32, text: &str) -> Observed {
+        let (stdout, stderr) = if rc == 0 { (text, "") } else { ("", text) };
+        let out = Output { rc, stdout: stdout.into(), stderr: stderr.into() };
+        seen([(Probe::Script(m.look()), Answer::Script(out))])
+    }
+    /// The new crontab; what a change foresees must be satisfied.
+    fn new(params: &str, old: &str) -> String {
+        let m: Cron = bind(params);
+        match m.decide(&crontab(&m, 0, old), &ctx()).unwrap() {
+            Decision::Change(c) => {
+                for a in &c.actions {
+                    let Action::Script(s) = a else { panic!() };
+                    sh_accepts(s);
+                }
+                satisfied(m.decide(&then(crontab(&m, 0, old), &c), &ctx()));
+                c.diff[0].after.clone().unwrap()
+            }
+            _ => "(same)".into(),
+        }
+    }
+
+    #[test]
+    fn a_job_comes_and_changes_and_goes() {
+        let j = "{name: save it, minute: 5, hour: '*/2', job: 'save \"it\" 100%'}";
+        let text = "#Ansible: save it\n5 */2 * * * save \"it\" 100%\n";
+        assert_eq!(new(j, "X=1\n"), format!("X=1\n{text}"));
+        assert_eq!(new(j, &format!("X=1\n{text}0 0 * * * other\n")), "(same)");
+        assert_eq!(new(j, "#Ansible: save it\n0 0 * * * old\n# c\n"), format!("{text}# c\n"));
+        assert_eq!(new("{name: save it, state: absent}", &format!("X=1\n{text}# c\n")), "X=1\n# c\n");
+        assert_eq!(new("{name: save it, state: absent}", "# c\n"), "(same)");
+        assert_eq!(new("{name: a, job: b, special_time: reboot}", ""), "#Ansible: a\n@reboot b\n");
+        assert_eq!(
+            new("{name: a, job: b, disabled: true}", "#Ansible: a\n* * * * * b\n"),
+            "#Ansible: a\n#* * * * * b\n"
+        );
+        assert_eq!(
+            new("{name: a, job: b}", "#Ansible: a\n#Ansible: c\n0 0 * * * d\n"),
+            "#Ansible: a\n* * * * * b\n#Ansible: c\n0 0 * * * d\n"
+        );
+    }
+
+    #[test]
+    fn variables() {
+        assert_eq!(new("{name: PATH, env: yes, job: /bin}", "# c\nA=1\n"), "PATH=\"/bin\"\n# c\nA=1\n");
+        assert_eq!(
+            new("{name: PATH, env: yes, value: /bin, insertafter: A}", "# c\nA=1\n"),
+            "# c\nA=1\nPATH=\"/bin\"\n"
+        );
+        assert_eq!(new("{name: A, env: yes, job: 2}", "A=1\n"), "A=\"2\"\n");
+        assert_eq!(new("{name: A, env: yes, state: absent}", "A=1\n"), "");
+    }
+
+    #[test]
+    fn no_crontab_yet_and_none_at_all() {
+        let m: Cron = bind("{name: a, job: b, user: deploy}");
+        let c = change(m.decide(&crontab(&m, 1, "no crontab for deploy\n"), &ctx()));
+        assert!(
+            matches!(&c.actions[..], [Action::Script(s)] if s.ends_with("| crontab -u deploy -")),
+            "{:?}",
+            c.actions
+        );
+        let Err(Stop::Fail(f)) = m.decide(&crontab(&m, 127, ""), &ctx()) else { panic!() };
+        assert!(f.hint.unwrap().contains("apt"));
+        let Err(Stop::Fail(f)) = m.decide(&crontab(&m, 1, "user unknown"), &ctx()) else { panic!() };
+        assert!(f.message.contains("user unknown"));
+    }
+
+    #[test]
+    fn a_file_of_cron_d() {
+        let m: Cron = bind("{name: a, job: b, user: root, cron_file: mine}");
+        let p = "/etc/cron.d/mine";
+        let no = || {
+            let content = (Probe::Content(p.into()), Answer::Content(Content::Absent));
+            seen([at(p, None), at("/etc/cron.d", Some(entry(EntryKind::Directory, 0o755))), content])
+        };
+        let c = change(m.decide(&no(), &ctx()));
+        let Some(Action::Put(put)) = c.actions.last() else { panic!() };
+        assert_eq!(std::str::from_utf8(put.body.bytes()).unwrap(), "#Ansible: a\n* * * * * root b\n");
+        satisfied(m.decide(&then(no(), &c), &ctx()));
+        satisfied(bind::<Cron>("{name: a, state: absent, cron_file: mine}").decide(&no(), &ctx()));
+    }
+
+    #[test]
+    fn mistakes() {
+        let err = |y: &str| try_bind::<Cron>(y).unwrap_err().message;
+        assert!(err("{name: a}").contains("job"));
+        assert!(err("{name: a, job: \"b\\nc\"}").contains("line"));
+        assert!(err("{name: a, job: b, minute: 'x y'}").contains("time"));
+        assert!(err("{name: a, job: b, hour: 1, special_time: daily}").contains("special_time"));
+        assert!(err("{name: a, job: b, cron_file: x}").contains("user"));
+        assert!(err("{name: a-b, job: b, env: true}").contains("a-b"));
+    }
+}

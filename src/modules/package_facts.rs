@@ -1,0 +1,116 @@
+//! `package_facts`: the packages a host has. It changes nothing.
+
+use super::args::{List, Text};
+use super::{ArgError, Ctx, Decision, Local, Module, Report, Stop};
+use crate::probe::{Observed, Probe};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+/// Tells which packages are installed.
+///
+/// Sets the variable `packages`: a mapping from each package's name to a list (of one, mostly) of `name`, `version`, `arch`
+/// and `source` (`apt` or `rpm`).
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PackageFacts {
+    /// Which package manager to ask: `auto`, `apt`, `rpm`.
+    #[serde(default = "auto")]
+    manager: List,
+    /// Has no effect: a host has one.
+    #[serde(default)]
+    #[allow(dead_code)]
+    strategy: Option<Text>,
+}
+
+fn auto() -> List {
+    List(vec!["auto".into()])
+}
+
+const LOOK: &str = "if command -v dpkg-query >/dev/null 2>&1; then echo apt; \
+    dpkg-query -W -f '${db:Status-Status}\\t${Package}\\t${Version}\\t${Architecture}\\t${Section}\\n'\n\
+    elif command -v rpm >/dev/null 2>&1; then echo rpm; \
+    rpm -qa --qf 'installed\\t%{NAME}\\t%{VERSION}\\t%{ARCH}\\t%{RELEASE}\\t%{EPOCH}\\n'\nelse echo none; fi";
+
+impl Module for PackageFacts {
+    const NAME: &'static str = "package_facts";
+    const HARMLESS: bool = true;
+
+    fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
+        match self.manager.iter().find(|m| !matches!(m.as_str(), "auto" | "apt" | "rpm" | "dnf" | "yum" | "zypper")) {
+            Some(m) => {
+                Err(ArgError::new("manager", format!("`{m}` cannot be asked")).hint("there are auto, apt and rpm"))
+            }
+            None => Ok(()),
+        }
+    }
+    fn probes(&self, _: &Ctx) -> Vec<Probe> {
+        vec![Probe::Script(LOOK.into())]
+    }
+    fn decide(&self, seen: &Observed, _: &Ctx) -> Result<Decision, Stop> {
+        let out = &seen.script(LOOK)?.stdout;
+        let (manager, lines) = out.split_once('\n').unwrap_or((out, ""));
+        if !matches!(manager, "apt" | "rpm") {
+            return Err(Stop::fail("the host has neither dpkg nor rpm, which tell what is installed"));
+        }
+        let mut packages: Map<String, Value> = Map::new();
+        for l in lines.lines() {
+            let f: Vec<&str> = l.split('\t').collect();
+            let ["installed", name, version, arch, more @ ..] = f.as_slice() else { continue };
+            let mut p = json!({"name": name, "version": version, "arch": arch, "source": manager});
+            match (manager, more) {
+                ("apt", [category, ..]) => p["category"] = json!(category),
+                ("rpm", [release, epoch, ..]) => {
+                    p["release"] = json!(release);
+                    p["epoch"] = epoch.parse::<u64>().map_or(Value::Null, |e| json!(e));
+                }
+                _ => {}
+            }
+            if let Value::Array(all) = packages.entry(name.to_string()).or_insert_with(|| json!([])) {
+                all.push(p);
+            }
+        }
+        let facts = Map::from_iter([("packages".to_string(), Value::Object(packages))]);
+        let mut result = Map::new();
+        result.insert("ansible_facts".into(), Value::Object(facts.clone()));
+        Ok(Decision::Satisfied(Report { result, facts, ..Default::default() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kit::*;
+    use super::*;
+    use crate::probe::{Answer, Output};
+
+    fn decide(stdout: &str) -> Result<Decision, Stop> {
+        let m: PackageFacts = bind("{}");
+        let out = Output { stdout: stdout.into(), ..Default::default() };
+        m.decide(&seen([(Probe::Script(LOOK.into()), Answer::Script(out))]), &ctx())
+    }
+
+    #[test]
+    fn packages_by_name() {
+        sh_accepts(LOOK);
+        let r = satisfied(decide(
+            "apt\ninstalled\tcurl\t7.88\tamd64\tweb\nconfig-files\told\t1\tamd64\tx\ninstalled\tcurl\t7.88\ti386\tweb\n",
+        ));
+        let p = &r.facts["packages"];
+        assert_eq!(
+            p["curl"][0],
+            json!({"name": "curl", "version": "7.88", "arch": "amd64", "source": "apt", "category": "web"})
+        );
+        assert_eq!((p["curl"][1]["arch"].as_str(), p.get("old")), (Some("i386"), None));
+        let r = satisfied(decide("rpm\ninstalled\tbash\t5.2\tx86_64\t1.fc40\t(none)\n"));
+        assert_eq!(
+            (&r.facts["packages"]["bash"][0]["release"], &r.facts["packages"]["bash"][0]["epoch"]),
+            (&json!("1.fc40"), &Value::Null)
+        );
+    }
+
+    #[test]
+    fn mistakes() {
+        let Err(Stop::Fail(_)) = decide("none\n") else { panic!() };
+        assert!(try_bind::<PackageFacts>("{manager: pkgng}").is_err());
+    }
+}
