@@ -34,6 +34,27 @@ fn the_demo_passes_its_check_on_the_example_inventory() {
 }
 
 #[test]
+fn playbooks_of_postgres_pass_their_check_on_the_example_inventory() {
+    for (playbook, answer) in [
+        ("postgres", None),
+        ("postgres_backup", None),
+        ("postgres_failback", Some("demote=db1")),
+        ("postgres_failover", Some("promote=db2")),
+        ("postgres_remove_member", Some("member=db3")),
+        ("postgres_restart", None),
+        ("postgres_restore", Some("confirm=main")),
+        ("postgres_verify", None),
+    ] {
+        let playbook = format!("playbooks/{playbook}.yml");
+        let answer: Vec<&str> = answer.iter().flat_map(|a| ["-e", a]).collect();
+        let (mut check, _key) = with_key(&[&["check", &playbook, "-i", "inventories/example"], &answer]);
+        let out = check.output().unwrap();
+        assert!(out.status.success() && out.stderr.is_empty(), "{playbook}: {}", text(&out));
+        assert!(text(&out).contains("fine (3 hosts"), "{playbook}: {}", text(&out));
+    }
+}
+
+#[test]
 fn secrets_of_the_example_are_not_shown() {
     let (mut list, _key) = with_key(&[&["inventory", "-i", "inventories/example", "--list"]]);
     let all = list.output().unwrap();

@@ -1,0 +1,16 @@
+//! The shipped clusters on real nodes: brought up, applied again, disturbed, failed over while a client writes.
+//!
+//! `cargo test --test clusters [FILTER]`. It needs root and Linux. Each test has a lab of its own.
+
+#[macro_use]
+#[path = "../runner/mod.rs"]
+mod runner;
+
+mod kit;
+mod postgres;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    runner::run(vec![postgres::all()], 1, kit::tear_down)
+}
