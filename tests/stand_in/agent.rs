@@ -23,6 +23,15 @@ pub fn node_password() -> String {
     password
 }
 
+/// Where the kubelet says that it is well.
+pub fn serve_kubelet() {
+    let handler = |r: crate::http::Request| match r.path.as_str() {
+        "/healthz" => crate::http::answer(200, "ok"),
+        _ => crate::http::answer(404, ""),
+    };
+    crate::http::serve("127.0.0.1:10248", Arc::new(handler));
+}
+
 pub fn run(config: Config) -> ! {
     let (Some(url), Some(token)) = (config.get("server"), config.token()) else {
         fatal("--token and --server are required");
@@ -80,6 +89,7 @@ pub fn run(config: Config) -> ! {
                 fatal(&e.to_string());
             }
             log("info", "the stand-in agent is registered");
+            serve_kubelet();
             crate::notify_ready();
         }
         std::thread::sleep(Duration::from_millis(if up { 1000 } else { 500 }));
@@ -95,6 +105,8 @@ fn pass_on(servers: Arc<Mutex<Vec<String>>>) {
         for client in listener.incoming().flatten() {
             let servers = servers.lock().map(|s| s.clone()).unwrap_or_default();
             let open = |s: &String| {
+                // One that is not ready is passed by.
+                ask("GET", s, "/readyz", "", "", Duration::from_millis(500)).ok().filter(|r| r.status == 200)?;
                 let address = s.to_socket_addrs().ok()?.next()?;
                 TcpStream::connect_timeout(&address, Duration::from_millis(500)).ok()
             };

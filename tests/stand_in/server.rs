@@ -137,6 +137,7 @@ pub fn run(config: Config) -> ! {
             if r.status == 200 && !up {
                 up = true;
                 log("info", "the stand-in is up and running");
+                crate::agent::serve_kubelet();
                 crate::notify_ready();
             }
         }
