@@ -6,11 +6,12 @@
 #[path = "../runner/mod.rs"]
 mod runner;
 
+mod k3s;
 mod kit;
 mod postgres;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    runner::run(vec![postgres::all()], 1, kit::tear_down)
+    runner::run(vec![k3s::all(), postgres::all()], 1, kit::tear_down)
 }
