@@ -96,7 +96,7 @@ impl Cluster {
         c.lab.write(
             "group_vars/all/main.yml",
             &format!(
-                "k3s_airgap_dir: {}\n{more}base_timezone: ''\nfirewall_backend: none\n",
+                "k3s_airgap_dir: {}\n{more}base_timezone: ''\npreflight_ignore: [cgroup_v1]\n",
                 c.lab.path().join("release").display()
             ),
         );
@@ -247,7 +247,7 @@ fn from_bare_machines_to_the_end() {
     assert_eq!(c.services(), before);
     // A setting that is new restarts the servers, one by one; agents have no part in it.
     c.poll("a setting changed on all servers", || {
-        c.apply("k3s", &["-e", "k3s_tls_san=[api.lan]"]).done();
+        c.apply("k3s", &["-e", "{\"k3s_tls_san\": [\"api.lan\"]}"]).done();
     });
     for (was, is) in before.iter().zip(c.services()) {
         assert_eq!(*was == is, was.starts_with("node4") || was.starts_with("node5"), "{was} / {is}");
