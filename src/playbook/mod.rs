@@ -225,7 +225,7 @@ pub struct Task {
     pub name: Option<Text>,
     pub span: Span,
     pub id: Option<String>,
-    /// `None`: the task above; `Some([])`: nothing.
+    /// `None`: the task above; `Some([])`: nothing. See [`Task::leaves_the_row`].
     pub needs: Option<Vec<TaskNeed>>,
     pub module: &'static ModuleDef,
     /// The module's parameters.
@@ -274,6 +274,11 @@ pub struct Loop {
 }
 
 impl Task {
+    /// Its `needs` stand in place of the task above it: they name tasks of the same host, or none at all. A wait for other
+    /// hosts alone comes on top of it.
+    pub fn leaves_the_row(&self) -> bool {
+        self.needs.as_ref().is_some_and(|n| n.is_empty() || n.iter().any(|n| n.hosts.is_none()))
+    }
     /// The name as written, or the module where there is none.
     pub fn title(&self) -> &str {
         self.name.as_ref().map_or(self.module.name, |n| &n.text)
