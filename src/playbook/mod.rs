@@ -246,10 +246,10 @@ pub struct Task {
     pub failed_when: Vec<Condition>,
     pub keys: Shared,
     pub until: Vec<Condition>,
-    /// Further tries; `None` where neither `until` nor `retries` asks for any.
-    pub retries: Option<u32>,
-    /// Seconds between tries.
-    pub delay: u64,
+    /// Further tries: a whole number, or a template that comes to one.
+    pub retries: Option<Node>,
+    /// Seconds between tries, likewise.
+    pub delay: Option<Node>,
     /// What is wrong with it has been said: there is no sense in looking at its parts. It is never run.
     pub broken: bool,
     /// Some parameters were refused: the others are checked one by one, not as a whole.

@@ -641,7 +641,7 @@ impl Worker {
             result::add_item(&mut r, &part.locals);
             return Ok((end, Some(r), Map::new()));
         };
-        let retries = used.task.retries.unwrap_or(0);
+        let retries = item.retries;
         self.go_to(item.delegate.as_deref());
         let mut reconnects = 0;
         let mut lost = false;
@@ -684,8 +684,8 @@ impl Worker {
                     false
                 }
             };
-            if again && end.attempts <= retries && !shared.stop.load(Ordering::Relaxed) {
-                tokio::time::sleep(Duration::from_secs(used.task.delay)).await;
+            if again && u64::from(end.attempts) <= retries && !shared.stop.load(Ordering::Relaxed) {
+                tokio::time::sleep(item.delay).await;
                 self.forget(&Touches::everything());
                 continue;
             }
