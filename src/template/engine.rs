@@ -724,6 +724,20 @@ mod tests {
     }
 
     #[test]
+    fn branches_agree_with_conditions() {
+        let said =
+            |x: Value| text("{{#if x}}yes{{else}}no{{/if}} {{#unless x}}no{{/unless}}", json!({"x": x})).unwrap();
+        for no in [json!(false), json!("false"), json!("no"), json!(0), json!(""), json!([]), json!({}), json!(null)] {
+            assert_eq!(said(no.clone()), "no no", "{no}");
+        }
+        for yes in [json!(true), json!("true"), json!("yes"), json!(2), json!("text"), json!([0]), json!({"a": 1})] {
+            assert_eq!(said(yes.clone()), "yes ", "{yes}");
+        }
+        let two = "{{#if a}}a{{else if b}}b{{else}}c{{/if}}";
+        assert_eq!(text(two, json!({"a": "off", "b": true})), Ok(json!("b")));
+    }
+
+    #[test]
     fn a_variable_may_be_called_like_a_helper() {
         let v = json!({"version": "1.2", "list": [1, 2], "first": {"x": 1}});
         assert_eq!(text("v{{version}}", v.clone()), Ok(json!("v1.2")));

@@ -24,7 +24,10 @@ pub use lookup::Ask;
 pub use pages::{list as list_page, page};
 
 use args::{Args, Fail};
-use handlebars::{Context, Handlebars, Helper, HelperDef, RenderContext, RenderError, RenderErrorReason, ScopedJson};
+use handlebars::{
+    Context, Handlebars, Helper, HelperDef, HelperResult, Output, RenderContext, RenderError, RenderErrorReason,
+    Renderable, ScopedJson,
+};
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -172,6 +175,8 @@ fn call_line(d: &Def) -> String {
 }
 
 pub fn register(engine: &mut Handlebars<'static>) {
+    engine.register_helper("if", Box::new(Branch { wanted: true }));
+    engine.register_helper("unless", Box::new(Branch { wanted: false }));
     for d in all() {
         engine.register_helper(d.name, Box::new(Call(d)));
     }
@@ -254,6 +259,30 @@ impl HelperDef for Call {
                 WHY.set(Some(format!("`{name}`: {e}")));
                 Ok(ScopedJson::Missing)
             }
+        }
+    }
+}
+
+/// `{{#if}}` and `{{#unless}}`: true and false are what they are in `when`, so that a text `false`, as `-e x=false` gives
+/// it, is false. Of other values, what is not empty is true.
+struct Branch {
+    wanted: bool,
+}
+
+impl HelperDef for Branch {
+    fn call<'reg: 'rc, 'rc>(
+        &self,
+        h: &Helper<'rc>,
+        r: &'reg Handlebars<'reg>,
+        context: &'rc Context,
+        rc: &mut RenderContext<'reg, 'rc>,
+        out: &mut dyn Output,
+    ) -> HelperResult {
+        let given = h.param(0).ok_or_else(|| RenderErrorReason::Other("`if` takes a condition".into()))?;
+        let holds = super::truthy(given.value()).unwrap_or(true);
+        match if holds == self.wanted { h.template() } else { h.inverse() } {
+            Some(t) => t.render(r, context, rc, out),
+            None => Ok(()),
         }
     }
 }
