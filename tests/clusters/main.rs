@@ -10,9 +10,10 @@ mod amqp;
 mod kit;
 mod postgres;
 mod rabbitmq;
+mod redis;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    runner::run(vec![postgres::all(), rabbitmq::all()], 1, kit::tear_down)
+    runner::run(vec![postgres::all(), rabbitmq::all(), redis::all()], 1, kit::tear_down)
 }
