@@ -1,4 +1,4 @@
-//! What lies in the repository holds together: playbooks, roles, the example inventory, the throw-away key.
+//! What lies in the repository holds together: playbooks, roles, inventories, the throw-away key.
 
 use std::process::{Command, Output, Stdio};
 
@@ -69,4 +69,75 @@ fn a_reader_that_goes_away_is_no_error() {
     drop(child.stdout.take());
     let out = child.wait_with_output().unwrap();
     assert!(out.status.success() && out.stderr.is_empty(), "{}", text(&out));
+}
+
+/// Clusters that K3s goes onto, and machines for data services.
+const CLUSTERS: &[&str] = &["single", "homelab", "shared_cluster", "lab_groups/single.yml", "lab_groups/k3s.yml"];
+const DATA: &[&str] = &["shared_cluster", "lab_groups/data.yml"];
+
+/// The inventories that a playbook is meant for.
+fn inventories_for(playbook: &str) -> &'static [&'static str] {
+    let data =
+        ["postgres", "redis", "rabbitmq", "etcd", "data", "failover", "failback", "chaos", "patroni", "pgbouncer"];
+    match playbook {
+        "demo" => &["example"],
+        name if data.iter().any(|d| name.starts_with(d)) => DATA,
+        _ => CLUSTERS,
+    }
+}
+
+/// What some playbooks must be told on the command line.
+const TOLD: &str = concat!(
+    r#"{"k3s_remove": ["x"], "k3s_backup_identity": "x", "confirm": "x", "k3s_restore": ""#,
+    env!("CARGO_MANIFEST_DIR"),
+    r#"/Cargo.toml"}"#
+);
+
+#[track_caller]
+fn passes(playbook: &str, inventory: &str) {
+    let inventory = format!("inventories/{inventory}");
+    let (mut check, _key) = with_key(&[&["check", playbook, "-i", &inventory, "-e", TOLD]]);
+    let out = check.output().unwrap();
+    assert!(out.status.success() && text(&out).contains(": fine ("), "{playbook} on {inventory}:\n{}", text(&out));
+}
+
+#[test]
+fn every_playbook_passes_its_check_on_the_inventories_it_is_meant_for() {
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/playbooks")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "yml") {
+            let name = path.file_stem().unwrap().to_str().unwrap().to_string();
+            for inventory in inventories_for(&name) {
+                passes(&format!("playbooks/{name}.yml"), inventory);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_readies_a_node_passes_its_check_on_every_cluster() {
+    let playbook = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/roles"), playbook.path().join("roles")).unwrap();
+    let path = playbook.path().join("ready.yml");
+    let roles = "[preflight, {role: base, vars: {base_cluster_node: true}}, raspberry_pi, firewall, k3s_hardening]";
+    std::fs::write(&path, format!("- phase: ready\n  hosts: k3s_cluster\n  become: true\n  roles: {roles}\n")).unwrap();
+    for inventory in CLUSTERS {
+        passes(path.to_str().unwrap(), inventory);
+    }
+}
+
+#[test]
+fn every_inventory_is_checked() {
+    let lab = |name: &str| name == "lab" || name.starts_with("lab-");
+    let mut there: Vec<String> = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/inventories"))
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !lab(name) && name != "README.md")
+        .collect();
+    there.sort();
+    let mut checked: Vec<&str> = CLUSTERS.iter().chain(DATA).map(|i| i.split('/').next().unwrap_or(i)).collect();
+    checked.push("example");
+    checked.sort();
+    checked.dedup();
+    assert_eq!(there, checked);
 }

@@ -163,7 +163,7 @@ impl Builder<'_> {
             return;
         }
         let node = self.step(task, host);
-        if used.task.needs.is_some() {
+        if used.task.leaves_the_row() {
             // Its edges come with all the other `needs`, when every step exists.
             chain.first.push(node);
             chain.begun = true;

@@ -10,6 +10,7 @@ use crate::template::{TemplateError, Trouble, truthy};
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What is to be done for a task on a host.
 pub enum Prepared {
@@ -41,7 +42,15 @@ pub struct Item {
     pub environment: Vec<(String, String)>,
     /// The host it is done on, where that is another than the task's own.
     pub delegate: Option<String>,
+    /// Further tries.
+    pub retries: u64,
+    /// Between two tries.
+    pub delay: Duration,
 }
+
+/// Further tries, and seconds between them, where the task does not say.
+const RETRIES: u64 = 3;
+const DELAY: u64 = 5;
 
 /// Why a task could not be made ready.
 #[derive(Debug)]
@@ -127,9 +136,27 @@ fn item(place: Place<'_>, scope: &Scope<'_>) -> Result<Item, Refusal> {
         become_user: become_user(place, scope)?,
         environment: environment(place, scope)?,
         delegate: delegate(place, scope)?,
+        retries: match (&task.retries, task.until.is_empty()) {
+            (Some(n), _) => whole_number(n, "retries", scope)?,
+            (None, true) => 0,
+            (None, false) => RETRIES,
+        },
+        delay: Duration::from_secs(match &task.delay {
+            Some(n) => whole_number(n, "delay", scope)?,
+            None => DELAY,
+        }),
     };
     no_secret_shown(place, item.bound.arguments(), &item.environment)?;
     Ok(item)
+}
+
+/// A whole number, written or rendered.
+fn whole_number(node: &Node, key: &str, scope: &Scope<'_>) -> Result<u64, Refusal> {
+    let v = render_node(node, scope)?;
+    v.as_u64().or_else(|| v.as_str().and_then(|s| s.trim().parse().ok())).ok_or_else(|| {
+        let message = format!("`{key}` must be a whole number, 0 or more, not {}", kind_of(&v));
+        Refusal::Wrong(vec![Diagnostic::error(message).at(&node.span).hint("write digits, or a template")])
+    })
 }
 
 /// The other host a task is done on.
@@ -393,6 +420,11 @@ impl Look<'_> {
         self.take(become_user(place, &scope));
         self.take(environment(place, &scope));
         self.take(delegate(place, &scope));
+        for (key, node) in [("retries", &task.retries), ("delay", &task.delay)] {
+            if let Some(n) = node {
+                self.take(whole_number(n, key, &scope));
+            }
+        }
         if let Some(n) = place.task.evidence() {
             self.take(render_node(n, &scope));
         }

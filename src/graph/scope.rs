@@ -114,9 +114,10 @@ impl<'a> Scope<'a> {
             let phase = &self.program.playbook.phases[t.phase];
             all.push(&t.task.vars);
             all.extend(t.within.iter().rev().map(|w| &w.block.vars));
+            // A role sees the variables of the roles it depends on, and of those that took it in.
             for r in t.role.iter().chain(&t.around) {
                 all.push(&r.params);
-                all.push(&r.role.vars);
+                add_vars(r, &mut all);
             }
             // The vars of the phase's other roles are seen by all, as in Ansible.
             for r in phase.roles.iter().rev() {
@@ -127,7 +128,7 @@ impl<'a> Scope<'a> {
         }
         all.extend(self.program.inventory.host_layers(&self.host.name).into_iter().rev().map(|(_, v)| v));
         if let Some(t) = self.task {
-            all.extend(t.role.iter().chain(&t.around).map(|r| &r.role.defaults));
+            t.role.iter().chain(&t.around).for_each(|r| add_defaults(r, &mut all));
             // A role's own come first; the other roles' of the phase are seen by all, as in Ansible.
             for r in self.program.playbook.phases[t.phase].roles.iter().rev() {
                 add_defaults(r, &mut all);

@@ -105,7 +105,10 @@ impl Reader<'_> {
             self.error_hint(
                 &node.span,
                 format!("{what} must be a whole number, 0 or more, not {not}"),
-                "write digits only; no template can stand here",
+                match what {
+                    "`retries`" | "`delay`" => "write digits, or a template",
+                    _ => "write digits only; no template can stand here",
+                },
             );
         }
         n

@@ -225,7 +225,7 @@ pub struct Task {
     pub name: Option<Text>,
     pub span: Span,
     pub id: Option<String>,
-    /// `None`: the task above; `Some([])`: nothing.
+    /// `None`: the task above; `Some([])`: nothing. See [`Task::leaves_the_row`].
     pub needs: Option<Vec<TaskNeed>>,
     pub module: &'static ModuleDef,
     /// The module's parameters.
@@ -246,10 +246,10 @@ pub struct Task {
     pub failed_when: Vec<Condition>,
     pub keys: Shared,
     pub until: Vec<Condition>,
-    /// Further tries; `None` where neither `until` nor `retries` asks for any.
-    pub retries: Option<u32>,
-    /// Seconds between tries.
-    pub delay: u64,
+    /// Further tries: a whole number, or a template that comes to one.
+    pub retries: Option<Node>,
+    /// Seconds between tries, likewise.
+    pub delay: Option<Node>,
     /// What is wrong with it has been said: there is no sense in looking at its parts. It is never run.
     pub broken: bool,
     /// Some parameters were refused: the others are checked one by one, not as a whole.
@@ -274,6 +274,11 @@ pub struct Loop {
 }
 
 impl Task {
+    /// Its `needs` stand in place of the task above it: they name tasks of the same host, or none at all. A wait for other
+    /// hosts alone comes on top of it.
+    pub fn leaves_the_row(&self) -> bool {
+        self.needs.as_ref().is_some_and(|n| n.is_empty() || n.iter().any(|n| n.hosts.is_none()))
+    }
     /// The name as written, or the module where there is none.
     pub fn title(&self) -> &str {
         self.name.as_ref().map_or(self.module.name, |n| &n.text)

@@ -176,11 +176,8 @@ impl Reader<'_> {
             failed_when: get("failed_when").map(|n| self.conditions(n, "`failed_when`")).unwrap_or_default(),
             keys: self.shared(&get),
             until: get("until").map(|n| self.conditions(n, "`until`")).unwrap_or_default(),
-            retries: get("retries")
-                .and_then(|n| self.whole(n, "`retries`"))
-                .map(|n| n.min(100_000) as u32)
-                .or_else(|| get("until").map(|_| 3)),
-            delay: get("delay").and_then(|n| self.whole(n, "`delay`")).unwrap_or(5),
+            retries: get("retries").and_then(|n| self.whole_or_template(n, "`retries`")),
+            delay: get("delay").and_then(|n| self.whole_or_template(n, "`delay`")),
             broken,
             unbound,
         };
@@ -216,13 +213,23 @@ impl Reader<'_> {
                 );
             }
         }
-        if task.retries.is_none()
+        if get("retries").is_none()
+            && get("until").is_none()
             && let Some(e) = node.entry("delay")
         {
             let hint = "say when it is done: until: eq result.rc 0";
             self.error_hint(&e.key_span, "`delay` without an `until` or `retries`", hint);
         }
         Some(task)
+    }
+
+    fn whole_or_template(&mut self, node: &Node, what: &str) -> Option<Node> {
+        if node.as_str().is_some_and(|s| s.contains("{{")) {
+            self.templates_in(node);
+        } else {
+            self.whole(node, what)?;
+        }
+        Some(node.clone())
     }
 
     /// The keys a task and a block have in common.

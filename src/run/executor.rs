@@ -641,7 +641,7 @@ impl Worker {
             result::add_item(&mut r, &part.locals);
             return Ok((end, Some(r), Map::new()));
         };
-        let retries = used.task.retries.unwrap_or(0);
+        let retries = item.retries;
         self.go_to(item.delegate.as_deref());
         let mut reconnects = 0;
         let mut lost = false;
@@ -684,8 +684,8 @@ impl Worker {
                     false
                 }
             };
-            if again && end.attempts <= retries && !shared.stop.load(Ordering::Relaxed) {
-                tokio::time::sleep(Duration::from_secs(used.task.delay)).await;
+            if again && u64::from(end.attempts) <= retries && !shared.stop.load(Ordering::Relaxed) {
+                tokio::time::sleep(item.delay).await;
                 self.forget(&Touches::everything());
                 continue;
             }
@@ -1292,7 +1292,10 @@ impl Worker {
             return Link::open(&s.settings[self.host], &options, &s.ssh_config, &s.connector).await;
         }
         let settings = s.reached(to).ok_or_else(|| Error::internal(format!("nobody knows how {to} is reached")))?;
-        // Its lock is shared with the host's own session in this run.
+        // Its lock is shared with the host's own session in this run. This machine works for many runs at once.
+        if matches!(settings.via, Via::Local) {
+            options.lock = None;
+        }
         let settings = Settings { name: format!("{to}-for-{}", self.name()), ..settings.clone() };
         Link::open(&settings, &options, &s.ssh_config, &s.connector).await
     }

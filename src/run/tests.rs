@@ -160,6 +160,16 @@ fn a_task_waits_for_others_where_it_says_so() {
 }
 
 #[test]
+fn a_wait_for_other_hosts_comes_on_top_of_the_row() {
+    let (ended, _) = run(
+        "- phase: one\n  hosts: all\n  tasks:\n  - {name: first, id: first, debug: {msg: x}}\n  - {name: sets, set_fact: {y: 1}}\n  - {name: uses, needs: [{task: first, hosts: all}], assert: {that: [eq y 1]}}\n",
+    );
+    for h in ["a", "b", "c"] {
+        assert_eq!(outcome(&ended, h, "uses"), Outcome::Satisfied);
+    }
+}
+
+#[test]
 fn a_registered_value_of_another_host_is_waited_for() {
     let (ended, _) = run(
         "- phase: one\n  hosts: all\n  tasks:\n  - {name: say, when: [eq inventory_hostname \"a\"], set_fact: {token: \"t-{{inventory_hostname}}\"}}\n  - {name: use, when: [ne inventory_hostname \"a\"], assert: {that: [eq hostvars.a.token \"t-a\"]}}\n",

@@ -724,6 +724,18 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_may_be_called_like_a_helper() {
+        let v = json!({"version": "1.2", "list": [1, 2], "first": {"x": 1}});
+        assert_eq!(text("v{{version}}", v.clone()), Ok(json!("v1.2")));
+        assert_eq!(text("{{version}}", v.clone()), Ok(json!("1.2")));
+        assert_eq!(text("{{list}}", v.clone()), Ok(json!([1, 2])));
+        assert_eq!(text("{{#each list}}{{@root.version}} {{/each}}", v.clone()), Ok(json!("1.2 1.2 ")));
+        assert_eq!(text("{{first.x}}{{first list}}", v.clone()), Ok(json!("11")));
+        assert_eq!(expr("eq version \"1.2\"", v.clone()), Ok(json!(true)));
+        assert!(message(text("v{{version}}", json!({}))).contains("undefined variable `version`"));
+    }
+
+    #[test]
     fn each_sees_outer_variables() {
         let v = json!({"groups": {"db": ["a", "b"]}, "hostvars": {"a": {"ip": 1}, "b": {"ip": 2}}});
         let t = "{{#each groups.db}}{{this}}={{lookup (lookup @root.hostvars this) 'ip'}} {{/each}}";

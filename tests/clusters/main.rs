@@ -7,6 +7,7 @@
 mod runner;
 
 mod amqp;
+mod k3s;
 mod kit;
 mod postgres;
 mod rabbitmq;
@@ -15,5 +16,5 @@ mod redis;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    runner::run(vec![postgres::all(), rabbitmq::all(), redis::all()], 1, kit::tear_down)
+    runner::run(vec![k3s::all(), postgres::all(), rabbitmq::all(), redis::all()], 1, kit::tear_down)
 }

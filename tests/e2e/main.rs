@@ -19,6 +19,7 @@ mod kit;
 mod logins;
 mod more;
 mod odd;
+mod ready;
 mod rough;
 mod secrets;
 mod sessions;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         logins::all(),
         more::all(),
         odd::all(),
+        ready::all(),
         rough::all(),
         secrets::all(),
         sessions::all(),
