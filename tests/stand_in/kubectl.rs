@@ -41,7 +41,9 @@ pub fn run(words: &[String]) -> i32 {
             "--server" | "-s" => server = Some(value()),
             "--raw" => raw = Some(value()),
             "-f" | "--filename" => file = Some(value()),
-            "--certificate-authority" | "--client-certificate" | "--client-key" | "--request-timeout" => drop(value()),
+            "--token" | "--certificate-authority" | "--client-certificate" | "--client-key" | "--request-timeout" => {
+                drop(value())
+            }
             "--insecure-skip-tls-verify" => {}
             _ => rest.push(word.clone()),
         }
