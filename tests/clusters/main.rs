@@ -11,9 +11,10 @@ mod k3s;
 mod kit;
 mod postgres;
 mod rabbitmq;
+mod redis;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    runner::run(vec![k3s::all(), postgres::all(), rabbitmq::all()], 1, kit::tear_down)
+    runner::run(vec![k3s::all(), postgres::all(), rabbitmq::all(), redis::all()], 1, kit::tear_down)
 }

@@ -147,7 +147,7 @@ fn a_cluster_holds() {
     let publisher = c.publisher();
     std::thread::sleep(Duration::from_secs(2));
     lab.node(leader).die();
-    std::thread::sleep(Duration::from_secs(12));
+    std::thread::sleep(Duration::from_secs(8));
     c.nothing_lost("power cut of the leader's node", publisher, 15);
     lab.node(leader).start();
     lab.apply(PLAYBOOK, &[]).done();
