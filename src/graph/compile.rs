@@ -136,6 +136,13 @@ pub fn compile(
                 }
             }
         }
+        // Where tags leave nothing of a `rescue`, nothing makes good what fails.
+        for w in kept.iter().flat_map(|t| &tasks[*t].within).filter(|w| w.section == Section::Rescue) {
+            blocks[w.id].rescued = true;
+        }
+        for w in tasks[first..].iter_mut().flat_map(|t| &mut t.within) {
+            w.rescued = blocks[w.id].rescued;
+        }
         let indices: Vec<usize> = mine.iter().map(|n| hosts.insert_full(n.clone()).0).collect();
         roles_of.push((roles, first..tasks.len()));
         plan.push(edges::PhasePlan {
@@ -332,6 +339,7 @@ impl Flat<'_> {
             phase: self.phase,
             role: around.roles.first().cloned(),
             within: around.within.clone(),
+            rescued: false,
         });
         let mut inside = around.clone();
         inside.when.extend(b.when.iter().cloned());
@@ -343,7 +351,7 @@ impl Flat<'_> {
         ];
         for (section, list) in sections {
             inside.within.truncate(around.within.len());
-            inside.within.push(Within { block: b.clone(), id, section });
+            inside.within.push(Within { block: b.clone(), id, section, rescued: false });
             self.items(list.map_or(&[][..], |l| l), &inside);
         }
     }

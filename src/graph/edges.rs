@@ -198,7 +198,7 @@ impl Builder<'_> {
         };
         let parts = &program.blocks[block].block;
         let mut end = self.part(block, Section::Main, &of(Section::Main), None, depth, host, leader, chain);
-        if parts.rescue.is_some() {
+        if program.blocks[block].rescued {
             let entry = Some((end, Edge::Rescue));
             end = self.part(block, Section::Rescue, &of(Section::Rescue), entry, depth, host, leader, chain);
         }
@@ -255,6 +255,17 @@ impl Builder<'_> {
             self.edge(before, join, Edge::After);
         }
         // With no step of this host's own: as if the join stood in the row.
+        // What another host does once for all is part of it on every host.
+        let program = self.program;
+        for &t in tasks.iter().filter(|t| program.tasks[**t].run_once() && host != leader) {
+            if direct(&program.tasks[t].within)
+                && let Some(&node) = self.steps.get(&(t, leader))
+            {
+                self.edge(node, join, Edge::After);
+                chain.previous.retain(|(p, _)| *p != node);
+                chain.open.retain(|o| *o != node);
+            }
+        }
         if own.is_empty() {
             self.lay(join, chain);
         }
@@ -275,7 +286,7 @@ impl Builder<'_> {
         let b = &self.program.blocks[block].block;
         if b.always.is_some() || !b.keys.hold.is_empty() {
             Section::Always
-        } else if b.rescue.is_some() {
+        } else if self.program.blocks[block].rescued {
             Section::Rescue
         } else {
             Section::Main

@@ -89,6 +89,8 @@ pub struct Within {
     /// Index into [`Program::blocks`]: a block of a role that is used twice is two.
     pub id: usize,
     pub section: Section,
+    /// There is something in its `rescue`, also with these tags.
+    pub rescued: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +108,8 @@ pub struct BlockUse {
     pub role: Option<Arc<RoleUse>>,
     /// The blocks around it, the outermost first.
     pub within: Vec<Within>,
+    /// There is something in its `rescue`, also with these tags.
+    pub rescued: bool,
 }
 
 /// A budget as the tasks of one phase see it.
@@ -175,9 +179,13 @@ impl TaskUse {
     pub fn span(&self) -> &Span {
         &self.task.span
     }
+    /// The blocks whose keys hold for it, the outermost first. A handler is itself wherever it is flushed.
+    pub fn inherits(&self) -> &[Within] {
+        if self.handler { &[] } else { &self.within }
+    }
     /// Its shared keys, then those of the blocks around it, the innermost first.
     fn keys(&self) -> impl Iterator<Item = &Shared> {
-        std::iter::once(&self.task.keys).chain(self.within.iter().rev().map(|w| &w.block.keys))
+        std::iter::once(&self.task.keys).chain(self.inherits().iter().rev().map(|w| &w.block.keys))
     }
     pub fn ignore_errors(&self) -> bool {
         self.keys().find_map(|k| k.ignore_errors).unwrap_or(false)
@@ -203,7 +211,7 @@ impl TaskUse {
     }
     /// A failure of it is caught by the `rescue` of a block.
     pub fn is_rescued(&self) -> bool {
-        self.within.iter().any(|w| w.section == Section::Main && w.block.rescue.is_some())
+        self.within.iter().any(|w| w.section == Section::Main && w.rescued)
     }
     /// It tidies up after what went before: it is done also when nothing new is to be begun in its phase.
     pub fn tidies_up(&self) -> bool {
@@ -224,9 +232,13 @@ impl BlockUse {
             None => name.to_string(),
         }
     }
+    pub fn no_log(&self) -> bool {
+        let around = self.within.iter().map(|w| &w.block);
+        around.chain([&self.block]).any(|b| b.keys.no_log == Some(true))
+    }
     /// Whether its parts are told apart in the graph.
     pub fn has_parts(&self) -> bool {
-        self.block.rescue.is_some() || self.block.always.is_some() || !self.block.keys.hold.is_empty()
+        self.rescued || self.block.always.is_some() || !self.block.keys.hold.is_empty()
     }
 }
 

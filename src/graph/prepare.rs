@@ -211,7 +211,7 @@ fn value_of(c: &Condition, scope: &Scope<'_>) -> Result<Value, Refusal> {
 fn become_user(place: Place<'_>, scope: &Scope<'_>) -> Result<Option<String>, Refusal> {
     let phase = &place.program.playbook.phases[place.task.phase];
     let mut levels: Vec<&Become> = vec![&place.task.task.become_];
-    levels.extend(place.task.within.iter().rev().map(|w| &w.block.become_));
+    levels.extend(place.task.inherits().iter().rev().map(|w| &w.block.become_));
     levels.extend(place.task.role.as_ref().map(|r| &r.become_));
     levels.push(&phase.become_);
     let var = |name: &str| scope.value(name);
@@ -238,7 +238,7 @@ fn become_user(place: Place<'_>, scope: &Scope<'_>) -> Result<Option<String>, Re
 fn environment(place: Place<'_>, scope: &Scope<'_>) -> Result<Vec<(String, String)>, Refusal> {
     let phase = &place.program.playbook.phases[place.task.phase];
     let mut all: Map<String, Value> = Map::new();
-    let blocks = place.task.within.iter().filter_map(|w| w.block.environment.as_ref());
+    let blocks = place.task.inherits().iter().filter_map(|w| w.block.environment.as_ref());
     for node in phase.environment.iter().chain(blocks).chain(&place.task.task.environment) {
         match render_node(node, scope)? {
             Value::Object(o) => all.extend(o),

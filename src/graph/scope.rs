@@ -113,7 +113,7 @@ impl<'a> Scope<'a> {
         if let Some(t) = self.task {
             let phase = &self.program.playbook.phases[t.phase];
             all.push(&t.task.vars);
-            all.extend(t.within.iter().rev().map(|w| &w.block.vars));
+            all.extend(t.inherits().iter().rev().map(|w| &w.block.vars));
             // A role sees the variables of the roles it depends on, and of those that took it in.
             for r in t.role.iter().chain(&t.around) {
                 all.push(&r.params);

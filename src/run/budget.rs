@@ -1,8 +1,8 @@
 //! Taking and giving back what a change holds: locks, throttles, and budgets with the probes at their two ends.
 
 use super::event::{Event, FailureReport, Outcome, PartEnded, StepEnded};
-use super::executor::{Done, GivenUp, Worker};
-use super::holds::Refused;
+use super::executor::{Done, GivenUp, Worker, conceal};
+use super::holds::{BUDGET, Refused};
 use crate::graph::{self, BudgetUse, Place, Refusal, Scoped};
 use crate::playbook::{Size, Text};
 use crate::probe::Probe;
@@ -39,7 +39,10 @@ impl Worker {
             true => &[&shared.stop],
             false => &[&shared.stop, &shared.fatal[used.phase]],
         };
+        // The blocks around what is looked at.
+        let mut outer: Vec<Scoped> = vec![];
         for (scope, hold) in used.holds(task) {
+            outer.push(scope);
             let mut wanted: Vec<(String, usize, Option<usize>)> =
                 hold.locks.iter().map(|l| (format!("lock {l}"), 1, None)).collect();
             wanted.extend(hold.throttle.map(|n| (format!("throttle of {scope:?}"), n, None)));
@@ -49,12 +52,13 @@ impl Worker {
                     continue;
                 };
                 match self.size_of(&p.budgets[index]) {
-                    Ok(size) => wanted.push((format!("budget {name}"), size, Some(index))),
+                    Ok(size) => wanted.push((format!("{BUDGET}{name}"), size, Some(index))),
                     Err(f) => return Ok(Taken::Refused(f)),
                 }
             }
             for (key, size, budget) in wanted {
-                if self.held.get(&scope).is_some_and(|h| h.iter().any(|h| h.key == key)) {
+                // What a block around it has already is not asked for again: the host may be away by now.
+                if outer.iter().filter_map(|s| self.held.get(s)).flatten().any(|h| h.key == key) {
                     continue;
                 }
                 match shared.holds.take(&key, size, self.host, stops).await {
@@ -83,7 +87,8 @@ impl Worker {
     pub async fn give_back(&mut self, scope: Scoped) -> Result<Option<FailureReport>, GivenUp> {
         let shared = self.shared.clone();
         let mut failure = None;
-        for h in self.held.remove(&scope).into_iter().flatten().rev() {
+        let mut held = self.held.remove(&scope).unwrap_or_default();
+        while let Some(h) = held.pop() {
             let budget = h.budget.map(|b| &shared.program.budgets[b]);
             if let Some(budget) = budget
                 && let Some(script) = &budget.budget.after
@@ -99,6 +104,8 @@ impl Worker {
                     }
                     Err(e) => {
                         shared.holds.lose(&h.key, self.host, &format!("{} is out of reach", self.name()));
+                        // The rest is given back where the host is given up.
+                        self.held.insert(scope, held);
                         return Err(e);
                     }
                 }
@@ -133,7 +140,7 @@ impl Worker {
         let p = &self.shared.program;
         let used = &p.blocks[block];
         let outcome = if failure.is_some() { Outcome::Failed } else { Outcome::Satisfied };
-        self.shared.emit.send(Event::StepEnded(Box::new(StepEnded {
+        let mut ended = StepEnded {
             host: self.name().to_string(),
             phase: p.playbook.phases[used.phase].name.clone(),
             task: format!("{}: {title} given back", used.title()),
@@ -144,7 +151,11 @@ impl Worker {
             why: None,
             took: begun.elapsed(),
             parts: vec![PartEnded { outcome: Some(outcome), failure, ..Default::default() }],
-        })));
+        };
+        if used.no_log() {
+            conceal(&mut ended);
+        }
+        self.shared.emit.send(Event::StepEnded(Box::new(ended)));
         Ok(Done::of(outcome))
     }
 

@@ -1414,7 +1414,7 @@ fn reads_here(task: &crate::playbook::Task) -> bool {
 }
 
 /// `no_log`: nothing of what was done or said is shown.
-fn conceal(e: &mut StepEnded) {
+pub(super) fn conceal(e: &mut StepEnded) {
     for p in &mut e.parts {
         p.label = p.label.as_ref().map(|_| "(no_log)".to_string());
         p.summary = "(no_log)".into();

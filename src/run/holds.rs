@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 
+/// What the keys of budgets begin with.
+pub const BUDGET: &str = "budget ";
+
 /// All that is held in a run.
 #[derive(Default)]
 pub struct Holds {
@@ -98,10 +101,12 @@ impl Holds {
     }
 
     /// Nothing goes on but these hosts: if all of them wait for what none of them will give back, they give up.
-    pub fn give_up_if_stuck(&self, at_work: &[usize]) {
+    /// `all_heard`: nothing they said before they began to wait is still unheard.
+    pub fn give_up_if_stuck(&self, at_work: &[usize], all_heard: impl FnOnce() -> bool) {
         let stuck = self.locked(|s| {
             let vain = |h: &usize| s.waiting.get(h).is_some_and(|(key, size)| s.is_full(key, *size));
-            s.stuck = !at_work.is_empty() && at_work.iter().all(vain);
+            // In this order: who begins to wait between the two would not be seen.
+            s.stuck = !at_work.is_empty() && at_work.iter().all(vain) && all_heard();
             s.stuck
         });
         if stuck {
@@ -121,7 +126,18 @@ impl Holds {
             if let Some(t) = s.taken.get_mut(key) {
                 t.remove(&host);
             }
-            s.lost.entry(key.to_string()).or_default().push((host, why.to_string()));
+            s.lose(key, host, why);
+        });
+        self.changed.notify_waiters();
+    }
+
+    /// Nobody is left who could give back what this host has: its places in budgets are lost, the rest is free.
+    pub fn abandon(&self, host: usize, why: &str) {
+        self.locked(|s| {
+            s.waiting.remove(&host);
+            let keys: Vec<String> =
+                s.taken.iter_mut().filter_map(|(k, t)| t.remove(&host).map(|_| k.clone())).collect();
+            keys.iter().filter(|k| k.starts_with(BUDGET)).for_each(|k| s.lose(k, host, why));
         });
         self.changed.notify_waiters();
     }
@@ -133,6 +149,14 @@ impl Holds {
 }
 
 impl State {
+    /// A host is away once, however often it is said.
+    fn lose(&mut self, key: &str, host: usize, why: &str) {
+        let lost = self.lost.entry(key.to_string()).or_default();
+        if !lost.iter().any(|(h, _)| *h == host) {
+            lost.push((host, why.to_string()));
+        }
+    }
+
     fn is_full(&self, key: &str, size: usize) -> bool {
         self.taken.get(key).map_or(0, HashMap::len) + self.lost.get(key).map_or(0, Vec::len) >= size
     }
@@ -171,7 +195,9 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
 
     fn block_on<T>(f: impl std::future::Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(f)
@@ -223,5 +249,117 @@ mod tests {
             go.store(true, Ordering::Relaxed);
             assert_eq!(waits.await.unwrap(), Err(Refused::Stopped));
         });
+    }
+
+    #[test]
+    fn a_host_whose_work_broke_off_keeps_no_lock_and_its_place_is_lost_once() {
+        block_on(async {
+            let h = Holds::default();
+            let go = AtomicBool::new(false);
+            let budget = format!("{BUDGET}m");
+            for key in ["lock l", &budget, &budget] {
+                h.take(key, 2, 0, &[&go]).await.unwrap();
+            }
+            h.abandon(0, "it broke off");
+            h.lose(&budget, 0, "it is not back");
+            assert_eq!(h.take("lock l", 1, 1, &[&go]).await, Ok(false));
+            assert_eq!(h.take(&budget, 2, 1, &[&go]).await, Ok(false), "one host is away, not two");
+            assert_eq!(h.take(&budget, 1, 2, &[&go]).await, Err(Refused::Lost("it broke off".into())));
+        });
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum End {
+        GivenBack,
+        Lost,
+        BrokeOff,
+    }
+
+    /// What a host does: takes these keys, one inside the other, pauses, and comes to this end.
+    type Work = (Vec<usize>, u8, End);
+
+    fn works() -> impl Strategy<Value = Vec<Vec<Work>>> {
+        let end = prop_oneof![8 => Just(End::GivenBack), 1 => Just(End::Lost), 1 => Just(End::BrokeOff)];
+        let work = (proptest::collection::vec(0..4usize, 1..4), 0..3u8, end);
+        proptest::collection::vec(proptest::collection::vec(work, 0..6), 1..12)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 60, ..Default::default() })]
+        /// In whatever order: never more have a place than there are, and everybody comes to an end.
+        #[test]
+        fn never_too_many_and_nobody_is_left_behind(
+            hosts in works(),
+            sizes in proptest::collection::vec(1..4usize, 4),
+        ) {
+            let rt = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_time().build().unwrap();
+            let holds = Arc::new(Holds::default());
+            let at: Arc<Vec<AtomicUsize>> = Arc::new((0..4).map(|_| AtomicUsize::new(0)).collect());
+            let count = hosts.len();
+            let limit = Duration::from_secs(20);
+            let wrong = rt.block_on(async {
+                let mut all = tokio::task::JoinSet::new();
+                for (host, works) in hosts.into_iter().enumerate() {
+                    let (holds, at, sizes) = (holds.clone(), at.clone(), sizes.clone());
+                    all.spawn(async move { host_at_work(host, works, &holds, &at, &sizes).await });
+                }
+                let mut wrong = vec![];
+                while let Some(r) = tokio::time::timeout(limit, all.join_next()).await.expect("they hang") {
+                    wrong.extend(r.unwrap());
+                }
+                wrong
+            });
+            prop_assert!(wrong.is_empty(), "{:?} of {} hosts", wrong, count);
+            prop_assert_eq!(holds.waiting(), 0);
+        }
+    }
+
+    async fn host_at_work(
+        host: usize,
+        works: Vec<Work>,
+        holds: &Holds,
+        at: &[AtomicUsize],
+        sizes: &[usize],
+    ) -> Vec<String> {
+        let go = AtomicBool::new(false);
+        let mut wrong = vec![];
+        for (keys, pause, end) in works {
+            let mut mine: Vec<usize> = vec![];
+            for k in keys {
+                match holds.take(&format!("{BUDGET}{k}"), sizes[k], host, &[&go]).await {
+                    Ok(_) => {
+                        let more = if mine.contains(&k) { 0 } else { 1 };
+                        mine.push(k);
+                        let now = at[k].fetch_add(more, Ordering::SeqCst) + more;
+                        if now > sizes[k] {
+                            wrong.push(format!("{now} have {} places of {k}", sizes[k]));
+                        }
+                    }
+                    Err(Refused::Stopped) => wrong.push("nobody stopped it".into()),
+                    Err(Refused::Circle | Refused::Lost(_)) => {}
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(pause.into())).await;
+            // A place that is lost stays taken: it is never counted down.
+            if let End::BrokeOff = end {
+                holds.abandon(host, "it broke off");
+                return wrong;
+            }
+            if let (End::Lost, Some(k)) = (end, mine.pop()) {
+                mine.retain(|m| *m != k);
+                holds.lose(&format!("{BUDGET}{k}"), host, "it is not back");
+            }
+            let over = matches!(end, End::Lost);
+            while let Some(k) = mine.pop() {
+                if !mine.contains(&k) {
+                    at[k].fetch_sub(1, Ordering::SeqCst);
+                }
+                holds.give_back(&format!("{BUDGET}{k}"), host);
+            }
+            if over {
+                return wrong;
+            }
+        }
+        wrong
     }
 }

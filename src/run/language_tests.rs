@@ -425,6 +425,200 @@ fn a_failure_comes_with_its_evidence_and_what_it_means() {
     assert_eq!(f.hint.as_deref(), Some("the clock of a is wrong"));
 }
 
+#[test]
+fn tags_that_leave_no_rescue_leave_the_failure() {
+    let text = r#"
+- phase: one
+  hosts: a
+  tasks:
+  - block:
+    - {name: broken, tags: x, assert: {that: [false]}}
+    rescue:
+    - {name: mend, debug: {msg: x}}
+  - {name: next, tags: x, debug: {msg: x}}
+"#;
+    let options = Options { tags: vec!["x".into()], ..Default::default() };
+    let (program, found) = project(&[("site.yml", text)], HOSTS, &options);
+    assert!(!found.has_errors(), "{}", found.render(false));
+    let (ended, recap) = super::tests::execute(program, 8, false);
+    assert_eq!(outcome(&ended, "a", "broken"), Outcome::Failed, "{ended:?}");
+    assert_eq!(outcome(&ended, "a", "next"), Outcome::Blocked, "{ended:?}");
+    assert_eq!(recap.hosts[0].1.failed, 1);
+}
+
+#[test]
+fn a_failure_before_a_block_calls_no_rescue_though_tags_leave_its_tasks_out() {
+    let text = r#"
+- phase: one
+  hosts: a
+  tasks:
+  - {name: broken, tags: x, assert: {that: [false]}}
+  - block:
+    - {name: left out, debug: {msg: x}}
+    rescue:
+    - {name: mend, tags: x, debug: {msg: x}}
+  - {name: next, tags: x, debug: {msg: x}}
+"#;
+    let options = Options { tags: vec!["x".into()], ..Default::default() };
+    let (program, _) = project(&[("site.yml", text)], HOSTS, &options);
+    let (ended, _) = super::tests::execute(program, 8, false);
+    for t in ["mend", "next"] {
+        assert_eq!(outcome(&ended, "a", t), Outcome::Blocked, "{t}: {ended:?}");
+    }
+}
+
+#[test]
+fn what_is_done_once_and_fails_calls_the_rescue_of_every_host() {
+    for rest in ["", "    - {name: more, debug: {msg: x}}\n"] {
+        let (ended, _) = run(&format!(
+            r#"
+- phase: one
+  hosts: all
+  tasks:
+  - block:
+    - {{name: once, run_once: true, assert: {{that: [false]}}}}
+{rest}    rescue:
+    - {{name: mend, debug: {{msg: x}}}}
+  - {{name: next, debug: {{msg: x}}}}
+"#
+        ));
+        for h in ["a", "b", "c"] {
+            assert_eq!(outcome(&ended, h, "mend"), Outcome::Satisfied, "{h}: {ended:?}");
+            assert_eq!(outcome(&ended, h, "next"), Outcome::Satisfied, "{h}: {ended:?}");
+        }
+    }
+}
+
+#[test]
+fn a_host_that_failed_before_a_block_whose_tasks_are_done_once_is_not_rescued() {
+    let (ended, _) = run(r#"
+- phase: one
+  hosts: all
+  tasks:
+  - {name: broken, assert: {that: [ne inventory_hostname "b"]}}
+  - block:
+    - {name: once, run_once: true, debug: {msg: x}}
+    rescue:
+    - {name: mend, debug: {msg: x}}
+  - {name: next, debug: {msg: x}}
+"#);
+    assert_eq!(outcome(&ended, "b", "mend"), Outcome::Blocked, "{ended:?}");
+    assert_eq!(outcome(&ended, "b", "next"), Outcome::Blocked, "{ended:?}");
+    assert_eq!(outcome(&ended, "c", "next"), Outcome::Satisfied, "{ended:?}");
+}
+
+#[test]
+fn a_phase_that_ends_for_all_ends_what_comes_after_a_phase_of_few() {
+    let (ended, _) = run(r#"
+- phase: one
+  hosts: all
+  any_errors_fatal: true
+  tasks:
+  - {name: t1, id: t1, assert: {that: [ne inventory_hostname "a"]}}
+- {phase: two, hosts: a, tasks: [{name: t2, debug: {msg: x}}]}
+- {phase: three, hosts: all, tasks: [{name: t3, debug: {msg: x}}]}
+"#);
+    for h in ["a", "b", "c"] {
+        assert_eq!(outcome(&ended, h, "t3"), Outcome::Blocked, "{h}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_phase_needs_all_batches_of_another() {
+    let (ended, _) = run(r#"
+- phase: one
+  hosts: all
+  serial: 2
+  tasks:
+  - {name: t1, assert: {that: [ne inventory_hostname "a"]}}
+- {phase: two, hosts: all, needs: [one], tasks: [{name: t2, debug: {msg: x}}]}
+"#);
+    assert_eq!(outcome(&ended, "c", "t1"), Outcome::Satisfied, "{ended:?}");
+    assert_eq!(outcome(&ended, "c", "t2"), Outcome::Blocked, "{ended:?}");
+}
+
+#[test]
+fn a_handler_is_itself_also_where_a_block_flushes_it() {
+    let (ended, _) = run(r#"
+- phase: one
+  hosts: a
+  vars: {x: phase}
+  tasks:
+  - {name: change, debug: {msg: x}, changed_when: true, notify: h}
+  - vars: {x: block}
+    ignore_errors: true
+    block:
+    - meta: flush_handlers
+  handlers:
+  - {name: h, assert: {that: [eq x "phase"]}}
+"#);
+    assert_eq!(outcome(&ended, "a", "h"), Outcome::Satisfied, "{ended:?}");
+}
+
+#[test]
+fn a_circle_is_given_up_also_when_who_waits_has_more_to_do() {
+    // b waits for the lock of a, and meanwhile another row of it becomes free.
+    let (ended, _, _dir) = run_here(&[(
+        "site.yml",
+        r#"
+- phase: one
+  hosts: all
+  tasks:
+  - lock: l
+    when: eq inventory_hostname "a"
+    block:
+    - {name: takes, id: takes, command: "true"}
+    - {name: waits, command: "true", needs: [takes, {task: wants, hosts: b}]}
+  - {name: slow, id: slow, needs: [], command: sleep 1, changed_when: false, when: eq inventory_hostname "c"}
+  - {name: pause, needs: [], command: sleep 0.3, changed_when: false, when: eq inventory_hostname "b"}
+  - {name: wants, id: wants, lock: l, command: "true", when: eq inventory_hostname "b"}
+  - {name: other row, needs: [takes, {task: slow, hosts: c}], debug: {msg: x}}
+"#,
+    )]);
+    assert_eq!(outcome(&ended, "b", "wants"), Outcome::Failed, "{ended:?}");
+    assert_eq!(outcome(&ended, "b", "other row"), Outcome::Satisfied, "{ended:?}");
+}
+
+#[test]
+fn a_budget_of_the_block_is_not_asked_for_again_inside() {
+    let (ended, _, dir) = run_here(&[(
+        "site.yml",
+        r#"
+- phase: one
+  hosts: a
+  budgets:
+    m: {hosts: all, size: 1, before: "echo before >> DIR/out", after: "echo after >> DIR/out", timeout: 2, every: 1}
+  tasks:
+  - budget: m
+    block:
+    - {name: stop, command: "true"}
+    - {name: start, budget: m, command: "true"}
+    - {name: last, shell: "echo last >> DIR/out"}
+"#,
+    )]);
+    assert!(ended.iter().all(|(_, _, o)| matches!(o, Outcome::Changed | Outcome::Satisfied)), "{ended:?}");
+    assert_eq!(read(&dir, "out"), ["before", "last", "after"]);
+}
+
+#[test]
+fn a_block_that_is_no_log_keeps_what_its_budget_says() {
+    let (_, _, _dir) = run_here(&[(
+        "site.yml",
+        r#"
+- phase: one
+  hosts: a
+  budgets:
+    m: {hosts: all, size: 1, after: "echo open sesame now; false", timeout: 1, every: 1, evidence: {e: echo open sesame now}}
+  tasks:
+  - budget: m
+    no_log: true
+    block: [{name: stop, command: "true"}]
+"#,
+    )]);
+    let f = FAILURES.with_borrow(|f| f[0].1.clone());
+    assert!(f.stdout.is_empty() && f.evidence.is_empty() && !f.message.contains("sesame"), "{f:?}");
+}
+
 /// A task or a block, and what becomes of it when each task does what it is told.
 #[derive(Debug, Clone)]
 enum Item {

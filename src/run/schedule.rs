@@ -44,6 +44,8 @@ struct Scheduler {
     uncalled: Vec<bool>,
     /// Gates whose batch had too many failures.
     exceeded: Vec<bool>,
+    /// Gates behind one of a phase that ended for all: what waits for them is not begun either.
+    over: Vec<bool>,
     /// The hosts that failed in a phase.
     failed_in: HashMap<usize, BTreeSet<usize>>,
     /// Longest way to the end, in steps: what is far from it goes first.
@@ -72,6 +74,7 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
         doomed: vec![false; g.node_count()],
         uncalled: vec![false; g.node_count()],
         exceeded: vec![false; g.node_count()],
+        over: vec![false; g.node_count()],
         failed_in: HashMap::new(),
         later: vec![vec![]; hosts],
         rank: ranks(g),
@@ -125,9 +128,10 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
             s.block_rest("nothing can free it: a defect of Windlass");
             break;
         }
-        if s.free.iter().all(BTreeSet::is_empty) && told.is_empty() {
+        // Who waits for a place does nothing else meanwhile, whatever it could do.
+        if (0..hosts).all(|h| s.busy[h] || s.free[h].is_empty()) {
             let busy: Vec<usize> = (0..hosts).filter(|h| s.busy[*h]).collect();
-            shared.holds.give_up_if_stuck(&busy);
+            shared.holds.give_up_if_stuck(&busy, || told.is_empty());
         }
         let t = tokio::select! {
             biased;
@@ -276,12 +280,12 @@ impl Scheduler {
     /// How a part of a block ended, by its steps and the part before it.
     fn part_ended(&self, n: StepIndex, block: usize, part: Section) -> End {
         let g = &self.shared.program.graph;
-        // What only says whether a rescue around this block is called is no part of it.
-        let edges = g.edges_directed(n, Direction::Incoming).filter(|e| *e.weight() != Edge::Rescue);
-        let before = edges.map(|e| e.source());
         let base = |m: &StepIndex| matches!(g[*m], Node::Join { block: b, .. } if b == block);
-        let ends = |want: End| before.clone().filter(|m| !base(m)).any(|m| self.ended[m.index()] == Some(want));
-        let entry = before.clone().find(base).and_then(|m| self.ended[m.index()]);
+        let entry = g.neighbors_directed(n, Direction::Incoming).find(base).and_then(|m| self.ended[m.index()]);
+        // What stands before the block, or only says whether a rescue around it is called, is no part of it.
+        let own = g.edges_directed(n, Direction::Incoming).filter(|e| *e.weight() == Edge::After);
+        let own = own.map(|e| e.source()).filter(|m| !base(m));
+        let ends = |want: End| own.clone().any(|m| self.ended[m.index()] == Some(want));
         match (part, entry) {
             (Section::Main, _) => match (ends(End::Failed), ends(End::Blocked), ends(End::Ok)) {
                 (true, _, _) | (_, true, true) => End::Failed,
@@ -327,12 +331,14 @@ impl Scheduler {
         let shared = self.shared.clone();
         let g = &shared.program.graph;
         let over = match g[node] {
-            Node::Gate { phase, .. } => shared.fatal[phase].load(Ordering::Relaxed),
+            Node::Gate { phase, .. } => self.over[node.index()] || shared.fatal[phase].load(Ordering::Relaxed),
             _ => false,
         };
         let mut freed = vec![];
         for e in g.edges_directed(node, Direction::Outgoing) {
             let to = e.target().index();
+            let to_gate = matches!(g[e.target()], Node::Gate { .. });
+            self.over[to] |= over && to_gate;
             match (e.weight(), end) {
                 (Edge::Needs, End::Failed | End::Blocked) => self.doomed[to] = true,
                 (Edge::Needs, End::Ok) => {}
@@ -340,7 +346,10 @@ impl Scheduler {
                 (Edge::Rescue, End::Ok) => self.uncalled[to] = true,
                 (Edge::Rescue | Edge::Always, End::Blocked) => self.doomed[to] = true,
                 (Edge::Rescue | Edge::Always, _) => {}
-                (Edge::Batch, _) => self.doomed[to] |= over || self.exceeded[node.index()],
+                // A phase has failed where one of its batches has, though the next was begun.
+                (Edge::Batch, _) => {
+                    self.doomed[to] |= over || self.exceeded[node.index()] || (to_gate && end != End::Ok);
+                }
             }
             self.open[to] -= 1;
             if self.open[to] == 0 {
@@ -454,6 +463,7 @@ impl Scheduler {
             hint: Some("what was under way there may still be running; look at the host, then run again".into()),
         });
         self.busy[host] = false;
+        self.shared.holds.abandon(host, &format!("the work on {} broke off", p.hosts[host].name));
         self.lose(host);
         handed.iter().for_each(|n| self.state[n.index()] = State::Waiting);
         let free: Vec<StepIndex> = handed.into_iter().filter(|n| self.open[n.index()] == 0).collect();
