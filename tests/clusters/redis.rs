@@ -70,8 +70,8 @@ fn a_cluster_holds() {
     lab.plan(PLAYBOOK, &[]).exits(CHANGES);
 
     // Killed in the middle, then left alone.
-    let killed = lab.start("apply", PLAYBOOK, &[]).kill_after(Duration::from_secs(16));
-    println!("kill -9 after 18 s: {}", if killed { "still at work" } else { "had ended" });
+    let killed = lab.start("apply", PLAYBOOK, &[]).kill_after(Duration::from_secs(10));
+    println!("kill -9 after 10 s: {}", if killed { "still at work" } else { "had ended" });
     // What it had begun on the nodes ends by itself; on a slow machine that takes longer than an apply waits.
     lab.nodes().for_each(|n| {
         drop(n.until(
