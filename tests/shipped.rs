@@ -81,6 +81,7 @@ fn inventories_for(playbook: &str) -> &'static [&'static str] {
         ["postgres", "redis", "rabbitmq", "etcd", "data", "failover", "failback", "chaos", "patroni", "pgbouncer"];
     match playbook {
         "demo" => &["example"],
+        "loadbalancer" => &["shared_cluster"],
         name if data.iter().any(|d| name.starts_with(d)) => DATA,
         _ => CLUSTERS,
     }
