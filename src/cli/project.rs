@@ -319,14 +319,18 @@ fn prompts(
                 let var = Var { value: Value::String(text), span: prompt.span.clone() };
                 answers.insert(prompt.name.clone(), var);
             }
-            None => found.push(
-                Diagnostic::error(format!(
-                    "`{}` is asked for, and there is no terminal: {}",
-                    prompt.name, prompt.question
-                ))
-                .at(&prompt.span)
-                .hint(format!("answer it with -e {}=VALUE", prompt.name)),
-            ),
+            None => {
+                // What uses it is not to blame.
+                options.asked_later.push(prompt.name.clone());
+                found.push(
+                    Diagnostic::error(format!(
+                        "`{}` is asked for, and there is no terminal: {}",
+                        prompt.name, prompt.question
+                    ))
+                    .at(&prompt.span)
+                    .hint(format!("answer it with -e {}=VALUE", prompt.name)),
+                );
+            }
         }
     }
     for p in &mut book.phases {

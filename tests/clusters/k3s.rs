@@ -382,10 +382,8 @@ fn a_single_server() {
     c.apply("k3s", &["--limit", "node2"]).done();
 
     c.apply("reset", &["-e", "confirm=k3s"]).done();
-    c.lab.node("node1").run(
-        "systemd-run -q --unit=squatter perl -MIO::Socket::INET -e \
-         '$s = IO::Socket::INET->new(Listen => 1, LocalPort => 6443, ReuseAddr => 1) or die; sleep 1000'; sleep 1",
-    );
+    c.lab.node("node1").run("systemd-run -q --unit=squatter /usr/sbin/sshd -D -p 6443 -o PidFile=none");
+    c.lab.node("node1").until(10, "ss -Hltn 'sport = :6443' | grep -q .");
     c.apply("k3s", &["--limit", "node1"]).exits(FAILED).says("Another program has a port that K3s needs");
     c.lab.node("node1").run("systemctl stop squatter");
     c.apply("k3s", &[]).done();

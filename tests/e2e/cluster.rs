@@ -149,7 +149,7 @@ fn questions() {
             - assert: {that: [eq confirm \"lab\"]}
         ",
     );
-    c.apply().exits(3).says("answer it with -e confirm=VALUE");
+    c.apply().exits(3).says("answer it with -e confirm=VALUE").says("\n1 error; no host was contacted");
     c.apply_with(&["-e", "confirm=lab"]).exits(0);
     c.apply_with(&["-e", "confirm=other"]).exits(1);
 }
