@@ -116,6 +116,23 @@ fn every_playbook_passes_its_check_on_the_inventories_it_is_meant_for() {
 }
 
 #[test]
+fn a_data_service_that_is_not_wanted_has_an_empty_group() {
+    let inventory = tempfile::NamedTempFile::with_suffix(".ini").unwrap();
+    let groups =
+        "[rabbitmq]\na ansible_host=192.0.2.1\nb ansible_host=192.0.2.2\nc ansible_host=192.0.2.3\n\n[redis]\n\n";
+    std::fs::write(inventory.path(), format!("{groups}[etcd]\n\n[postgres]\n\n[loadbalancers]\n\n[pgbouncer]\n"))
+        .unwrap();
+    let inventory = inventory.path().to_str().unwrap();
+    let check = |more: &[&str]| {
+        let args = [&["check", "playbooks/data.yml", "-i", inventory], more].concat();
+        text(&windlass(&args).output().unwrap())
+    };
+    let fine = check(&["-e", "rabbitmq_cookie=x"]);
+    assert!(fine.contains("playbooks/data.yml: fine (3 hosts"), "{fine}");
+    assert!(check(&[]).contains("rabbitmq_cookie"), "the one that is wanted needs its variables");
+}
+
+#[test]
 fn what_readies_a_node_passes_its_check_on_every_cluster() {
     let playbook = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/roles"), playbook.path().join("roles")).unwrap();

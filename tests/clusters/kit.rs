@@ -105,6 +105,11 @@ impl Lab {
         lab
     }
 
+    /// The name of the lab's inventory.
+    pub fn inventory(&self) -> String {
+        format!("lab-{}", self.name)
+    }
+
     /// An address of the lab's network that no node has; `last` is its last part, 200 to 250.
     pub fn free_address(&self, last: u8) -> Ipv4Addr {
         let [a, b, c, _] = self.nodes[0].1.octets();
