@@ -601,6 +601,23 @@ fn a_budget_of_the_block_is_not_asked_for_again_inside() {
 }
 
 #[test]
+fn a_loop_from_host_to_host_has_one_of_them_away_at_a_time() {
+    let (ended, _, dir) = run_here(&[(
+        "site.yml",
+        r#"
+- phase: one
+  hosts: a
+  budgets:
+    m: {hosts: all, size: 1, before: "echo before >> DIR/out", after: "echo after >> DIR/out", timeout: 2, every: 1}
+  tasks:
+  - {name: work, budget: m, loop: [b, c], delegate_to: "{{item}}", shell: "echo {{item}} >> DIR/out"}
+"#,
+    )]);
+    assert_eq!(outcome(&ended, "a", "work"), Outcome::Changed);
+    assert_eq!(read(&dir, "out"), ["before", "b", "after", "before", "c", "after"]);
+}
+
+#[test]
 fn a_block_that_is_no_log_keeps_what_its_budget_says() {
     let (_, _, _dir) = run_here(&[(
         "site.yml",
