@@ -39,6 +39,16 @@ impl Worker {
             true => &[&shared.stop],
             false => &[&shared.stop, &shared.fatal[used.phase]],
         };
+        // A loop that goes from host to host has one of them away at a time.
+        let at = Some(self.site.name.clone()).filter(|_| !self.is_home());
+        let own = Scoped::Task(task);
+        if self.held.get(&own).is_some_and(|h| h.iter().any(|h| h.budget.is_some() && h.site != at)) {
+            let failure = self.give_back(own).await?;
+            self.go_to(at.as_deref());
+            if let Some(f) = failure {
+                return Ok(Taken::Refused(Box::new(f)));
+            }
+        }
         // The blocks around what is looked at.
         let mut outer: Vec<Scoped> = vec![];
         for (scope, hold) in used.holds(task) {

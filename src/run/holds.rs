@@ -1,7 +1,7 @@
 //! What hosts hold while they change something: locks, places under a throttle, places in a disruption budget. Taken
 //! only when a step is about to act, so that a run that changes nothing never waits here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -174,21 +174,25 @@ impl State {
 
     /// Whether all who could make room for this host wait, directly or not, for this host.
     fn waits_for_itself(&self, host: usize) -> bool {
-        let mut seen = vec![];
-        let mut row = vec![host];
-        while let Some(h) = row.pop() {
-            let Some((key, _)) = self.waiting.get(&h) else { continue };
-            for &holder in self.taken.get(key).into_iter().flat_map(HashMap::keys) {
-                if holder == host {
-                    return true;
-                }
-                if !seen.contains(&holder) {
-                    seen.push(holder);
-                    row.push(holder);
-                }
+        let waits = |h: &usize| self.waiting.get(h);
+        let mut helped: HashSet<usize> = HashSet::new();
+        loop {
+            // One who waits is helped by anyone who has a place there and goes on.
+            let goes_on = |h: &usize| waits(h).is_none() || helped.contains(h);
+            let can = |key: &str, size| {
+                !self.is_full(key, size) || self.taken.get(key).is_some_and(|t| t.keys().any(goes_on))
+            };
+            let more: Vec<usize> = self
+                .waiting
+                .iter()
+                .filter(|(h, (key, size))| !helped.contains(h) && can(key, *size))
+                .map(|(h, _)| *h)
+                .collect();
+            if more.is_empty() {
+                return !helped.contains(&host);
             }
+            helped.extend(more);
         }
-        false
     }
 }
 
@@ -248,6 +252,29 @@ mod tests {
             assert_eq!(h.take("a", 1, 1, &[&go]).await, Err(Refused::Circle));
             go.store(true, Ordering::Relaxed);
             assert_eq!(waits.await.unwrap(), Err(Refused::Stopped));
+        });
+    }
+
+    #[test]
+    fn one_of_two_who_goes_on_is_enough() {
+        block_on(async {
+            let h = Arc::new(Holds::default());
+            let go = Arc::new(AtomicBool::new(false));
+            h.take("a", 1, 0, &[&go]).await.unwrap();
+            h.take("k", 2, 1, &[&go]).await.unwrap();
+            h.take("k", 2, 2, &[&go]).await.unwrap();
+            let wait = |key: &'static str, size, host| {
+                let (h, go) = (h.clone(), go.clone());
+                tokio::spawn(async move { h.take(key, size, host, &[&go]).await })
+            };
+            let one = wait("a", 1, 1);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let zero = wait("k", 2, 0);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            h.give_back("k", 2);
+            assert_eq!(zero.await.unwrap(), Ok(true));
+            h.give_back("a", 0);
+            assert_eq!(one.await.unwrap(), Ok(true));
         });
     }
 
@@ -345,7 +372,7 @@ mod tests {
                 holds.abandon(host, "it broke off");
                 return wrong;
             }
-            if let (End::Lost, Some(k)) = (end, mine.pop()) {
+            if let (End::Lost, Some(k)) = (end, mine.last().copied()) {
                 mine.retain(|m| *m != k);
                 holds.lose(&format!("{BUDGET}{k}"), host, "it is not back");
             }

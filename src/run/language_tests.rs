@@ -601,6 +601,23 @@ fn a_budget_of_the_block_is_not_asked_for_again_inside() {
 }
 
 #[test]
+fn a_loop_from_host_to_host_has_one_of_them_away_at_a_time() {
+    let (ended, _, dir) = run_here(&[(
+        "site.yml",
+        r#"
+- phase: one
+  hosts: a
+  budgets:
+    m: {hosts: all, size: 1, before: "echo before >> DIR/out", after: "echo after >> DIR/out", timeout: 2, every: 1}
+  tasks:
+  - {name: work, budget: m, loop: [b, c], delegate_to: "{{item}}", shell: "echo {{item}} >> DIR/out"}
+"#,
+    )]);
+    assert_eq!(outcome(&ended, "a", "work"), Outcome::Changed);
+    assert_eq!(read(&dir, "out"), ["before", "b", "after", "before", "c", "after"]);
+}
+
+#[test]
 fn a_block_that_is_no_log_keeps_what_its_budget_says() {
     let (_, _, _dir) = run_here(&[(
         "site.yml",
@@ -622,18 +639,34 @@ fn a_block_that_is_no_log_keeps_what_its_budget_says() {
 /// A task or a block, and what becomes of it when each task does what it is told.
 #[derive(Debug, Clone)]
 enum Item {
-    Task { fails: bool },
-    Block { main: Vec<Item>, rescue: Option<Vec<Item>>, always: Option<Vec<Item>>, locked: bool },
+    /// By host, whether it fails there.
+    Task {
+        fails: [bool; 3],
+    },
+    /// Done by the first host alone; only outside of blocks.
+    Once {
+        fails: bool,
+    },
+    Block {
+        main: Vec<Item>,
+        rescue: Option<Vec<Item>>,
+        always: Option<Vec<Item>>,
+        locked: bool,
+    },
 }
 
+const THREE: [&str; 3] = ["a", "b", "c"];
+
 fn items() -> impl Strategy<Value = Vec<Item>> {
-    let task = proptest::bool::weighted(0.25).prop_map(|fails| Item::Task { fails });
+    let fails = || proptest::bool::weighted(0.2);
+    let task = [fails(), fails(), fails()].prop_map(|fails| Item::Task { fails });
     let item = task.prop_recursive(3, 24, 4, |inner| {
         let list = || proptest::collection::vec(inner.clone(), 1..4);
         (list(), proptest::option::of(list()), proptest::option::of(list()), any::<bool>())
             .prop_map(|(main, rescue, always, locked)| Item::Block { main, rescue, always, locked })
     });
-    proptest::collection::vec(item, 1..5)
+    let once = fails().prop_map(|fails| Item::Once { fails });
+    proptest::collection::vec(prop_oneof![4 => item, 1 => once], 1..5)
 }
 
 fn write(items: &[Item], indent: usize, next: &mut usize, out: &mut String) {
@@ -641,8 +674,17 @@ fn write(items: &[Item], indent: usize, next: &mut usize, out: &mut String) {
     for i in items {
         match i {
             Item::Task { fails } => {
-                let what = if *fails { "assert: {that: [false]}" } else { "debug: {msg: x}" };
+                let here = THREE.iter().zip(fails).filter(|(_, f)| **f);
+                let that: Vec<String> = here.map(|(h, _)| format!("ne inventory_hostname \"{h}\"")).collect();
+                let what = match that.is_empty() {
+                    true => "debug: {msg: x}".to_string(),
+                    false => format!("assert: {{that: ['{}']}}", that.join("', '")),
+                };
                 out.push_str(&format!("{pad}- {{name: t{next}, {what}}}\n"));
+                *next += 1;
+            }
+            Item::Once { fails } => {
+                out.push_str(&format!("{pad}- {{name: t{next}, run_once: true, assert: {{that: [{}]}}}}\n", !fails));
                 *next += 1;
             }
             Item::Block { main, rescue, always, locked } => {
@@ -662,28 +704,48 @@ fn write(items: &[Item], indent: usize, next: &mut usize, out: &mut String) {
     }
 }
 
-/// What Ansible does: the names of the tasks that are run, in order; whether all went well.
-fn expect(items: &[Item], runs: bool, next: &mut usize, ran: &mut Vec<String>) -> bool {
+/// What Ansible does on one host: the names of the tasks that are run, in order; whether all went well. `first` is what
+/// the first host runs, for the others.
+fn expect(
+    items: &[Item],
+    host: usize,
+    first: Option<&[String]>,
+    runs: bool,
+    next: &mut usize,
+    ran: &mut Vec<String>,
+) -> bool {
     let mut ok = runs;
     for i in items {
         match i {
             Item::Task { fails } => {
                 if ok {
                     ran.push(format!("t{next}"));
-                    ok = !fails;
+                    ok = !fails[host];
+                }
+                *next += 1;
+            }
+            Item::Once { fails } => {
+                let name = format!("t{next}");
+                match first {
+                    Some(first) => ok = ok && first.contains(&name) && !fails,
+                    None if ok => {
+                        ran.push(name);
+                        ok = !fails;
+                    }
+                    None => {}
                 }
                 *next += 1;
             }
             Item::Block { main, rescue, always, .. } => {
                 let begun = ok;
-                let mut well = expect(main, begun, next, ran);
+                let mut well = expect(main, host, first, begun, next, ran);
                 if let Some(r) = rescue {
                     let called = begun && !well;
-                    let mended = expect(r, called, next, ran);
+                    let mended = expect(r, host, first, called, next, ran);
                     well = well || (called && mended);
                 }
                 if let Some(a) = always {
-                    well = expect(a, begun, next, ran) && well;
+                    well = expect(a, host, first, begun, next, ran) && well;
                 }
                 ok = begun && well;
             }
@@ -695,15 +757,25 @@ fn expect(items: &[Item], runs: bool, next: &mut usize, ran: &mut Vec<String>) -
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, ..Default::default() })]
     #[test]
-    fn blocks_run_what_ansible_runs(items in items()) {
-        let mut text = String::from("- phase: p\n  hosts: a\n  tasks:\n");
+    fn blocks_run_what_ansible_runs(items in items(), forks in 1..4usize) {
+        let mut text = String::from("- phase: p\n  hosts: all\n  tasks:\n");
         write(&items, 2, &mut 0, &mut text);
-        let mut ran = vec![];
-        let well = expect(&items, true, &mut 0, &mut ran);
-        let (ended, recap) = run(&text);
-        let done: Vec<&String> =
-            ended.iter().filter(|(_, _, o)| !matches!(o, Outcome::Blocked | Outcome::Skipped)).map(|(_, t, _)| t).collect();
-        prop_assert_eq!(done, ran.iter().collect::<Vec<_>>(), "{}", text);
-        prop_assert_eq!(recap.hosts[0].1.failed == 0 && recap.hosts[0].1.blocked == 0, well, "{}", text);
+        let (program, found) = super::tests::program(&text, HOSTS);
+        prop_assert!(!found.has_errors(), "{}", found.render(false));
+        let (ended, recap) = super::tests::execute(program, forks, false);
+        let mut first: Option<Vec<String>> = None;
+        for (i, host) in THREE.iter().enumerate() {
+            let mut ran = vec![];
+            let well = expect(&items, i, first.as_deref(), true, &mut 0, &mut ran);
+            let was_run = |o: &Outcome| !matches!(o, Outcome::Blocked | Outcome::Skipped);
+            let done: Vec<&String> =
+                ended.iter().filter(|(h, _, o)| h == host && was_run(o)).map(|(_, t, _)| t).collect();
+            prop_assert_eq!(done, ran.iter().collect::<Vec<_>>(), "{}\n{}", host, text);
+            first.get_or_insert(ran);
+            let open = recap.hosts[i].1.failed + recap.hosts[i].1.blocked;
+            // A host with nothing behind what is done once for it has nothing that is blocked.
+            prop_assert!(!well || open == 0, "{}\n{}", host, text);
+            prop_assert!(i > 0 || well || open > 0, "{}\n{}", host, text);
+        }
     }
 }
