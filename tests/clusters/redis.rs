@@ -73,12 +73,12 @@ fn a_cluster_holds() {
     let killed = lab.start("apply", PLAYBOOK, &[]).kill_after(Duration::from_secs(10));
     println!("kill -9 after 10 s: {}", if killed { "still at work" } else { "had ended" });
     // What it had begun on the nodes ends by itself; on a slow machine that takes longer than an apply waits.
-    lab.nodes().for_each(|n| {
-        n.until(
+    for node in lab.nodes() {
+        node.until(
             180,
             "for l in /run/windlass.lock /run/lock/windlass-*.lock; do [ ! -e $l ] || flock -n $l true || exit 1; done",
         );
-    });
+    }
     let first = lab.apply(PLAYBOOK, &[]).done();
     println!("first apply, the rest of it: {:.0} s", first.took.as_secs_f64());
     let again = lab.apply(PLAYBOOK, &[]).done().changes(&[]);
