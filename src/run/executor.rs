@@ -31,6 +31,9 @@ const FAR: usize = 10_000;
 const NEAR: usize = 256;
 /// A request that should take no time at all; beyond it the host is taken for lost.
 const PROBE_LIMIT: Duration = Duration::from_secs(120);
+/// Fields of a result that say where and what, not what is in it.
+const NO_SECRETS: &[&str] =
+    &["dest", "path", "src", "source", "url", "backup_file", "owner", "group", "mode", "state", "name", "checksum"];
 /// Tries to go on after a lost connection, a step.
 const RECONNECTS: u32 = 2;
 
@@ -527,7 +530,9 @@ impl Worker {
                     }
                 }
                 Value::Array(a) => row.extend(a),
-                Value::Object(o) => row.extend(o.values()),
+                Value::Object(o) => {
+                    row.extend(o.iter().filter(|(k, _)| !NO_SECRETS.contains(&k.as_str())).map(|(_, v)| v))
+                }
                 _ => {}
             }
         }
@@ -892,7 +897,11 @@ impl Worker {
                         }
                     }
                 }
-                Ok(Decision::Away(a)) => return self.away(task, &user, item, a, plan_only).await.map(Some),
+                // No plan takes a host down, whatever its task says of check mode.
+                Ok(Decision::Away(a)) => {
+                    let plan_only = self.check();
+                    return self.away(task, &user, item, a, plan_only).await.map(Some);
+                }
                 Ok(Decision::Wait(w)) if plan_only => {
                     let mut d = Did::new(Outcome::Skipped);
                     d.known = false;

@@ -27,7 +27,8 @@ fn real(variable: &str) -> Option<Binary> {
     let path = PathBuf::from(std::env::var_os(variable).filter(|v| !v.is_empty())?);
     let said = Command::new(&path).arg("--version").output().expect("the binary runs");
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    let version = said.split_whitespace().find(|w| w.starts_with('v')).expect("its version").to_string();
+    let is_version = |w: &&str| w.starts_with('v') && w[1..].starts_with(|c: char| c.is_ascii_digit());
+    let version = said.split_whitespace().find(is_version).expect("its version").to_string();
     Some(Binary { path, version })
 }
 
