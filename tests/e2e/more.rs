@@ -72,13 +72,13 @@ fn reboot() {
     c.on_node("touch /run/was-here").succeeds();
     let text = c.path().join("site.yml");
     let book =
-        std::fs::read_to_string(&text).unwrap() + "  handlers:\n    - name: told\n      shell: echo x >> /root/told\n";
+        std::fs::read_to_string(&text).unwrap() + "  handlers:\n    - name: told\n      shell: echo x >> /srv/told\n";
     std::fs::write(&text, book).unwrap();
     c.plan().exits(2);
     c.on_node("test -e /run/was-here").succeeds();
     c.apply().changed(2).said("say", "rebooted true").ended("after", "satisfied");
     assert_ne!(c.on_node(id).stdout(), before);
-    c.on_node("! test -e /run/was-here && cat /root/told && systemctl is-active ssh").prints("x\nactive");
+    c.on_node("! test -e /run/was-here && cat /srv/told && systemctl is-active ssh").prints("x\nactive");
     // This machine is left alone.
     let c = c.file("hosts.yml", "all: {hosts: {here: {ansible_connection: local}}}");
     c.apply().exits(1).says("will not restart itself");
@@ -92,19 +92,19 @@ fn reboot_as_another() {
         - name: restart
           reboot: {reboot_timeout: 90, pre_reboot_delay: 1, post_reboot_delay: 1, connect_timeout: 3}
         - name: after
-          copy: {content: x, dest: /root/after}
+          copy: {content: x, dest: /srv/after}
         ",
     );
-    let id = "cat /proc/sys/kernel/random/boot_id; rm -f /root/after";
+    let id = "cat /proc/sys/kernel/random/boot_id; rm -f /srv/after";
     let before = [c.on(1, id).stdout(), c.on(2, id).stdout()];
     c.apply().changed(4);
     for (n, b) in before.iter().enumerate() {
         assert_ne!(c.on(n + 1, "cat /proc/sys/kernel/random/boot_id").stdout(), *b);
     }
-    c.on(2, "cat /root/after; ls /run/windlass.lock 2>&1 | wc -l").prints("x1");
+    c.on(2, "cat /srv/after; ls /run/windlass.lock 2>&1 | wc -l").prints("x1");
     let c = c.args(&[]).tasks("- name: restart\n  reboot: {reboot_timeout: 5}");
     c.apply().exits(1);
-    c.on_node("cat /root/after").prints("x");
+    c.on_node("cat /srv/after").prints("x");
 }
 
 fn reboot_in_vain() {
@@ -173,7 +173,7 @@ fn uri() {
         ",
     );
     let c = c.file("server.pl", SERVER);
-    c.on_node(&format!("cat > /root/s.pl <<'E'\n{SERVER}\nE\nsystemd-run -q --on-active=5 perl /root/s.pl")).succeeds();
+    c.on_node(&format!("cat > /srv/s.pl <<'E'\n{SERVER}\nE\nsystemd-run -q --on-active=5 perl /srv/s.pl")).succeeds();
     c.apply().changed(2).said("said", "0 yes 200 {\"got\": 0}").said("sent", "9").ended("ask", "satisfied");
     c.on_node("cat /srv/f; stat -c ' %a' /srv/f").prints("{\"got\": 0} 640");
     c.apply().changed(0);
