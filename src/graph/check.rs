@@ -1,7 +1,7 @@
 //! The check before the first byte: every step is looked at as a run would, with what is known beforehand.
 
 use super::prepare::{Place, Refusal, examine, render_node, render_text};
-use super::{Dynamic, Program, sets};
+use super::{Dynamic, Program};
 use crate::source::Diagnostics;
 use serde_json::Map;
 use std::collections::{HashMap, HashSet};
@@ -77,7 +77,7 @@ impl<'a> Promises<'a> {
         let mut first = HashMap::new();
         let mut reordered = HashSet::new();
         for (i, t) in program.tasks.iter().enumerate() {
-            for name in sets(&t.task) {
+            for name in t.task.sets() {
                 first.entry(name).or_insert(i);
             }
             if t.task.needs.is_some() {

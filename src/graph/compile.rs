@@ -1,14 +1,16 @@
 //! Playbook and inventory to a program: which tasks are meant, on which hosts, in which order.
 
-use super::{BlockUse, BudgetUse, HostPlan, Program, Section, StepGraph, TaskUse, Within, edges};
+use super::{
+    BlockUse, BudgetUse, HostPlan, Program, Refusal, Section, StepGraph, TaskUse, Turn, Turns, Within, edges, turns,
+};
 use crate::inventory::{self, Inventory};
-use crate::playbook::{Batch, Block, Condition, Phase, Playbook, RoleUse, Task, TaskItem};
+use crate::playbook::{Batch, Block, Condition, Include, Phase, Playbook, RoleUse, Task, TaskItem};
 use crate::source::{Diagnostic, Diagnostics, nearest};
 use crate::template::Templates;
 use crate::vars::Vars;
 use crate::vault::Redactor;
 use indexmap::IndexSet;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// What the command line says about what is to be done.
@@ -67,13 +69,10 @@ pub fn compile(
         }
     }
 
+    // Who takes part, phase by phase.
     let mut hosts: IndexSet<String> = IndexSet::new();
-    let mut tasks: Vec<TaskUse> = vec![];
-    let mut plan: Vec<edges::PhasePlan> = vec![];
-    let mut all_tags: HashSet<String> = HashSet::new();
-    let mut blocks: Vec<BlockUse> = vec![];
-    let mut roles_of: Vec<(Vec<Arc<RoleUse>>, std::ops::Range<usize>)> = vec![];
-    for (index, phase) in playbook.phases.iter().enumerate() {
+    let mut of_phase: Vec<Vec<usize>> = vec![];
+    for phase in &playbook.phases {
         let wanted = options.phases.is_empty() || options.phases.contains(&phase.name);
         let names: Vec<String> = match inventory::select(&inventory, &phase.hosts.text) {
             Ok(h) => h.into_iter().map(str::to_string).collect(),
@@ -84,12 +83,59 @@ pub fn compile(
                 vec![]
             }
         };
+        let mine = names.into_iter().filter(|n| wanted && limit.as_ref().is_none_or(|l| l.contains(n)));
+        of_phase.push(mine.map(|n| hosts.insert_full(n).0).collect());
+    }
+    if limit.is_some() && hosts.is_empty() && !found.has_errors() {
+        found.push(Diagnostic::warning("no host of the playbook is within --limit"));
+    }
+    let hosts: Vec<HostPlan> = hosts
+        .into_iter()
+        .enumerate()
+        .map(|(index, name)| HostPlan {
+            local: is_local(index, &name, &playbook, &of_phase, found)
+                .unwrap_or(inventory.is_implicit_localhost(&name)),
+            group_names: inventory.groups_of(&name).into_iter().map(str::to_string).collect(),
+            name,
+        })
+        .collect();
+    let groups = serde_json::to_value(inventory.groups_map()).unwrap_or_default();
+    let mut program = Program {
+        partial: options.partial || inventory.partial_vars,
+        promised: playbook.sets(),
+        playbook,
+        inventory,
+        templates,
+        extra: options.extra.clone(),
+        become_default: (options.become_, options.become_user.clone()),
+        inventory_dir: options.inventory_dir.clone(),
+        hosts,
+        tasks: vec![],
+        graph: StepGraph::default(),
+        blocks: vec![],
+        budgets: vec![],
+        batches: vec![],
+        asked_later: options.asked_later.clone(),
+        check_mode: options.check_mode,
+        redactor: options.redactor.clone(),
+        groups,
+    };
+
+    let mut tasks: Vec<TaskUse> = vec![];
+    let mut plan: Vec<edges::PhasePlan> = vec![];
+    let mut all_tags: HashSet<String> = HashSet::new();
+    let mut blocks: Vec<BlockUse> = vec![];
+    let mut roles_of: Vec<(Vec<Arc<RoleUse>>, std::ops::Range<usize>)> = vec![];
+    for ((index, phase), indices) in program.playbook.phases.iter().enumerate().zip(of_phase) {
         let first = tasks.len();
         let around = Around { when: phase.when.clone(), ..Default::default() };
         let mut flat = Flat {
+            program: &program,
+            hosts: &indices,
             phase: index,
             tags: &phase.tags,
             options,
+            found,
             done: vec![],
             roles: vec![],
             row: vec![],
@@ -112,15 +158,12 @@ pub fn compile(
         }
         let handlers: Vec<usize> = (handlers_from..tasks.len()).collect();
         all_tags.extend(tasks[first..handlers_from].iter().flat_map(|t| t.tags.iter().cloned()));
-        let mine: Vec<String> = if wanted {
-            names.into_iter().filter(|n| limit.as_ref().is_none_or(|l| l.contains(n))).collect()
-        } else {
-            vec![]
-        };
         let mut kept = vec![];
         for r in row {
             match r {
-                Row::Task(i) => kept.extend(Some(i).filter(|i| selected(&tasks[*i].tags, options))),
+                Row::Task(i) => {
+                    kept.extend(Some(i).filter(|i| tasks[*i].begins.is_some() || selected(&tasks[*i].tags, options)))
+                }
                 Row::Flush { tags, within } => {
                     if selected(&tags, options) {
                         for &h in &handlers {
@@ -136,6 +179,10 @@ pub fn compile(
                 }
             }
         }
+        // What is to be taken in is looked for only where tags leave something of it, and then in any case.
+        let inside = |look: &usize, t: &usize| tasks[*t].within.iter().any(|w| tasks[*look].begins == Some(w.id));
+        let of_use: Vec<usize> = kept.iter().filter(|t| tasks[**t].begins.is_none()).copied().collect();
+        kept.retain(|t| tasks[*t].begins.is_none() || of_use.iter().any(|o| inside(t, o)));
         // Where tags leave nothing of a `rescue`, nothing makes good what fails.
         for w in kept.iter().flat_map(|t| &tasks[*t].within).filter(|w| w.section == Section::Rescue) {
             blocks[w.id].rescued = true;
@@ -143,7 +190,6 @@ pub fn compile(
         for w in tasks[first..].iter_mut().flat_map(|t| &mut t.within) {
             w.rescued = blocks[w.id].rescued;
         }
-        let indices: Vec<usize> = mine.iter().map(|n| hosts.insert_full(n.clone()).0).collect();
         roles_of.push((roles, first..tasks.len()));
         plan.push(edges::PhasePlan {
             batches: batches(&phase.serial, &indices),
@@ -153,7 +199,7 @@ pub fn compile(
         });
     }
     let mut budgets: Vec<BudgetUse> = vec![];
-    for (index, phase) in playbook.phases.iter().enumerate() {
+    for (index, phase) in program.playbook.phases.iter().enumerate() {
         // A budget is one thing for the whole run: a role of another phase may define it.
         let (own, range) = &roles_of[index];
         let roles: Vec<&Arc<RoleUse>> = own.iter().chain(roles_of.iter().flat_map(|(r, _)| r)).collect();
@@ -168,42 +214,8 @@ pub fn compile(
             found.push(d.suggest(t, known));
         }
     }
-    if limit.is_some() && hosts.is_empty() && !found.has_errors() {
-        found.push(Diagnostic::warning("no host of the playbook is within --limit"));
-    }
-
-    let hosts: Vec<HostPlan> = hosts
-        .into_iter()
-        .enumerate()
-        .map(|(index, name)| HostPlan {
-            local: is_local(index, &name, &playbook, &plan, found).unwrap_or(inventory.is_implicit_localhost(&name)),
-            group_names: inventory.groups_of(&name).into_iter().map(str::to_string).collect(),
-            name,
-        })
-        .collect();
-    let groups = serde_json::to_value(inventory.groups_map()).unwrap_or_default();
-    let promised = promised(&tasks);
-    let partial = options.partial || inventory.partial_vars;
-    let mut program = Program {
-        partial,
-        playbook,
-        inventory,
-        templates,
-        extra: options.extra.clone(),
-        become_default: (options.become_, options.become_user.clone()),
-        inventory_dir: options.inventory_dir.clone(),
-        hosts,
-        tasks,
-        graph: StepGraph::default(),
-        blocks,
-        budgets,
-        batches: plan.iter().map(|p| p.batches.clone()).collect(),
-        promised,
-        asked_later: options.asked_later.clone(),
-        check_mode: options.check_mode,
-        redactor: options.redactor.clone(),
-        groups,
-    };
+    program.batches = plan.iter().map(|p| p.batches.clone()).collect();
+    (program.tasks, program.blocks, program.budgets) = (tasks, blocks, budgets);
     check_notifies(&program, found);
     program.graph = edges::build(&program, &plan, found);
     program
@@ -214,10 +226,10 @@ fn is_local(
     host: usize,
     name: &str,
     playbook: &Playbook,
-    plan: &[edges::PhasePlan],
+    of_phase: &[Vec<usize>],
     found: &mut Diagnostics,
 ) -> Option<bool> {
-    let phases = || playbook.phases.iter().zip(plan).filter(|(_, p)| p.hosts.contains(&host)).map(|(phase, _)| phase);
+    let phases = || playbook.phases.iter().zip(of_phase).filter(|(_, h)| h.contains(&host)).map(|(phase, _)| phase);
     let (local, span) = phases().find_map(|p| p.local.as_ref())?;
     if let Some(other) = phases().find(|p| p.local.as_ref().map(|l| l.0) != Some(*local)) {
         let d = Diagnostic::error(format!("{name} is reached in two ways in one playbook")).at(span);
@@ -231,6 +243,11 @@ fn is_local(
 
 /// Puts roles and tasks of a phase in one row.
 struct Flat<'a> {
+    /// All but the tasks.
+    program: &'a Program,
+    /// The phase's hosts.
+    hosts: &'a [usize],
+    found: &'a mut Diagnostics,
     phase: usize,
     tags: &'a [String],
     options: &'a Options,
@@ -325,6 +342,7 @@ impl Flat<'_> {
                     let entry = r.entry.as_ref().map_or(&r.role.tasks, |e| e);
                     self.items(entry, &inside);
                 }
+                TaskItem::Include(i) => self.include(i, around),
                 TaskItem::Flush(_) => {
                     self.row.push(Row::Flush { tags: self.all_tags(&around.tags), within: around.within.clone() })
                 }
@@ -340,6 +358,7 @@ impl Flat<'_> {
             role: around.roles.first().cloned(),
             within: around.within.clone(),
             rescued: false,
+            turns: Arc::default(),
         });
         let mut inside = around.clone();
         inside.when.extend(b.when.iter().cloned());
@@ -351,8 +370,81 @@ impl Flat<'_> {
         ];
         for (section, list) in sections {
             inside.within.truncate(around.within.len());
-            inside.within.push(Within { block: b.clone(), id, section, rescued: false });
+            inside.within.push(Within { block: b.clone(), id, section, rescued: false, turns: Arc::default() });
             self.items(list.map_or(&[][..], |l| l), &inside);
+        }
+    }
+
+    /// A block around what is taken in; gives back what is around its tasks.
+    fn around_taken(&mut self, block: &Arc<Block>, turns: Turns, around: &Around) -> Around {
+        let id = self.blocks.len();
+        let turns = Arc::new(turns);
+        let (role, within) = (around.roles.first().cloned(), around.within.clone());
+        let used =
+            BlockUse { block: block.clone(), phase: self.phase, role, within, rescued: false, turns: turns.clone() };
+        self.blocks.push(used);
+        let mut inside = around.clone();
+        inside.tags.extend(block.tags.iter().cloned());
+        inside.within.push(Within { block: block.clone(), id, section: Section::Main, rescued: false, turns });
+        inside
+    }
+
+    fn include(&mut self, i: &Arc<Include>, around: &Around) {
+        let look = self.use_of(&i.look, around);
+        // By host, what is known of it before the run.
+        let mut known: HashMap<usize, Vec<Turn>> = HashMap::new();
+        for &host in self.hosts {
+            match turns::known(self.program, host, &look, &self.program.promised) {
+                Ok(turns) => drop(known.insert(host, turns)),
+                Err(Refusal::Unknown { .. }) => break,
+                Err(Refusal::Wrong(d)) => {
+                    d.into_iter().for_each(|d| self.found.push(d));
+                    known.insert(host, vec![]);
+                }
+            }
+        }
+        if known.len() < self.hosts.len() {
+            return self.include_later(i, look, around);
+        }
+        let most = known.values().map(Vec::len).max().unwrap_or(0);
+        for turn in 0..most {
+            for (name, tasks) in &i.candidates {
+                let here =
+                    known.iter().filter_map(|(h, turns)| Some((h, turns.get(turn).filter(|t| t.name == *name)?)));
+                let hosts: HashMap<_, _> =
+                    here.map(|(h, t)| (self.program.hosts[*h].name.clone(), t.variables.clone())).collect();
+                if !hosts.is_empty() {
+                    let inside = self.around_taken(&i.block, Turns::Known(hosts), around);
+                    self.items(tasks, &inside);
+                }
+            }
+        }
+    }
+
+    /// What is taken in is found out by a step of its own.
+    fn include_later(&mut self, i: &Arc<Include>, look: TaskUse, around: &Around) {
+        let (index, id) = (self.out.len(), self.blocks.len());
+        self.row.push(Row::Task(index));
+        self.out.push(TaskUse { begins: Some(id), ..look });
+        let variables = i
+            .look
+            .loop_
+            .iter()
+            .flat_map(|l| [l.var.clone(), "ansible_loop_var".into()].into_iter().chain(l.index_var.clone()));
+        let turns = Turns::Later { look: index, variables: variables.collect() };
+        let inside = self.around_taken(&i.block, turns, around);
+        for (name, tasks) in &i.candidates {
+            let plain = Arc::new(Block::plain(&i.block.span));
+            let inside = self.around_taken(&plain, Turns::Candidate(name.clone()), &inside);
+            self.items(tasks, &inside);
+        }
+        let once = |t: &TaskUse| t.run_once() && t.within.iter().any(|w| w.id == id);
+        if !self.out[index].run_once()
+            && let Some(t) = self.out[index..].iter().find(|t| once(t))
+        {
+            let message = "`run_once` inside what is taken in as often as is known only in the run";
+            let d = Diagnostic::error(message).at(t.span()).also(&i.look.span, "taken in here");
+            self.found.push(d.hint("put `run_once` where the tasks are taken in, or the loop over the tasks"));
         }
     }
 
@@ -363,7 +455,12 @@ impl Flat<'_> {
 
     fn task(&mut self, t: &Arc<Task>, around: &Around) {
         self.row.push(Row::Task(self.out.len()));
-        self.out.push(TaskUse {
+        let used = self.use_of(t, around);
+        self.out.push(used);
+    }
+
+    fn use_of(&self, t: &Arc<Task>, around: &Around) -> TaskUse {
+        TaskUse {
             task: t.clone(),
             phase: self.phase,
             role: around.roles.first().cloned(),
@@ -372,8 +469,9 @@ impl Flat<'_> {
             outer_when: around.when.clone(),
             tags: self.all_tags(&[around.tags.as_slice(), &t.tags].concat()),
             handler: false,
+            begins: None,
             stands_for: None,
-        });
+        }
     }
 }
 
@@ -387,6 +485,7 @@ fn handler(t: &Arc<Task>, phase: usize, role: Option<Arc<RoleUse>>) -> TaskUse {
         outer_when: vec![],
         tags: vec![],
         handler: true,
+        begins: None,
         stands_for: None,
     }
 }
@@ -484,32 +583,6 @@ fn selected(tags: &[String], options: &Options) -> bool {
         run = true;
     }
     run && !matches(&options.skip_tags)
-}
-
-fn promised(tasks: &[TaskUse]) -> HashSet<String> {
-    let mut names = HashSet::new();
-    for t in tasks {
-        names.extend(sets(&t.task));
-    }
-    names
-}
-
-/// The variables a task gives its host.
-pub fn sets(task: &Task) -> Vec<String> {
-    let mut names: Vec<String> = task.register.iter().cloned().collect();
-    if task.module.name == "set_fact" {
-        names.extend(task.args.as_map().unwrap_or_default().iter().map(|e| e.key.clone()));
-    }
-    match task.module.name {
-        "package_facts" => names.push("packages".into()),
-        "service_facts" => names.push("services".into()),
-        "getent" => {
-            let database = task.args.get("database").and_then(|n| n.to_value().as_str().map(str::to_string));
-            names.extend(database.map(|d| format!("getent_{d}")));
-        }
-        _ => {}
-    }
-    names
 }
 
 /// A handler nobody has is a mistake; one whose name is a template is looked for when it is known.

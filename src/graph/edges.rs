@@ -1,7 +1,6 @@
 //! The graph's nodes and edges.
 
-use super::compile::sets;
-use super::{Edge, Node, Program, Section, StepGraph, StepIndex, TaskUse};
+use super::{Edge, Node, Program, Section, StepGraph, StepIndex, TaskUse, Turns};
 use crate::inventory;
 use crate::source::{Diagnostic, Diagnostics, Span, nearest};
 use petgraph::visit::EdgeRef;
@@ -22,6 +21,7 @@ pub fn build(program: &Program, plan: &[PhasePlan], found: &mut Diagnostics) -> 
         graph: StepGraph::default(),
         steps: HashMap::new(),
         ids: HashMap::new(),
+        joins: HashMap::new(),
         last: HashMap::new(),
         ends: vec![],
     };
@@ -44,6 +44,8 @@ struct Builder<'p> {
     steps: HashMap<(usize, usize), StepIndex>,
     /// Tasks by their id.
     ids: HashMap<String, usize>,
+    /// By block and host: the end of what is taken in as often as a step finds.
+    joins: HashMap<(usize, usize), StepIndex>,
     /// Per phase and host: the nodes after which the host is done with the phase.
     last: HashMap<(usize, usize), Vec<StepIndex>>,
     /// Per phase: its gate.
@@ -101,7 +103,7 @@ impl Builder<'_> {
             let gate = self.graph.add_node(Node::Gate { phase: index, batch });
             for &host in hosts {
                 let mut chain = Chain::default();
-                self.row(&phase.tasks, 0, host, hosts[0], &mut chain);
+                self.row(&phase.tasks, 0, host, hosts, &mut chain);
                 chain.previous.clear();
                 for &task in &phase.handlers {
                     chain.previous = std::mem::take(&mut chain.open).into_iter().map(|o| (o, Edge::Needs)).collect();
@@ -130,29 +132,41 @@ impl Builder<'_> {
         self.ends.extend(starts.first().map(|(gate, _)| *gate));
     }
 
-    /// A list of tasks at one depth of blocks, for one host. `leader` does what is to be done once.
-    fn row(&mut self, tasks: &[usize], depth: usize, host: usize, leader: usize, chain: &mut Chain) {
+    /// A list of tasks at one depth of blocks, for one host. `batch` are the hosts that have it; the first does what is to be
+    /// done once.
+    fn row(&mut self, tasks: &[usize], depth: usize, host: usize, batch: &[usize], chain: &mut Chain) {
         let program = self.program;
         let mut at = 0;
         while at < tasks.len() {
             let Some(block) = program.tasks[tasks[at]].within.get(depth).map(|w| w.id) else {
-                self.task(tasks[at], host, leader, chain);
+                self.task(tasks[at], host, batch, chain);
                 at += 1;
                 continue;
             };
             let inside = |t: &&usize| program.tasks[**t].within.get(depth).is_some_and(|w| w.id == block);
             let end = at + tasks[at..].iter().take_while(inside).count();
-            if program.blocks[block].has_parts() {
-                self.block(block, &tasks[at..end], depth, host, leader, chain);
-            } else {
-                self.row(&tasks[at..end], depth + 1, host, leader, chain);
-            }
+            let (tasks, from) = (&tasks[at..end], &program.hosts);
             at = end;
+            let fewer: Vec<usize>;
+            let mut batch = batch;
+            if let Turns::Known(hosts) = &*program.blocks[block].turns {
+                fewer = batch.iter().copied().filter(|h| hosts.contains_key(&from[*h].name)).collect();
+                batch = &fewer;
+                if !batch.contains(&host) {
+                    continue;
+                }
+            }
+            if program.blocks[block].has_parts() {
+                self.block(block, tasks, depth, host, batch, chain);
+            } else {
+                self.row(tasks, depth + 1, host, batch, chain);
+            }
         }
     }
 
-    fn task(&mut self, task: usize, host: usize, leader: usize, chain: &mut Chain) {
+    fn task(&mut self, task: usize, host: usize, batch: &[usize], chain: &mut Chain) {
         let used = &self.program.tasks[task];
+        let leader = batch[0];
         if used.run_once() && host != leader {
             // It is the leader's; this host waits for it as for its own.
             if let Some(&node) = self.steps.get(&(task, leader)) {
@@ -190,23 +204,43 @@ impl Builder<'_> {
 
     /// A block whose parts are told apart: the tasks, what is done if they fail, what is done in any case, and the giving
     /// back of what it holds. Between them stand joins that know how the part before them ended.
-    fn block(&mut self, block: usize, tasks: &[usize], depth: usize, host: usize, leader: usize, chain: &mut Chain) {
+    fn block(&mut self, block: usize, tasks: &[usize], depth: usize, host: usize, batch: &[usize], chain: &mut Chain) {
         let program = self.program;
+        let look = match *program.blocks[block].turns {
+            Turns::Later { look, .. } => Some(look),
+            _ => None,
+        };
+        if look.is_some_and(|l| program.tasks[l].run_once())
+            && host != batch[0]
+            && let Some(&join) = self.joins.get(&(block, batch[0]))
+        {
+            // All of it is the leader's.
+            chain.previous.push((join, Edge::Needs));
+            chain.open.push(join);
+            return;
+        }
+        let mark = self.graph.node_count();
         let of = |section: Section| -> Vec<usize> {
             let is = |t: &&usize| program.tasks[**t].within[depth].section == section;
             tasks.iter().filter(is).copied().collect()
         };
         let parts = &program.blocks[block].block;
-        let mut end = self.part(block, Section::Main, &of(Section::Main), None, depth, host, leader, chain);
+        let mut end = self.part(block, Section::Main, &of(Section::Main), None, depth, host, batch, chain);
+        if let Some(&look) = look.and_then(|l| self.steps.get(&(l, host))) {
+            for n in mark..self.graph.node_count() {
+                self.graph.add_edge(look, StepIndex::new(n), Edge::Loop);
+            }
+            self.joins.insert((block, host), end);
+        }
         if program.blocks[block].rescued {
             let entry = Some((end, Edge::Rescue));
-            end = self.part(block, Section::Rescue, &of(Section::Rescue), entry, depth, host, leader, chain);
+            end = self.part(block, Section::Rescue, &of(Section::Rescue), entry, depth, host, batch, chain);
         }
         if parts.always.is_none() && parts.keys.hold.is_empty() {
             return;
         }
         let entry = Some((end, Edge::Always));
-        let last = self.part(block, Section::Always, &of(Section::Always), entry, depth, host, leader, chain);
+        let last = self.part(block, Section::Always, &of(Section::Always), entry, depth, host, batch, chain);
         if !parts.keys.hold.is_empty() {
             let release = self.graph.add_node(Node::Release { block, host });
             self.edge(end, release, Edge::Always);
@@ -227,14 +261,15 @@ impl Builder<'_> {
         entry: Option<(StepIndex, Edge)>,
         depth: usize,
         host: usize,
-        leader: usize,
+        batch: &[usize],
         chain: &mut Chain,
     ) -> StepIndex {
+        let leader = batch[0];
         if let Some(entry) = entry {
             chain.previous = vec![entry];
         }
         let mark = self.graph.node_count();
-        self.row(tasks, depth + 1, host, leader, chain);
+        self.row(tasks, depth + 1, host, batch, chain);
         let inside: Vec<StepIndex> = (mark..self.graph.node_count()).map(StepIndex::new).collect();
         let join = self.graph.add_node(Node::Join { block, host, part });
         // Every step of the part speaks for how it ended, those of blocks inside through their last join.
@@ -398,7 +433,7 @@ impl Builder<'_> {
                                         .hint("take it out; `needs: []` lets a task begin at once"),
                                 );
                             }
-                            edges.push((from, to));
+                            edges.push((self.seen_from(from, to), to));
                         }
                     }
                 }
@@ -416,14 +451,14 @@ impl Builder<'_> {
                 continue;
             }
             for (j, other) in self.program.tasks[..i].iter().enumerate() {
-                if !sets(&other.task).iter().any(|n| words.contains(n)) {
+                if !other.task.sets().iter().any(|n| words.contains(n)) {
                     continue;
                 }
                 for &host in &plan[t.phase].hosts {
                     let Some(&to) = self.steps.get(&(i, host)) else { continue };
                     for &o in plan[other.phase].hosts.iter().filter(|o| **o != host) {
                         if let Some(&from) = self.steps.get(&(j, o)) {
-                            edges.push((from, to));
+                            edges.push((self.seen_from(from, to), to));
                         }
                     }
                 }
@@ -458,6 +493,18 @@ impl Builder<'_> {
                 found.push(d.hint("take the task out of the block, or the `needs` away"));
             }
         }
+    }
+
+    /// Who waits for a step that is done in many turns, and is not of them, waits for the last.
+    fn seen_from(&self, from: StepIndex, to: StepIndex) -> StepIndex {
+        let (Node::Step { task, host }, Node::Step { task: waiting, host: there }) = (self.graph[from], self.graph[to])
+        else {
+            return from;
+        };
+        let tasks = &self.program.tasks;
+        let together = |id: usize| host == there && tasks[waiting].within.iter().any(|w| w.id == id);
+        let ends = tasks[task].within.iter().filter(|w| !together(w.id)).find_map(|w| self.joins.get(&(w.id, host)));
+        ends.copied().unwrap_or(from)
     }
 
     fn hostvars_words(&self, t: &TaskUse) -> HashSet<String> {

@@ -5,12 +5,14 @@ mod compile;
 mod edges;
 mod prepare;
 mod scope;
+mod turns;
 
 pub use check::{Checked, check};
-pub use compile::{Options, compile, hears, sets};
+pub use compile::{Options, compile, hears};
 pub use prepare::{Item, Part, Place, Prepared, Refusal, evaluate, prepare, render_node, render_text};
 
 pub use scope::{Dynamic, Learned, Scope};
+pub use turns::turn;
 
 use crate::inventory::Inventory;
 use crate::playbook::{Block, Condition, Diagnosis, Hold, Playbook, RoleUse, Shared, Task, Text};
@@ -19,7 +21,8 @@ use crate::template::Templates;
 use crate::vars::Vars;
 use crate::vault::Redactor;
 use petgraph::graph::{DiGraph, NodeIndex};
-use std::collections::HashSet;
+use serde_json::{Map, Value};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Everything a run needs to know before it contacts a host.
@@ -51,7 +54,7 @@ pub struct Program {
     /// Knows the secrets.
     pub redactor: Redactor,
     /// What `groups` holds, made once.
-    pub groups: serde_json::Value,
+    pub groups: Value,
 }
 
 /// A host that takes part.
@@ -78,6 +81,8 @@ pub struct TaskUse {
     pub outer_when: Vec<Condition>,
     pub tags: Vec<String>,
     pub handler: bool,
+    /// It looks for what is taken in: the block of that, in [`Program::blocks`].
+    pub begins: Option<usize>,
     /// Where handlers are flushed: the handler that this is.
     pub stands_for: Option<usize>,
 }
@@ -91,6 +96,7 @@ pub struct Within {
     pub section: Section,
     /// There is something in its `rescue`, also with these tags.
     pub rescued: bool,
+    pub turns: Arc<Turns>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,6 +116,30 @@ pub struct BlockUse {
     pub within: Vec<Within>,
     /// There is something in its `rescue`, also with these tags.
     pub rescued: bool,
+    pub turns: Arc<Turns>,
+}
+
+/// How often, and for which hosts, the tasks of a block are there.
+#[derive(Debug, Default)]
+pub enum Turns {
+    /// Once, on all hosts.
+    #[default]
+    One,
+    /// On these hosts, each with its variables of one turn of a loop.
+    Known(HashMap<String, Arc<Map<String, Value>>>),
+    /// As often as the task `look` finds on a host; it gives these variables.
+    Later { look: usize, variables: Vec<String> },
+    /// In the turns in which what is taken in has this name.
+    Candidate(String),
+}
+
+/// One turn of what is taken in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Turn {
+    /// The candidate's name.
+    pub name: String,
+    /// The loop's variables.
+    pub variables: Arc<Map<String, Value>>,
 }
 
 /// A budget as the tasks of one phase see it.
@@ -161,6 +191,8 @@ pub enum Edge {
     Rescue,
     /// What comes after is done unless what is before was never begun.
     Always,
+    /// What comes after is part of what is taken in, in no turn or in many.
+    Loop,
     /// The next batch is begun unless too many hosts of this one failed.
     Batch,
 }
@@ -238,7 +270,10 @@ impl BlockUse {
     }
     /// Whether its parts are told apart in the graph.
     pub fn has_parts(&self) -> bool {
-        self.rescued || self.block.always.is_some() || !self.block.keys.hold.is_empty()
+        self.rescued
+            || self.block.always.is_some()
+            || !self.block.keys.hold.is_empty()
+            || matches!(*self.turns, Turns::Later { .. })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The variables one task sees on one host: layer over layer, rendered only when asked for.
 
-use super::{HostPlan, Program, TaskUse};
+use super::{HostPlan, Program, TaskUse, Turns};
 use crate::playbook::Condition;
 use crate::source::{Span, nearest};
 use crate::template::{Found, Lookup, TemplateError, Trouble};
@@ -18,6 +18,8 @@ pub struct Dynamic {
     pub facts: Option<Value>,
     /// The same of other hosts, as far as they are done.
     pub others: Arc<Learned>,
+    /// By block: the variables of the turn that is being done.
+    pub turns: Arc<HashMap<usize, Arc<Map<String, Value>>>>,
 }
 
 /// What hosts have learned. Every host at work holds one of these: what is in it is shared, not copied.
@@ -163,6 +165,21 @@ impl<'a> Scope<'a> {
         }
     }
 
+    /// A variable of a loop over what is taken in, the innermost first.
+    fn turn(&self, name: &str) -> Option<Found> {
+        self.task?.inherits().iter().rev().find_map(|w| match &*w.turns {
+            Turns::Known(hosts) => hosts.get(&self.host.name)?.get(name).cloned().map(Found::Value),
+            Turns::Later { variables, .. } => match self.dynamic.turns.get(&w.id) {
+                Some(turn) => turn.get(name).cloned().map(Found::Value),
+                None => {
+                    let of_loop = variables.iter().any(|v| v == name);
+                    of_loop.then(|| Found::Unknown(format!("`{name}` is known only in the run")))
+                }
+            },
+            _ => None,
+        })
+    }
+
     /// `hostvars`, cut down to the names the asking template can pick.
     fn hostvars(&self, words: &[String]) -> Found {
         let p = self.program;
@@ -198,7 +215,7 @@ impl<'a> Scope<'a> {
         if let Some(v) = self.locals.get(name) {
             return Found::Value(v.clone());
         }
-        if let Some(f) = self.magic(name, words) {
+        if let Some(f) = self.turn(name).or_else(|| self.magic(name, words)) {
             return f;
         }
         if let Some(v) = self.program.extra.get(name) {
@@ -344,7 +361,7 @@ impl Lookup for Scope<'_> {
                 Some(l) => format!("the variable of this loop is `{}`", l.var),
             });
         }
-        if let Some(setter) = self.program.tasks.iter().find(|t| super::sets(&t.task).iter().any(|n| n == name)) {
+        if let Some(setter) = self.program.tasks.iter().find(|t| t.task.sets().iter().any(|n| n == name)) {
             return Some(format!("it is set only later, at {}", setter.span().line()));
         }
         let hosts: Vec<&str> = self.program.hosts.iter().map(|h| h.name.as_str()).collect();

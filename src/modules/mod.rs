@@ -21,6 +21,7 @@ mod group;
 #[cfg(test)]
 mod hostile_tests;
 mod hostname;
+mod include;
 mod ini_file;
 mod lineinfile;
 mod modprobe;
@@ -398,6 +399,9 @@ const fn def<M: Module>() -> ModuleDef {
 }
 
 /// All modules.
+/// What looks for the tasks to be taken in; nobody writes it as a task's module.
+pub static INCLUDE: ModuleDef = def::<include::IncludeTasks>();
+
 pub static MODULES: &[ModuleDef] = &[
     def::<alternatives::Alternatives>(),
     def::<apt::Apt>(),

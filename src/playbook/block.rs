@@ -1,7 +1,7 @@
 //! What stands in a list of tasks besides tasks: blocks, files and roles taken in, and the flushing of handlers.
 
 use super::keys::Reader;
-use super::{Become, Block, RoleUse, Shared, TaskItem};
+use super::{Become, Block, Include, RoleUse, Shared, Task, TaskItem, Text, each_task};
 use crate::source::{Diagnostic, Entry, Kind, Node, Source, nearest, yaml};
 use crate::vars::Vars;
 use std::path::{Path, PathBuf};
@@ -49,6 +49,11 @@ const LATER: &[&str] = &[
 const LISTS: &[&str] = &["block", "rescue", "always"];
 const FILES: &[&str] = &["import_tasks", "include_tasks"];
 const ROLES: &[&str] = &["import_role", "include_role"];
+/// Besides, of those that can be taken in more than once.
+const LOOPS: &[&str] = &["loop", "loop_control"];
+/// Keys for the tasks alone, not for the taking in.
+const APPLY: &[&str] =
+    &["tags", "become", "become_user", "environment", "ignore_errors", "no_log", "check_mode", "delegate_to"];
 
 fn bare(key: &str) -> &str {
     key.strip_prefix("ansible.builtin.").unwrap_or(key)
@@ -83,7 +88,7 @@ impl Reader<'_> {
         let tasks = self.tasks(main, "`block`");
         let rescue = node.get("rescue").map(|n| self.tasks(n, "`rescue`"));
         let always = node.get("always").map(|n| self.tasks(n, "`always`"));
-        Some(Arc::new(self.block_of(node, tasks, rescue, always)))
+        Some(Arc::new(self.block_of(node, None, tasks, rescue, always)))
     }
 
     fn keys_of_block(&mut self, entries: &[Entry], own: &[&str], what: &str) {
@@ -98,15 +103,20 @@ impl Reader<'_> {
         }
     }
 
-    /// A block with the keys that stand in a node.
+    /// A block with the keys that stand in a node, or below its `apply`.
     fn block_of(
         &mut self,
         node: &Node,
+        apply: Option<&Node>,
         tasks: Vec<TaskItem>,
         rescue: Option<Vec<TaskItem>>,
         always: Option<Vec<TaskItem>>,
     ) -> Block {
-        let get = |key: &str| node.get(key);
+        if let Some(a) = apply {
+            let entries = self.mapping(a, "`apply`").unwrap_or_default();
+            self.unknown_keys(entries, APPLY, &[], "`apply`");
+        }
+        let get = |key: &str| node.get(key).or_else(|| apply?.get(key));
         for key in ["vars", "environment"] {
             if let Some(n) = get(key) {
                 self.templates_in(n);
@@ -127,31 +137,112 @@ impl Reader<'_> {
         }
     }
 
-    /// `import_tasks` and `include_tasks`: the file's tasks as a block.
+    /// `import_tasks` and `include_tasks`.
     fn task_file(&mut self, node: &Node, entries: &[Entry], e: &Entry) -> Option<TaskItem> {
         let what = format!("`{}`", e.key);
-        self.keys_of_block(entries, FILES, &what);
-        let file = match &e.value.kind {
+        self.keys_of_taken(entries, FILES, e);
+        let (file, apply) = match &e.value.kind {
             Kind::Map(inner) => {
-                self.unknown_keys(inner, &["file"], &["apply"], &what);
-                e.value.get("file")
+                self.unknown_keys(inner, &["file", "apply"], &[], &what);
+                (e.value.get("file"), e.value.get("apply"))
             }
-            _ => Some(&e.value),
+            _ => (Some(&e.value), None),
         };
         let Some(file) = file else {
             self.error_hint(&e.value.span, format!("{what} names no file"), format!("{}: NAME.yml", e.key));
             return None;
         };
-        let name = self.string(file, &what)?;
-        if name.contains("{{") {
-            self.partial = true;
-            let hint = "write one entry for each file, with a `when`";
-            self.error_hint(&file.span, format!("{what} with a template in the name is not supported"), hint);
-            return None;
-        }
+        let name = self.text(file, &what)?;
         let here = file.span.source.path.parent().map(Path::to_path_buf).unwrap_or_default();
-        let list = self.tasks_of_file(&here.join(&name), file)?;
-        Some(TaskItem::Block(Arc::new(self.block_of(node, list, None, None))))
+        let mut candidates = vec![];
+        match pattern(&name.text) {
+            None => candidates.push((
+                name.text.trim_start_matches("./").to_string(),
+                self.tasks_of_file(&here.join(&name.text), file)?,
+            )),
+            Some(pattern) => {
+                if self.is_import(e, file) {
+                    return None;
+                }
+                for found in files_below(&here, name.text.matches('/').count()) {
+                    let path = here.join(&found);
+                    // Whatever is being read already would take itself in.
+                    if pattern.is_match(&found).unwrap_or(false) && !self.including.contains(&path) && !is_main(&found)
+                    {
+                        candidates.push((found, self.tasks_of_file(&path, file).unwrap_or_default()));
+                    }
+                }
+            }
+        }
+        let block = self.block_of(node, apply, vec![], None, None);
+        self.taken(node, e, block, name, candidates)
+    }
+
+    /// What is imported is known by its name.
+    fn is_import(&mut self, e: &Entry, name: &Node) -> bool {
+        let import = bare(&e.key).starts_with("import_");
+        if import {
+            self.partial = true;
+            let hint = format!("write `{}`", e.key.replace("import_", "include_"));
+            self.error_hint(&name.span, format!("`{}` with a template in the name", e.key), hint);
+        }
+        import
+    }
+
+    fn keys_of_taken(&mut self, entries: &[Entry], names: &[&str], e: &Entry) {
+        let import = bare(&e.key).starts_with("import_");
+        let own: Vec<&str> = names.iter().chain(if import { &[][..] } else { LOOPS }).copied().collect();
+        self.keys_of_block(entries, &own, &format!("`{}`", e.key));
+    }
+
+    /// What is taken in: as a block where that is settled now, else with a step that looks first.
+    fn taken(
+        &mut self,
+        node: &Node,
+        e: &Entry,
+        mut block: Block,
+        name: Text,
+        mut candidates: Vec<(String, Vec<TaskItem>)>,
+    ) -> Option<TaskItem> {
+        let loop_ = match node.get("loop") {
+            Some(n) => {
+                self.templates_in(n);
+                Some(self.loop_(n, node.get("loop_control"))?)
+            }
+            None => None,
+        };
+        // As an `include` in Ansible, its condition is asked once; where its tasks cannot change the answer, each can ask it.
+        let mut set = vec![];
+        candidates.iter().for_each(|(_, tasks)| each_task(tasks, &mut |t| set.extend(t.sets())));
+        let asks = |n: &String| block.when.iter().any(|c| c.compiled.roots().contains(n));
+        let import = bare(&e.key).starts_with("import_");
+        let settled = loop_.is_none() && !name.text.contains("{{") && (import || !set.iter().any(asks));
+        if settled {
+            block.tasks = candidates.pop()?.1;
+            if is_plain(&block) && block.tasks.len() == 1 && matches!(block.tasks[0], TaskItem::Role(_)) {
+                return block.tasks.pop();
+            }
+            return Some(TaskItem::Block(Arc::new(block)));
+        }
+        let among = candidates.iter().map(|(n, _)| text_node(n, &name.span)).collect();
+        let among = Node { span: name.span.clone(), tag: None, kind: Kind::Seq(among) };
+        let entry = |key: &str, value: Node| Entry { key: key.into(), key_span: e.key_span.clone(), value };
+        let args = vec![entry("file", text_node(&name.text, &name.span)), entry("among", among)];
+        let title = block
+            .name
+            .clone()
+            .unwrap_or_else(|| Text { text: format!("{}: {}", bare(&e.key), name.text), span: name.span.clone() });
+        let look = Task {
+            name: Some(title),
+            args: Node { span: name.span.clone(), tag: None, kind: Kind::Map(args) },
+            when: std::mem::take(&mut block.when),
+            loop_,
+            tags: block.tags.clone(),
+            vars: block.vars.clone(),
+            keys: Shared { no_log: block.keys.no_log, run_once: block.keys.run_once, ..Shared::default() },
+            ..Task::new(&node.span, &crate::modules::INCLUDE)
+        };
+        Some(TaskItem::Include(Arc::new(Include { block: Arc::new(block), look: Arc::new(look), candidates })))
     }
 
     /// The tasks of a file that something names.
@@ -191,27 +282,15 @@ impl Reader<'_> {
     /// `import_role` and `include_role`.
     fn inner_role(&mut self, node: &Node, entries: &[Entry], e: &Entry) -> Option<TaskItem> {
         let what = format!("`{}`", e.key);
-        self.keys_of_block(entries, ROLES, &what);
+        self.keys_of_taken(entries, ROLES, e);
         let inner = self.mapping(&e.value, &what)?;
-        let accepted = ["name", "role", "tasks_from", "public", "allow_duplicates"];
-        self.unknown_keys(inner, &accepted, &["apply", "vars_from", "defaults_from", "handlers_from"], &what);
+        let accepted = ["name", "role", "tasks_from", "public", "allow_duplicates", "apply"];
+        self.unknown_keys(inner, &accepted, &["vars_from", "defaults_from", "handlers_from"], &what);
         let Some(name) = e.value.get("name").or_else(|| e.value.get("role")) else {
             self.error_hint(&e.value.span, format!("{what} names no role"), "write {name: ROLE}");
             return None;
         };
-        let text = self.string(name, "a role's name")?;
-        let role = self.role(&text, &name.span)?;
-        let mut entry = None;
-        if let Some(from) = e.value.get("tasks_from") {
-            let file = self.string(from, "`tasks_from`")?;
-            let dir = role.dir.join("tasks");
-            let path = [file.clone(), format!("{file}.yml"), format!("{file}.yaml")]
-                .iter()
-                .map(|f| dir.join(f))
-                .find(|p| p.is_file())
-                .unwrap_or_else(|| dir.join(format!("{file}.yml")));
-            entry = Some(Arc::new(self.tasks_of_file(&path, from)?));
-        }
+        let text = self.text(name, "a role's name")?;
         let params = node
             .get("vars")
             .map(|n| {
@@ -219,29 +298,53 @@ impl Reader<'_> {
                 self.vars(n)
             })
             .unwrap_or_default();
-        let used = RoleUse {
-            role,
-            entry,
-            span: node.span.clone(),
-            params,
-            when: vec![],
-            tags: vec![],
-            become_: Become::default(),
+        let names = match pattern(&text.text) {
+            None => vec![text.text.clone()],
+            Some(pattern) => {
+                if self.is_import(e, name) {
+                    return None;
+                }
+                let known = self.roles.names();
+                known
+                    .into_iter()
+                    .filter(|n| pattern.is_match(n).unwrap_or(false) && !self.roles.is_being_read(n))
+                    .collect()
+            }
         };
-        let list = vec![TaskItem::Role(Arc::new(used))];
-        // Its other keys are those of a block around the role; its variables are the role's own.
-        let mut block = self.block_of(node, list, None, None);
-        block.vars = Vars::new();
-        let plain = block.when.is_empty()
-            && block.tags.is_empty()
-            && block.environment.is_none()
-            && block.become_.on.is_none()
-            && block.become_.user.is_none()
-            && is_plain(&block.keys);
-        if plain {
-            return block.tasks.pop();
+        let mut candidates = vec![];
+        for n in names {
+            let role = self.role(&n, &name.span)?;
+            let entry = match e.value.get("tasks_from") {
+                Some(from) => Some(Arc::new(self.tasks_from(&role.dir, from)?)),
+                None => None,
+            };
+            let used = RoleUse {
+                role,
+                entry,
+                span: node.span.clone(),
+                params: params.clone(),
+                when: vec![],
+                tags: vec![],
+                become_: Become::default(),
+            };
+            candidates.push((n, vec![TaskItem::Role(Arc::new(used))]));
         }
-        Some(TaskItem::Block(Arc::new(block)))
+        // Its other keys are those of a block around the role; its variables are the role's own.
+        let mut block = self.block_of(node, e.value.get("apply"), vec![], None, None);
+        block.vars = Vars::new();
+        self.taken(node, e, block, text, candidates)
+    }
+
+    /// The tasks of a role's other file.
+    fn tasks_from(&mut self, role: &Path, from: &Node) -> Option<Vec<TaskItem>> {
+        let file = self.string(from, "`tasks_from`")?;
+        let dir = role.join("tasks");
+        let path = [file.clone(), format!("{file}.yml"), format!("{file}.yaml")]
+            .iter()
+            .map(|f| dir.join(f))
+            .find(|p| p.is_file())
+            .unwrap_or_else(|| dir.join(format!("{file}.yml")));
+        self.tasks_of_file(&path, from)
     }
 
     fn meta(&mut self, entries: &[Entry], e: &Entry) -> Option<TaskItem> {
@@ -261,9 +364,15 @@ impl Reader<'_> {
     }
 }
 
-fn is_plain(keys: &Shared) -> bool {
-    let Shared { ignore_errors, no_log, check_mode, run_once, delegate_to, hold, evidence, diagnosis } = keys;
-    ignore_errors.is_none()
+/// A block that says nothing of its tasks.
+fn is_plain(block: &Block) -> bool {
+    let Shared { ignore_errors, no_log, check_mode, run_once, delegate_to, hold, evidence, diagnosis } = &block.keys;
+    block.when.is_empty()
+        && block.tags.is_empty()
+        && block.environment.is_none()
+        && block.become_.on.is_none()
+        && block.become_.user.is_none()
+        && ignore_errors.is_none()
         && no_log.is_none()
         && check_mode.is_none()
         && run_once.is_none()
@@ -271,6 +380,44 @@ fn is_plain(keys: &Shared) -> bool {
         && hold.is_empty()
         && evidence.is_none()
         && diagnosis.is_empty()
+}
+
+fn text_node(text: &str, span: &crate::source::Span) -> Node {
+    Node { span: span.clone(), tag: None, kind: Kind::Str(text.to_string()) }
+}
+
+/// What a name with templates in it can come to; `None`: there are none.
+fn pattern(name: &str) -> Option<fancy_regex::Regex> {
+    let mut rest = name.strip_prefix("./").unwrap_or(name);
+    let mut pattern = String::from("^");
+    while let Some((before, after)) = rest.split_once("{{") {
+        pattern += &fancy_regex::escape(before);
+        pattern += ".*";
+        rest = after.split_once("}}")?.1;
+    }
+    if pattern.len() == 1 {
+        return None;
+    }
+    fancy_regex::Regex::new(&format!("{pattern}{}$", fancy_regex::escape(rest))).ok()
+}
+
+/// A role's own list of tasks takes in the others, and is not taken in by them.
+fn is_main(file: &str) -> bool {
+    matches!(file, "main.yml" | "main.yaml")
+}
+
+/// YAML files in a folder and so many levels below it, seen from there.
+fn files_below(dir: &Path, levels: usize) -> Vec<String> {
+    let mut all = yaml_files(Some(dir));
+    if levels > 0 {
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        for e in std::fs::read_dir(dir).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
+            let name = e.file_name().to_string_lossy().into_owned();
+            all.extend(files_below(&e.path(), levels - 1).into_iter().map(|f| format!("{name}/{f}")));
+        }
+    }
+    all.sort();
+    all
 }
 
 fn yaml_files(dir: Option<&Path>) -> Vec<String> {

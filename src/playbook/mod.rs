@@ -93,6 +93,19 @@ pub enum TaskItem {
     Role(Arc<RoleUse>),
     /// `meta: flush_handlers`.
     Flush(Span),
+    Include(Arc<Include>),
+}
+
+/// Tasks that are taken in as often as a list says, from a file or role that a template may name, or only if a condition
+/// holds that they themselves could change.
+#[derive(Debug)]
+pub struct Include {
+    /// What its keys say of all that is taken in. It has no tasks of its own.
+    pub block: Arc<Block>,
+    /// The step that finds out what is taken in, where that is known only in the run.
+    pub look: Arc<Task>,
+    /// All that can be taken in, by name.
+    pub candidates: Vec<(String, Vec<TaskItem>)>,
 }
 
 /// Tasks that share keys, and what is done when one of them fails.
@@ -233,6 +246,8 @@ pub struct Task {
     pub when: Vec<Condition>,
     pub loop_: Option<Loop>,
     pub register: Option<String>,
+    /// The names in the files of variables it reads (`include_vars`).
+    pub brings: Vec<String>,
     pub notify: Vec<Text>,
     /// For a handler: other names it hears.
     pub listen: Vec<String>,
@@ -273,7 +288,113 @@ pub struct Loop {
     pub label: Option<Text>,
 }
 
+impl Block {
+    /// Tasks together that share nothing.
+    pub fn plain(span: &Span) -> Self {
+        Block {
+            name: None,
+            span: span.clone(),
+            when: vec![],
+            tags: vec![],
+            become_: Become::default(),
+            vars: Vars::new(),
+            environment: None,
+            keys: Shared::default(),
+            tasks: vec![],
+            rescue: None,
+            always: None,
+        }
+    }
+}
+
+impl Role {
+    /// Calls for each of the role's tasks, and for those of the roles it depends on.
+    fn each_task(&self, call: &mut dyn FnMut(&Task)) {
+        self.dependencies.iter().for_each(|d| d.role.each_task(call));
+        each_task(&self.tasks, call);
+        self.handlers.iter().for_each(|h| call(h));
+    }
+}
+
+/// Calls for each task in a list, whatever it stands in.
+pub fn each_task(items: &[TaskItem], call: &mut dyn FnMut(&Task)) {
+    for i in items {
+        match i {
+            TaskItem::Task(t) => call(t),
+            TaskItem::Block(b) => {
+                each_task(&b.tasks, call);
+                [&b.rescue, &b.always].into_iter().flatten().for_each(|l| each_task(l, call));
+            }
+            TaskItem::Role(r) => {
+                r.role.each_task(call);
+                r.entry.iter().for_each(|e| each_task(e, call));
+            }
+            TaskItem::Include(i) => i.candidates.iter().for_each(|(_, tasks)| each_task(tasks, call)),
+            TaskItem::Flush(_) => {}
+        }
+    }
+}
+
+impl Playbook {
+    /// The names that tasks of it register or set, on whichever host.
+    pub fn sets(&self) -> std::collections::HashSet<String> {
+        let mut names = std::collections::HashSet::new();
+        let mut note = |t: &Task| names.extend(t.sets());
+        for p in &self.phases {
+            [&p.pre_tasks, &p.tasks, &p.post_tasks].into_iter().for_each(|l| each_task(l, &mut note));
+            p.roles.iter().for_each(|r| r.role.each_task(&mut note));
+            p.handlers.iter().for_each(|h| note(h));
+        }
+        names
+    }
+}
+
 impl Task {
+    /// A task with a module and nothing else.
+    pub fn new(span: &Span, module: &'static ModuleDef) -> Self {
+        Task {
+            name: None,
+            span: span.clone(),
+            id: None,
+            needs: None,
+            module,
+            args: Node { span: span.clone(), tag: None, kind: crate::source::Kind::Map(vec![]) },
+            when: vec![],
+            loop_: None,
+            register: None,
+            brings: vec![],
+            notify: vec![],
+            listen: vec![],
+            tags: vec![],
+            become_: Become::default(),
+            vars: Vars::new(),
+            environment: None,
+            timeout: None,
+            changed_when: vec![],
+            failed_when: vec![],
+            keys: Shared::default(),
+            until: vec![],
+            retries: None,
+            delay: None,
+            broken: false,
+            unbound: false,
+        }
+    }
+    /// The variables it gives its host.
+    pub fn sets(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.register.iter().chain(&self.brings).cloned().collect();
+        match self.module.name {
+            "set_fact" => names.extend(self.args.as_map().unwrap_or_default().iter().map(|e| e.key.clone())),
+            "package_facts" => names.push("packages".into()),
+            "service_facts" => names.push("services".into()),
+            "getent" => {
+                let database = self.args.get("database").and_then(|n| n.to_value().as_str().map(str::to_string));
+                names.extend(database.map(|d| format!("getent_{d}")));
+            }
+            _ => {}
+        }
+        names
+    }
     /// Its `needs` stand in place of the task above it: they name tasks of the same host, or none at all. A wait for other
     /// hosts alone comes on top of it.
     pub fn leaves_the_row(&self) -> bool {

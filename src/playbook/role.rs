@@ -36,7 +36,11 @@ impl Roles {
     fn find(&self, name: &str) -> Option<PathBuf> {
         self.dirs.iter().map(|d| d.join(name)).find(|p| p.is_dir())
     }
-    fn names(&self) -> Vec<String> {
+    /// The role is being read right now.
+    pub fn is_being_read(&self, name: &str) -> bool {
+        self.find(name).is_some_and(|dir| self.reading.iter().any(|(d, _)| *d == dir))
+    }
+    pub fn names(&self) -> Vec<String> {
         let mut all = vec![];
         for d in &self.dirs {
             for e in std::fs::read_dir(d).into_iter().flatten().flatten() {

@@ -165,6 +165,7 @@ impl Reader<'_> {
             when: get("when").map(|n| self.conditions(n, "`when`")).unwrap_or_default(),
             loop_,
             register: get("register").and_then(|n| self.name(n, "`register`")),
+            brings: vec![],
             notify: vec![],
             listen: get("listen").map(|n| self.one_or_more(n, "`listen`")).unwrap_or_default(),
             tags: get("tags").map(|n| self.words(n, "`tags`")).unwrap_or_default(),
@@ -469,7 +470,7 @@ impl Reader<'_> {
         }
     }
 
-    fn loop_(&mut self, over: &Node, control: Option<&Node>) -> Option<Loop> {
+    pub fn loop_(&mut self, over: &Node, control: Option<&Node>) -> Option<Loop> {
         if !matches!(over.kind, Kind::Seq(_) | Kind::Str(_)) {
             let hint = match &over.kind {
                 Kind::Map(_) => "for a mapping: loop: \"{{dict2items name}}\"",

@@ -7,10 +7,11 @@ use super::event::{Emit, Event, FailureReport, Outcome, PartEnded, StepEnded};
 use super::explain::wrong;
 use super::holds::Holds;
 use super::link::{Link, LinkError, LinkOptions};
+use super::schedule::Window;
 use super::{here, result};
 use crate::action::Action;
 use crate::error::Error;
-use crate::graph::{self, Dynamic, Learned, Node, Part, Place, Prepared, Program, Refusal, Scoped, StepIndex, TaskUse};
+use crate::graph::{self, Dynamic, Node, Part, Place, Prepared, Program, Refusal, Scoped, StepIndex, TaskUse, Turn};
 use crate::host::{Reply, Request};
 use crate::inventory::Connection as Settings;
 use crate::inventory::connection::Via;
@@ -76,6 +77,8 @@ pub enum Told {
         sets: Map<String, Value>,
         /// Names that have no value in this plan.
         unknown: Vec<String>,
+        /// What is taken in, by a step that looks for it.
+        turns: Vec<Turn>,
     },
     /// The window is done with; these steps of it were not begun.
     Window { host: usize, left: Vec<StepIndex>, unreachable: bool, round_trips: u64 },
@@ -224,18 +227,14 @@ impl Worker {
     }
 
     /// Does a window of steps, in order, up to the first that fails. `others` is what other hosts have learned.
-    pub async fn window(
-        &mut self,
-        nodes: Vec<StepIndex>,
-        others: Arc<Learned>,
-        later: Vec<String>,
-        tell: &tokio::sync::mpsc::UnboundedSender<Told>,
-    ) {
+    pub async fn window(&mut self, window: Window, tell: &tokio::sync::mpsc::UnboundedSender<Told>) {
+        let Window { nodes, others, later, turns } = window;
         // What was done once for all hosts is among what this one has learned.
         if let Some(mine) = others.get(self.name()).filter(|m| ***m != *self.dynamic.vars) {
             Arc::make_mut(&mut self.dynamic.vars).extend(mine.iter().map(|(k, v)| (k.clone(), v.clone())));
         }
         self.dynamic.others = others;
+        self.dynamic.turns = turns;
         self.later.extend(later);
         // While this host waited, others may have changed what it looked at: by a shared folder, or from outside.
         if !self.check() {
@@ -271,8 +270,8 @@ impl Worker {
                 Work::Release(block) => self.release(block).await,
             };
             match done {
-                Ok(Done { outcome, sets, unknown }) => {
-                    let _ = tell.send(Told::Step { node, outcome, sets, unknown });
+                Ok(Done { outcome, sets, unknown, turns }) => {
+                    let _ = tell.send(Told::Step { node, outcome, sets, unknown, turns });
                     if matches!(outcome, Outcome::Failed | Outcome::Rescued) {
                         break;
                     }
@@ -351,7 +350,7 @@ impl Worker {
                 break;
             }
             coming.pop_front();
-            let sets = graph::sets(&used.task);
+            let sets = used.task.sets();
             ready.push_back(Ready { node, what: Work::Step(Step { task, prepared, sets }) });
         }
     }
@@ -400,6 +399,7 @@ impl Worker {
         let mut registered: Option<Value> = None;
         let mut facts = Map::new();
         let mut unknown: Vec<String> = vec![];
+        let mut turns = vec![];
         match prepared {
             Ok(Prepared::Skipped { why }) => {
                 ended.outcome = Outcome::Skipped;
@@ -417,7 +417,12 @@ impl Worker {
                     let (end, value, part_facts) = self.part(step.task, part, ahead).await?;
                     facts.extend(part_facts);
                     match value {
-                        Some(v) => results.push(v),
+                        Some(v) => {
+                            if used.begins.is_some() {
+                                turns.extend(v.as_object().and_then(|v| graph::turn(v, &part.locals)));
+                            }
+                            results.push(v);
+                        }
                         None => known = false,
                     }
                     ended.parts.push(end);
@@ -432,7 +437,7 @@ impl Worker {
                     (true, false) => results.pop(),
                 };
                 if !known {
-                    unknown = graph::sets(&used.task);
+                    unknown = used.task.sets();
                 }
             }
             Err(Refusal::Unknown { why, .. }) if self.check() => {
@@ -443,7 +448,7 @@ impl Worker {
                 } else {
                     self.add_fog(Touches::everything());
                 }
-                unknown = graph::sets(&used.task);
+                unknown = used.task.sets();
             }
             Err(Refusal::Unknown { why, .. }) => {
                 ended.outcome = Outcome::Failed;
@@ -509,7 +514,7 @@ impl Worker {
         ended.took = started.elapsed();
         let outcome = ended.outcome;
         shared.emit.send(Event::StepEnded(Box::new(ended)));
-        Ok(Done { outcome, sets, unknown })
+        Ok(Done { outcome, sets, unknown, turns })
     }
 
     /// What a task keeps to itself is not shown by others either. Short words stay: hiding every `active` helps nobody.
@@ -1337,11 +1342,12 @@ pub struct Done {
     sets: Map<String, Value>,
     /// Names that have no value in this plan.
     unknown: Vec<String>,
+    turns: Vec<Turn>,
 }
 
 impl Done {
     pub fn of(outcome: Outcome) -> Self {
-        Done { outcome, sets: Map::new(), unknown: vec![] }
+        Done { outcome, sets: Map::new(), unknown: vec![], turns: vec![] }
     }
 }
 

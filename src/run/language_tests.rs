@@ -779,3 +779,198 @@ proptest! {
         }
     }
 }
+
+// ------------------------------------------------------------------------------------------------------- taking in
+
+/// What a run of these files wrote into `out`, line by line.
+fn wrote(files: &[(&str, &str)]) -> Vec<String> {
+    let (ended, recap, dir) = run_here(files);
+    assert!(recap.hosts.iter().all(|(_, c)| c.failed + c.blocked == 0), "{ended:?}");
+    read(&dir, "out")
+}
+
+#[test]
+fn a_file_is_taken_in_for_each_item() {
+    let say = (
+        "say.yml",
+        "- {name: \"say {{item}}\", shell: \"echo {{n}}{{item}} >> DIR/out\"}\n- shell: echo - >> DIR/out\n",
+    );
+    // The list is known before the run, or only in it.
+    for list in ["{{things}}", "{{r.stdout_lines}}"] {
+        let site = format!(
+            r#"
+- phase: one
+  hosts: a
+  vars: {{things: [x, y, z]}}
+  tasks:
+  - {{shell: printf 'x\ny\nz\n', register: r, changed_when: false}}
+  - include_tasks: say.yml
+    loop: "{list}"
+    loop_control: {{index_var: n}}
+    when: ne item "y"
+  - shell: echo end >> DIR/out
+"#
+        );
+        assert_eq!(wrote(&[("site.yml", &site), say]), ["0x", "-", "2z", "-", "end"], "{list}");
+    }
+}
+
+#[test]
+fn each_host_has_its_own_turns() {
+    let site = r#"
+- phase: one
+  hosts: [a, b, c]
+  vars: {of: {a: [1, 2], b: [], c: [3]}}
+  tasks:
+  - {include_tasks: say.yml, loop: "{{get of inventory_hostname}}"}
+  - {set_fact: {mine: "{{get of inventory_hostname}}"}}
+  - {include_tasks: say.yml, loop: "{{mine}}"}
+"#;
+    let mut out =
+        wrote(&[("site.yml", site), ("say.yml", "- shell: echo {{inventory_hostname}}{{item}} >> DIR/out\n")]);
+    out.sort();
+    assert_eq!(out, ["a1", "a1", "a2", "a2", "c3", "c3"]);
+}
+
+#[test]
+fn a_template_names_what_is_taken_in() {
+    let files = [("one.yml", "- shell: echo 1 {{x}} >> DIR/out\n"), ("two.yml", "- shell: echo 2 {{x}} >> DIR/out\n")];
+    for (set, at) in [("{}", "vars: {which: two, x: y}"), ("{which: two, x: y}", "vars: {}")] {
+        let site = format!(
+            r#"
+- phase: one
+  hosts: a
+  {at}
+  tasks:
+  - set_fact: {set}
+  - include_tasks: "{{{{which}}}}.yml"
+  - {{include_tasks: "{{{{item}}}}.yml", loop: [one, two]}}
+"#
+        );
+        let mut all = vec![("site.yml", site.as_str())];
+        all.extend(files);
+        assert_eq!(wrote(&all), ["2 y", "1 y", "2 y"], "{at}");
+    }
+}
+
+#[test]
+fn turns_inside_turns() {
+    let site = r#"
+- phase: one
+  hosts: a
+  tasks:
+  - {shell: echo p q, register: r, changed_when: false}
+  - {include_tasks: outer.yml, loop: "{{split r.stdout}}", loop_control: {loop_var: o}}
+  - {include_tasks: outer.yml, loop: [s], loop_control: {loop_var: o}}
+"#;
+    let outer = r#"
+- {shell: "echo {{o}}1 {{o}}2", register: s, changed_when: false}
+- include_tasks: inner.yml
+  loop: "{{split s.stdout}}"
+- name: guarded
+  block:
+  - {shell: "test {{o}} != q"}
+  rescue:
+  - shell: echo rescued {{o}} >> DIR/out
+"#;
+    let files = [("site.yml", site), ("outer.yml", outer), ("inner.yml", "- shell: echo {{o}}{{item}} >> DIR/out\n")];
+    assert_eq!(wrote(&files), ["pp1", "pp2", "qq1", "qq2", "rescued q", "ss1", "ss2"]);
+}
+
+#[test]
+fn a_failure_ends_the_turns_and_a_rescue_around_them_sees_it() {
+    let site = r#"
+- phase: one
+  hosts: a
+  tasks:
+  - {shell: echo 1 2 3, register: r, changed_when: false}
+  - block:
+    - {include_tasks: say.yml, loop: "{{split r.stdout}}"}
+    - shell: echo never >> DIR/out
+    rescue:
+    - shell: echo mended >> DIR/out
+  - {include_tasks: say.yml, loop: "{{split r.stdout}}"}
+  - {name: after, shell: echo never >> DIR/out}
+"#;
+    let say = "- shell: echo {{item}} >> DIR/out && test {{item}} != 2\n- shell: echo done {{item}} >> DIR/out\n";
+    let (ended, recap, dir) = run_here(&[("site.yml", site), ("say.yml", say)]);
+    assert_eq!(read(&dir, "out"), ["1", "done 1", "2", "mended", "1", "done 1", "2"]);
+    assert_eq!(outcome(&ended, "a", "after"), Outcome::Blocked);
+    assert_eq!((recap.hosts[0].1.failed, recap.hosts[0].1.rescued), (1, 1));
+}
+
+#[test]
+fn a_condition_is_asked_once_where_the_tasks_change_its_answer() {
+    let site = r#"
+- phase: one
+  hosts: a
+  tasks:
+  - {set_fact: {there: false}}
+  - {include_tasks: make.yml, when: not there}
+  - {include_tasks: make.yml, when: not there}
+"#;
+    let make = "- {set_fact: {there: true}}\n- shell: echo made >> DIR/out\n";
+    assert_eq!(wrote(&[("site.yml", site), ("make.yml", make)]), ["made"]);
+}
+
+#[test]
+fn roles_are_taken_in_by_a_template_and_a_loop() {
+    let site = r#"
+- phase: one
+  hosts: a
+  tasks:
+  - {shell: echo big small, register: r, changed_when: false}
+  - {include_role: {name: "app_{{item}}"}, loop: "{{split r.stdout}}", vars: {size: "{{item}}"}}
+  - {include_role: {name: "app_{{item}}"}, loop: [small], vars: {size: "{{item}}"}}
+"#;
+    let files = [
+        ("site.yml", site),
+        ("roles/app_big/tasks/main.yml", "- shell: echo B {{size}} >> DIR/out\n  notify: after\n"),
+        ("roles/app_big/handlers/main.yml", "- {name: after, shell: echo after >> DIR/out}\n"),
+        ("roles/app_small/tasks/main.yml", "- shell: echo S {{size}} >> DIR/out\n"),
+    ];
+    assert_eq!(wrote(&files), ["B big", "S small", "S small", "after"]);
+}
+
+#[test]
+fn what_waits_for_a_step_in_turns_waits_for_the_last() {
+    let site = r#"
+- phase: one
+  hosts: [a, b]
+  tasks:
+  - {shell: echo 1 2 3, register: r, changed_when: false}
+  - {include_tasks: say.yml, loop: "{{split r.stdout}}", when: eq inventory_hostname "a"}
+  - {shell: "echo b saw {{hostvars.a.got}} >> DIR/out", when: eq inventory_hostname "b"}
+"#;
+    let say = "- {set_fact: {got: \"{{item}}\"}}\n- shell: sleep 0.1\n";
+    assert_eq!(wrote(&[("site.yml", site), ("say.yml", say)]), ["b saw 3"]);
+}
+
+#[test]
+fn once_for_all_in_many_turns() {
+    let site = r#"
+- phase: one
+  hosts: [a, b]
+  tasks:
+  - {shell: echo 1 2, register: r, changed_when: false}
+  - {include_tasks: say.yml, loop: "{{split r.stdout}}", run_once: true}
+  - {shell: "echo end >> DIR/out"}
+"#;
+    let say = "- shell: echo {{inventory_hostname}}{{item}} >> DIR/out\n";
+    assert_eq!(wrote(&[("site.yml", site), ("say.yml", say)]), ["a1", "a2", "end", "end"]);
+    let inner = "- {run_once: true, shell: echo x}\n";
+    let wrong = site.replace(", run_once: true}", "}");
+    assert_eq!(
+        errors(&[("site.yml", &wrong), ("say.yml", inner)]),
+        ["`run_once` inside what is taken in as often as is known only in the run"]
+    );
+}
+
+#[test]
+fn a_file_that_is_not_there_is_said_before_the_run_where_its_name_is_known() {
+    let site = "- phase: one\n  hosts: a\n  vars: {os: debain}\n  tasks:\n  - include_tasks: \"{{os}}.yml\"\n";
+    let files = [("site.yml", site), ("debian.yml", "- shell: echo x\n")];
+    assert_eq!(errors(&files), ["there is no `debain.yml` to take in"]);
+    let wrong = [("site.yml", &*site.replace("debain", "debian")), ("debian.yml", "- shell: echo {{nobody}}\n")];
+    assert_eq!(errors(&wrong), ["undefined variable `nobody`"]);
+}

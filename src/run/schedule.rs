@@ -3,7 +3,7 @@
 
 use super::event::{Counts, Event, Outcome, Recap, StepEnded};
 use super::executor::{Shared, Told, Worker};
-use crate::graph::{Edge, Learned, Node, Section, StepIndex};
+use crate::graph::{Edge, Learned, Node, Section, StepIndex, Turn, Turns};
 use petgraph::Direction;
 use petgraph::visit::EdgeRef;
 use serde_json::{Map, Value};
@@ -59,7 +59,15 @@ struct Scheduler {
     learned: Arc<Learned>,
     /// By host: names that have no value in this plan, set by a step another host did for it.
     later: Vec<Vec<String>>,
+    /// By block and host: the turns in which something is taken in.
+    turns: HashMap<(usize, usize), Turning>,
     remaining: usize,
+}
+
+/// What a looking step has found, and how far it is done.
+struct Turning {
+    all: Vec<Turn>,
+    at: usize,
 }
 
 /// Runs the program. At most `forks` hosts are worked on at a time. Gives back the recap.
@@ -77,6 +85,7 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
         over: vec![false; g.node_count()],
         failed_in: HashMap::new(),
         later: vec![vec![]; hosts],
+        turns: HashMap::new(),
         rank: ranks(g),
         free: vec![BTreeSet::new(); hosts],
         busy: vec![false; hosts],
@@ -120,7 +129,7 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
                     tx
                 });
                 let later = std::mem::take(&mut s.later[host]);
-                let _ = to.send(Window { nodes, others: s.learned.clone(), later });
+                let _ = to.send(Window { nodes, others: s.learned.clone(), later, turns: s.turns_on(host) });
             }
         }
         if !s.busy.contains(&true) && s.remaining > 0 && s.free.iter().all(BTreeSet::is_empty) {
@@ -147,7 +156,8 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
         };
         let Some(t) = t else { break };
         match t {
-            Told::Step { node, outcome, sets, unknown } => {
+            Told::Step { node, outcome, sets, unknown, turns } => {
+                s.found(node, turns);
                 s.step_done(node, outcome, sets, unknown);
                 if outcome == Outcome::Failed && fail_fast {
                     shared.stop.store(true, Ordering::Relaxed);
@@ -197,15 +207,18 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
     Recap { again, ..recap }
 }
 
-struct Window {
-    nodes: Vec<StepIndex>,
-    others: Arc<Learned>,
-    later: Vec<String>,
+/// What a host is given to do, and what it must know for that.
+pub struct Window {
+    pub nodes: Vec<StepIndex>,
+    /// What other hosts have learned.
+    pub others: Arc<Learned>,
+    pub later: Vec<String>,
+    pub turns: Arc<HashMap<usize, Arc<Map<String, Value>>>>,
 }
 
 async fn work(mut worker: Worker, mut windows: mpsc::UnboundedReceiver<Window>, tell: mpsc::UnboundedSender<Told>) {
     while let Some(w) = windows.recv().await {
-        worker.window(w.nodes, w.others, w.later, &tell).await;
+        worker.window(w, &tell).await;
     }
     worker.close().await;
 }
@@ -244,10 +257,94 @@ impl Scheduler {
                     }
                 }
             };
-            if let Some(end) = end {
-                row.extend(self.settle(n, end));
+            match end {
+                Some(End::Ok) if self.has_more_turns(n) => row.extend(self.next_turn(n)),
+                Some(end) => row.extend(self.settle(n, end)),
+                None => {}
             }
         }
+    }
+
+    /// A looking step says what is taken in on its host.
+    fn found(&mut self, node: StepIndex, turns: Vec<Turn>) {
+        let p = &self.shared.program;
+        if let Node::Step { task, host } = p.graph[node]
+            && let Some(block) = p.tasks[task].begins
+        {
+            self.turns.insert((block, host), Turning { all: turns, at: 0 });
+        }
+    }
+
+    /// The variables of the turns a host is in, by block.
+    fn turns_on(&self, host: usize) -> Arc<HashMap<usize, Arc<Map<String, Value>>>> {
+        let here = self.turns.iter().filter(|((_, h), _)| *h == host);
+        Arc::new(here.filter_map(|((b, _), t)| Some((*b, t.all.get(t.at)?.variables.clone()))).collect())
+    }
+
+    /// Whether a node that is taken in has a part in the turn at hand: it may be of another file.
+    fn is_called(&self, n: StepIndex, block: usize) -> bool {
+        let p = &self.shared.program;
+        let Some(host) = p.graph[n].host() else { return false };
+        let Some(turn) = self.turns.get(&(block, host)).and_then(|t| t.all.get(t.at)) else { return false };
+        let within = match p.graph[n] {
+            Node::Step { task, .. } => p.tasks[task].within.iter().map(|w| (w.id, &w.turns)).collect(),
+            Node::Join { block: b, .. } | Node::Release { block: b, .. } => {
+                let used = &p.blocks[b];
+                used.within.iter().map(|w| (w.id, &w.turns)).chain([(b, &used.turns)]).collect()
+            }
+            Node::Gate { .. } => vec![],
+        };
+        let mut inside = within.iter().skip_while(|(id, _)| *id != block).skip(1);
+        !matches!(inside.next(), Some((_, t)) if matches!(&***t, Turns::Candidate(name) if *name != turn.name))
+    }
+
+    /// A node is the end of one turn, and there is another.
+    fn has_more_turns(&self, n: StepIndex) -> bool {
+        let p = &self.shared.program;
+        let Node::Join { block, host, part: Section::Main } = p.graph[n] else { return false };
+        !self.uncalled[n.index()] && self.turns.get(&(block, host)).is_some_and(|t| t.at + 1 < t.all.len())
+    }
+
+    /// All that is taken in is to be done once more. Gives back what is free to go.
+    fn next_turn(&mut self, end: StepIndex) -> Vec<StepIndex> {
+        let shared = self.shared.clone();
+        let g = &shared.program.graph;
+        let Node::Join { block, host, .. } = g[end] else { return vec![] };
+        if let Some(t) = self.turns.get_mut(&(block, host)) {
+            t.at += 1;
+        }
+        let mut looks = g.edges_directed(end, Direction::Incoming).filter(|e| *e.weight() == Edge::Loop);
+        let of_block = |n: &StepIndex| matches!(g[*n], Node::Step { task, .. } if shared.program.tasks[task].begins == Some(block));
+        let Some(look) = looks.find(|e| of_block(&e.source())).map(|e| e.source()) else { return vec![] };
+        let inside: std::collections::HashSet<StepIndex> = g
+            .edges_directed(look, Direction::Outgoing)
+            .filter(|e| *e.weight() == Edge::Loop)
+            .map(|e| e.target())
+            .collect();
+        let mut free = vec![];
+        // What is taken in inside is looked for anew.
+        for n in &inside {
+            if let Node::Step { task, .. } = g[*n]
+                && let Some(b) = shared.program.tasks[task].begins
+            {
+                self.turns.remove(&(b, host));
+            }
+        }
+        for &n in &inside {
+            let i = n.index();
+            if self.state[i] == State::Done {
+                self.remaining += 1;
+            }
+            self.state[i] = State::Waiting;
+            self.ended[i] = None;
+            self.doomed[i] = false;
+            self.uncalled[i] = !self.is_called(n, block);
+            self.open[i] = g.neighbors_directed(n, Direction::Incoming).filter(|m| inside.contains(m)).count() as u32;
+            if self.open[i] == 0 {
+                free.push(n);
+            }
+        }
+        free
     }
 
     /// Says that a step is not done, and why.
@@ -344,6 +441,14 @@ impl Scheduler {
                 (Edge::Needs, End::Ok) => {}
                 (Edge::After, _) => self.doomed[to] |= over,
                 (Edge::Rescue, End::Ok) => self.uncalled[to] = true,
+                (Edge::Loop, End::Ok) => {
+                    let block = match g[node] {
+                        Node::Step { task, .. } => shared.program.tasks[task].begins,
+                        _ => None,
+                    };
+                    self.uncalled[to] |= !block.is_some_and(|b| self.is_called(e.target(), b));
+                }
+                (Edge::Loop, End::Failed | End::Blocked) => self.doomed[to] = true,
                 (Edge::Rescue | Edge::Always, End::Blocked) => self.doomed[to] = true,
                 (Edge::Rescue | Edge::Always, _) => {}
                 // A phase has failed where one of its batches has, though the next was begun.
@@ -401,12 +506,18 @@ impl Scheduler {
         // When all goes well, no rescue is called, and a join is there at once.
         let passes = |n: StepIndex| {
             matches!(g[n], Node::Join { .. })
+                || self.uncalled[n.index()]
                 || g.edges_directed(n, Direction::Incoming).any(|e| *e.weight() == Edge::Rescue)
         };
         let going_well = |n: StepIndex| {
             let before = g.neighbors_directed(n, Direction::Incoming);
             !matches!(g[n], Node::Join { .. })
                 || before.into_iter().all(|m| matches!(self.ended[m.index()], None | Some(End::Ok)))
+        };
+        // How often something is done must be known before it is begun, and what comes after it has to wait.
+        let in_turns = |n: StepIndex| {
+            let mut looks = g.edges_directed(n, Direction::Incoming).filter(|e| *e.weight() == Edge::Loop);
+            looks.any(|e| self.ended[e.source().index()].is_none()) || self.has_more_turns(n)
         };
         let mut next = 0;
         while next < row.len() && row.len() < WINDOW {
@@ -416,7 +527,12 @@ impl Scheduler {
                 let to = e.target();
                 let left = open.entry(to).or_insert(self.open[to.index()]);
                 *left -= 1;
-                if *left == 0 && g[to].host() == Some(host) && !self.doomed[to.index()] && going_well(to) {
+                if *left == 0
+                    && g[to].host() == Some(host)
+                    && !self.doomed[to.index()]
+                    && going_well(to)
+                    && !in_turns(to)
+                {
                     follow.push(to);
                 }
             }
