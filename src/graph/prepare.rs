@@ -580,6 +580,20 @@ impl Local for Files<'_> {
         }
     }
 
+    fn files_of_variables(&self) -> Vec<String> {
+        self.place.task.task.brings.iter().map(|(n, _)| n.clone()).collect()
+    }
+
+    fn variables(&self, name: &str) -> Result<Map<String, Value>, ArgError> {
+        let files = &self.place.task.task.brings;
+        let Some((_, vars)) = files.iter().find(|(n, _)| n == name) else { return Ok(Map::new()) };
+        match self.scope.of_file(vars) {
+            Ok(v) => Ok(v),
+            Err(Trouble::Unknown(why)) => Err(ArgError { unknown: true, ..ArgError::new("file", why) }),
+            Err(Trouble::Error(e)) => Err(ArgError { span: e.span, hint: e.hint, ..ArgError::new("file", e.message) }),
+        }
+    }
+
     fn host(&self) -> &str {
         &self.place.program.hosts[self.place.host].name
     }

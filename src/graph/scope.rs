@@ -32,6 +32,8 @@ pub struct Scope<'a> {
     task: Option<&'a TaskUse>,
     /// Loop variables, highest of all.
     locals: Map<String, Value>,
+    /// The file of variables that is being read.
+    file: Option<&'a Vars>,
     dynamic: &'a Dynamic,
     /// Names that steps before this one will set: not to be taken from a lower layer.
     pending: &'a HashSet<String>,
@@ -67,6 +69,7 @@ impl<'a> Scope<'a> {
             host,
             task: None,
             locals: Map::new(),
+            file: None,
             dynamic,
             pending,
             memo: RefCell::default(),
@@ -78,6 +81,33 @@ impl<'a> Scope<'a> {
     pub fn with_locals(mut self, locals: Map<String, Value>) -> Self {
         self.locals = locals;
         self
+    }
+    /// The variables of a file, rendered; they see each other.
+    pub fn of_file(&self, vars: &Vars) -> Result<Map<String, Value>, Trouble> {
+        let inside = Scope {
+            program: self.program,
+            host: self.host,
+            task: self.task,
+            locals: self.locals.clone(),
+            file: Some(vars),
+            dynamic: self.dynamic,
+            pending: self.pending,
+            memo: RefCell::default(),
+            active: RefCell::default(),
+            facts_asked: Cell::new(false),
+        };
+        let mut all = Map::new();
+        for (name, var) in vars {
+            let found = inside.rendered(name, var);
+            self.facts_asked.set(self.facts_asked.get() | inside.wants_facts());
+            match found {
+                Found::Value(v) => drop(all.insert(name.clone(), v)),
+                Found::Unknown(why) => return Err(Trouble::Unknown(why)),
+                Found::Broken(e) => return Err(Trouble::Error(e)),
+                Found::Undefined => {}
+            }
+        }
+        Ok(all)
     }
     /// Whether facts were asked for and not at hand.
     pub fn wants_facts(&self) -> bool {
@@ -219,6 +249,9 @@ impl<'a> Scope<'a> {
             return f;
         }
         if let Some(v) = self.program.extra.get(name) {
+            return self.rendered(name, v);
+        }
+        if let Some(v) = self.file.and_then(|f| f.get(name)) {
             return self.rendered(name, v);
         }
         if self.pending.contains(name) {

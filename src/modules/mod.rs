@@ -22,6 +22,7 @@ mod group;
 mod hostile_tests;
 mod hostname;
 mod include;
+mod include_vars;
 mod ini_file;
 mod lineinfile;
 mod modprobe;
@@ -112,6 +113,14 @@ pub trait Local {
     fn read(&self, path: &std::path::Path) -> Result<Vec<u8>, ArgError>;
     /// A template file's text, rendered with the task's variables.
     fn render(&self, path: &std::path::Path, text: &str) -> Result<String, ArgError>;
+    /// The files of variables that the task can read (`include_vars`).
+    fn files_of_variables(&self) -> Vec<String> {
+        vec![]
+    }
+    /// What is in one of them, rendered.
+    fn variables(&self, name: &str) -> Result<Map<String, Value>, ArgError> {
+        Err(ArgError::new("file", format!("there is no file `{name}`")))
+    }
     /// The host's name in the inventory.
     fn host(&self) -> &str;
     /// The playbook's folder.
@@ -398,10 +407,10 @@ const fn def<M: Module>() -> ModuleDef {
     }
 }
 
-/// All modules.
 /// What looks for the tasks to be taken in; nobody writes it as a task's module.
 pub static INCLUDE: ModuleDef = def::<include::IncludeTasks>();
 
+/// All modules.
 pub static MODULES: &[ModuleDef] = &[
     def::<alternatives::Alternatives>(),
     def::<apt::Apt>(),
@@ -421,6 +430,7 @@ pub static MODULES: &[ModuleDef] = &[
     def::<getent::Getent>(),
     def::<group::Group>(),
     def::<hostname::Hostname>(),
+    def::<include_vars::IncludeVars>(),
     def::<ini_file::IniFile>(),
     def::<lineinfile::LineInFile>(),
     def::<modprobe::Modprobe>(),

@@ -1,10 +1,11 @@
 //! What stands in a list of tasks besides tasks: blocks, files and roles taken in, and the flushing of handlers.
 
+use super::files::{pattern, yaml_below};
 use super::keys::Reader;
 use super::{Become, Block, Include, RoleUse, Shared, Task, TaskItem, Text, each_task};
 use crate::source::{Diagnostic, Entry, Kind, Node, Source, nearest, yaml};
 use crate::vars::Vars;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Keys of a block besides its lists, and of whatever is taken in.
@@ -95,7 +96,10 @@ impl Reader<'_> {
         for e in entries.iter().filter(|e| !KEYS.contains(&e.key.as_str()) && !own.contains(&bare(&e.key))) {
             if LATER.contains(&e.key.as_str()) {
                 let d = Diagnostic::error(format!("`{}` is not supported on {what}", e.key)).at(&e.key_span);
-                self.found.push(d.hint("put it on the tasks inside"));
+                self.found.push(match what.strip_prefix("`import_").filter(|_| LOOPS.contains(&e.key.as_str())) {
+                    Some(kind) => d.hint(format!("write `include_{kind}")),
+                    None => d.hint("put it on the tasks inside"),
+                });
                 continue;
             }
             let known: Vec<&str> = own.iter().chain(KEYS).copied().collect();
@@ -164,10 +168,13 @@ impl Reader<'_> {
                 if self.is_import(e, file) {
                     return None;
                 }
-                for found in files_below(&here, name.text.matches('/').count()) {
+                for found in yaml_below(&here, name.text.matches('/').count()) {
                     let path = here.join(&found);
                     // Whatever is being read already would take itself in.
-                    if pattern.is_match(&found).unwrap_or(false) && !self.including.contains(&path) && !is_main(&found)
+                    if pattern.is_match(&found).unwrap_or(false)
+                        && !self.including.contains(&path)
+                        && !is_main(&found)
+                        && holds_tasks(&path)
                     {
                         candidates.push((found, self.tasks_of_file(&path, file).unwrap_or_default()));
                     }
@@ -251,7 +258,7 @@ impl Reader<'_> {
         if !path.is_file() {
             self.partial = true;
             let d = Diagnostic::error(format!("there is no file {}", shown.display())).at(&at.span);
-            let names = yaml_files(path.parent());
+            let names = path.parent().map(|p| yaml_below(p, 0)).unwrap_or_default();
             let wanted = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             self.found.push(match nearest(&wanted, names.iter().map(String::as_str)) {
                 Some(n) => d.hint(format!("did you mean `{n}`?")),
@@ -386,44 +393,15 @@ fn text_node(text: &str, span: &crate::source::Span) -> Node {
     Node { span: span.clone(), tag: None, kind: Kind::Str(text.to_string()) }
 }
 
-/// What a name with templates in it can come to; `None`: there are none.
-fn pattern(name: &str) -> Option<fancy_regex::Regex> {
-    let mut rest = name.strip_prefix("./").unwrap_or(name);
-    let mut pattern = String::from("^");
-    while let Some((before, after)) = rest.split_once("{{") {
-        pattern += &fancy_regex::escape(before);
-        pattern += ".*";
-        rest = after.split_once("}}")?.1;
-    }
-    if pattern.len() == 1 {
-        return None;
-    }
-    fancy_regex::Regex::new(&format!("{pattern}{}$", fancy_regex::escape(rest))).ok()
+/// Whether a file can be meant where a template names one: a list, and no playbook. One that cannot be read is meant, too:
+/// what is wrong with it is to be said.
+fn holds_tasks(path: &Path) -> bool {
+    let Ok(node) = Source::read(path).and_then(|s| yaml::parse(&s)) else { return true };
+    let of_playbook = |n: &Node| ["hosts", "phase", "import_playbook"].iter().any(|k| n.get(k).is_some());
+    node.as_seq().is_some_and(|items| !items.iter().any(of_playbook))
 }
 
 /// A role's own list of tasks takes in the others, and is not taken in by them.
 fn is_main(file: &str) -> bool {
     matches!(file, "main.yml" | "main.yaml")
-}
-
-/// YAML files in a folder and so many levels below it, seen from there.
-fn files_below(dir: &Path, levels: usize) -> Vec<String> {
-    let mut all = yaml_files(Some(dir));
-    if levels > 0 {
-        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-        for e in std::fs::read_dir(dir).into_iter().flatten().flatten().filter(|e| e.path().is_dir()) {
-            let name = e.file_name().to_string_lossy().into_owned();
-            all.extend(files_below(&e.path(), levels - 1).into_iter().map(|f| format!("{name}/{f}")));
-        }
-    }
-    all.sort();
-    all
-}
-
-fn yaml_files(dir: Option<&Path>) -> Vec<String> {
-    let Some(dir) = dir else { return vec![] };
-    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    let all = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path());
-    let yaml = |p: &PathBuf| p.extension().is_some_and(|e| e == "yml" || e == "yaml");
-    all.filter(yaml).filter_map(|p| Some(p.file_name()?.to_string_lossy().into_owned())).collect()
 }

@@ -202,7 +202,6 @@ pub fn unknown_key(e: &Entry, known: &[&str], what: &str) -> Diagnostic {
 /// What to do in place of a key that is not supported yet.
 pub fn instead_of(key: &str) -> &'static str {
     match key {
-        "include_vars" => "name the file under `vars_files:` of the phase",
         "local_action" => "write the module's name as the key, and `delegate_to: localhost`",
         "action" => "write the module's name as the key: `command: ls`",
         "async" | "poll" => "use `timeout`, and wait with `wait_for`",

@@ -2,6 +2,7 @@
 
 mod block;
 mod budget;
+mod files;
 mod keys;
 mod load;
 mod role;
@@ -246,8 +247,8 @@ pub struct Task {
     pub when: Vec<Condition>,
     pub loop_: Option<Loop>,
     pub register: Option<String>,
-    /// The names in the files of variables it reads (`include_vars`).
-    pub brings: Vec<String>,
+    /// The files of variables it can read, by name (`include_vars`).
+    pub brings: Vec<(String, Arc<Vars>)>,
     pub notify: Vec<Text>,
     /// For a handler: other names it hears.
     pub listen: Vec<String>,
@@ -382,9 +383,13 @@ impl Task {
     }
     /// The variables it gives its host.
     pub fn sets(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.register.iter().chain(&self.brings).cloned().collect();
+        let mut names: Vec<String> = self.register.iter().cloned().collect();
         match self.module.name {
             "set_fact" => names.extend(self.args.as_map().unwrap_or_default().iter().map(|e| e.key.clone())),
+            "include_vars" => match self.args.get("name").and_then(Node::as_str) {
+                Some(name) => names.push(name.to_string()),
+                None => names.extend(self.brings.iter().flat_map(|(_, vars)| vars.keys().cloned())),
+            },
             "package_facts" => names.push("packages".into()),
             "service_facts" => names.push("services".into()),
             "getent" => {

@@ -56,7 +56,6 @@ const LATER: &[&str] = &[
     "module_defaults",
     "collections",
     "first_found",
-    "include_vars",
 ];
 
 /// Parameters people write into the text of a command.
@@ -151,6 +150,7 @@ impl Reader<'_> {
             }
         });
         self.found.extend(found);
+        let brings = if module.name == "include_vars" && !broken { self.files_of_variables(&args) } else { vec![] };
         let vars = get("vars").map(|n| self.vars(n)).unwrap_or_default();
         let loop_ = get("loop").and_then(|n| self.loop_(n, node.get("loop_control")));
         broken |= get("loop").is_some() && loop_.is_none();
@@ -165,7 +165,7 @@ impl Reader<'_> {
             when: get("when").map(|n| self.conditions(n, "`when`")).unwrap_or_default(),
             loop_,
             register: get("register").and_then(|n| self.name(n, "`register`")),
-            brings: vec![],
+            brings,
             notify: vec![],
             listen: get("listen").map(|n| self.one_or_more(n, "`listen`")).unwrap_or_default(),
             tags: get("tags").map(|n| self.words(n, "`tags`")).unwrap_or_default(),

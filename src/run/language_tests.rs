@@ -974,3 +974,38 @@ fn a_file_that_is_not_there_is_said_before_the_run_where_its_name_is_known() {
     let wrong = [("site.yml", &*site.replace("debain", "debian")), ("debian.yml", "- shell: echo {{nobody}}\n")];
     assert_eq!(errors(&wrong), ["undefined variable `nobody`"]);
 }
+
+#[test]
+fn variables_come_from_files_named_by_facts_and_see_each_other() {
+    let site = r#"
+- phase: one
+  hosts: a
+  vars: {where: here, what: low}
+  roles: [r]
+  tasks:
+  - {assert: {that: [eq size "big of here", eq what "high"]}}
+  - {include_vars: extra/more.yml}
+  - {include_vars: {dir: extra, name: all, files_matching: "^m"}}
+  - {assert: {that: [eq deep.x 1, eq all.deep.x 1, not (defined all.other)]}}
+"#;
+    let files = [
+        ("site.yml", site),
+        (
+            "roles/r/tasks/main.yml",
+            "- {set_fact: {os: debian}}\n- include_vars: \"{{os}}.yml\"\n- {assert: {that: [eq size \"big of here\"]}}\n",
+        ),
+        ("roles/r/vars/debian.yml", "base: big\nsize: \"{{base}} of {{where}}\"\nwhat: high\n"),
+        ("roles/r/vars/redhat.yml", "size: small\n"),
+        ("extra/more.yml", "deep: {x: 1}\n"),
+        ("extra/other.yml", "other: 1\n"),
+    ];
+    assert_eq!(wrote(&files), Vec::<String>::new());
+    let wrong = |task: &str| {
+        let site = format!("- phase: one\n  hosts: a\n  vars: {{os: debain}}\n  tasks: [{task}]\n");
+        errors(&[("site.yml", &site), ("vars/debian.yml", "a: 1\n"), ("vars/bad.yml", "b: \"{{c}}\"\n")]).join("; ")
+    };
+    assert_eq!(wrong("{include_vars: debain.yml}"), "there is no file `debain.yml`");
+    assert_eq!(wrong("{include_vars: \"{{os}}.yml\"}"), "there is no file `debain.yml`");
+    assert_eq!(wrong("{include_vars: bad.yml}"), "undefined variable `c` (in the variable `b`)");
+    assert_eq!(wrong("{include_vars: {name: x}}"), "`include_vars` needs `file` or `dir`");
+}

@@ -1,0 +1,113 @@
+//! `include_vars`: variables from a file, for the rest of the run. Nothing on the host.
+
+use super::args::Text;
+use super::{ArgError, Ctx, Decision, Local, Module, Report, Stop};
+use crate::probe::Observed;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+/// Reads variables from YAML or JSON files, for the host and the rest of the run. Files may be encrypted.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IncludeVars {
+    /// The file: in the role's `vars/`, the role, or beside the playbook.
+    file: Option<Text>,
+    /// A folder of files, read in the order of their names.
+    dir: Option<Text>,
+    /// Put all of it into this one variable.
+    name: Option<Text>,
+    /// Go so many levels into the folder; 0: all.
+    #[serde(default)]
+    depth: usize,
+    /// Of the folder, only files whose name matches this regular expression.
+    files_matching: Option<Text>,
+    /// Of the folder, leave out files of these names (regular expressions).
+    #[serde(default)]
+    ignore_files: Vec<String>,
+    /// Of the folder, only files with these extensions.
+    #[serde(default = "extensions")]
+    extensions: Vec<String>,
+    #[serde(skip)]
+    brought: Map<String, Value>,
+    #[serde(skip)]
+    files: Vec<String>,
+}
+
+fn extensions() -> Vec<String> {
+    ["yaml", "yml", "json"].map(String::from).to_vec()
+}
+
+impl IncludeVars {
+    fn wants(&self, file: &str) -> Result<bool, ArgError> {
+        let plain = |t: &str| t.trim_start_matches("./").trim_end_matches('/').to_string();
+        let Some(dir) = &self.dir else { return Ok(self.file.as_ref().is_some_and(|f| plain(&f.0) == file)) };
+        let Some(inside) = file.strip_prefix(&format!("{}/", plain(&dir.0))) else { return Ok(false) };
+        let name = inside.rsplit('/').next().unwrap_or(inside);
+        let bare = name.trim_end_matches(".age");
+        let matches = |pattern: &str, param: &str| {
+            Ok::<bool, ArgError>(super::regex::line_regex(param, pattern)?.is_match(name).unwrap_or(false))
+        };
+        for pattern in &self.ignore_files {
+            if matches(pattern, "ignore_files")? {
+                return Ok(false);
+            }
+        }
+        if let Some(p) = &self.files_matching
+            && !matches(&p.0, "files_matching")?
+        {
+            return Ok(false);
+        }
+        let deep = inside.matches('/').count() + 1;
+        let extension = bare.rsplit_once('.').map_or("", |(_, e)| e);
+        Ok((self.depth == 0 || deep <= self.depth) && self.extensions.iter().any(|e| e == extension))
+    }
+}
+
+impl Module for IncludeVars {
+    const NAME: &'static str = "include_vars";
+    const HARMLESS: bool = true;
+    const FREE_FORM: Option<&'static str> = Some("file");
+
+    fn prepare(&mut self, local: &dyn Local) -> Result<(), ArgError> {
+        match (&self.file, &self.dir) {
+            (None, None) => return Err(ArgError::new("", "`include_vars` needs `file` or `dir`").hint("add `file:`")),
+            (Some(_), Some(_)) => return Err(ArgError::new("dir", "`file` and `dir` exclude each other")),
+            _ => {}
+        }
+        let there = local.files_of_variables();
+        let mut wanted = vec![];
+        for f in &there {
+            if self.wants(f)? {
+                wanted.push(f.clone());
+            }
+        }
+        if let (Some(file), true) = (&self.file, wanted.is_empty()) {
+            let e = ArgError::new("file", format!("there is no file `{}`", file.0));
+            let near = crate::source::nearest(&file.0, there.iter().map(String::as_str));
+            return Err(match near {
+                Some(n) => e.hint(format!("did you mean `{n}`?")),
+                None if there.is_empty() => {
+                    e.hint("files of variables lie in the role's `vars/`, or beside the playbook")
+                }
+                None => e.hint(format!("there is: {}", there.join(", "))),
+            });
+        }
+        for f in &wanted {
+            self.brought.extend(local.variables(f)?);
+        }
+        self.files = wanted;
+        Ok(())
+    }
+
+    fn decide(&self, _: &Observed, _: &Ctx) -> Result<Decision, Stop> {
+        let facts = match &self.name {
+            Some(n) => Map::from_iter([(n.0.clone(), Value::Object(self.brought.clone()))]),
+            None => self.brought.clone(),
+        };
+        let mut result = Map::new();
+        result.insert("ansible_facts".into(), Value::Object(facts.clone()));
+        result.insert("ansible_included_var_files".into(), json!(self.files));
+        Ok(Decision::Satisfied(Report { result, facts, ..Default::default() }))
+    }
+}
