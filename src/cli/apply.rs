@@ -1,13 +1,15 @@
 //! `windlass apply` and `windlass plan`: one way through the code, with and without acting.
 
-use super::{Common, Exit, HostArgs, project};
+use super::project::{self, Loaded, Project};
+use super::{Common, Exit, HostArgs};
 use crate::error::{Error, Result};
 use crate::graph;
 use crate::quote::shell_join;
 use crate::report::{Json, LogFile, Reader, Terminal, View};
 use crate::run::due::{self, Due};
 use crate::run::event::Started;
-use crate::run::{self, Again, Emit, Event, Recap, Shared};
+use crate::run::{self, Again, Carried, Emit, Event, Recap, Shared};
+use crate::source::Diagnostics;
 use crate::ssh::{Connector, SshConfig};
 use clap::Args;
 use std::path::PathBuf;
@@ -93,13 +95,15 @@ impl Apply {
         };
         let (loaded, found, redactor) = project::load(&self.playbook, &self.hosts, options)?;
         project::print(&found, &redactor);
-        let Some(p) = loaded else { return Ok(Err(Exit::Input)) };
-        super::trace(common.verbose, &p.redactor);
+        let Some(Loaded { project, mut stages, redactor, inventories, root }) = loaded else {
+            return Ok(Err(Exit::Input));
+        };
+        super::trace(common.verbose, &redactor);
         let ssh_config = SshConfig::load_default()?;
         let again = self.again.clone().map_or_else(again, |a| Again { given: a.clone(), bare: a });
         let run_id = run_id();
-        let link_options = project::link_options(&self.hosts, (!check_mode).then(|| run_id.clone()), &p.redactor)?;
-        let due_path = due::path_for(&p.root, &self.playbook, &p.inventories);
+        let link_options = project::link_options(&self.hosts, (!check_mode).then(|| run_id.clone()), &redactor)?;
+        let due_path = due::path_for(&root, &self.playbook, &inventories);
         let due =
             Due::open(due_path).map_err(|e| Error::environment("cannot read which handlers are due").because(e))?;
 
@@ -111,14 +115,15 @@ impl Apply {
         let mut readers = vec![screen];
         let mut log_note = None;
         if log {
-            match LogFile::create(&p.root.join("logs"), &run_id) {
+            match LogFile::create(&root.join("logs"), &run_id) {
                 Ok(l) => readers.push(Box::new(l)),
                 Err(e) => log_note = Some(format!("no log file for this run: {e}")),
             }
         }
 
         let (to, mut events) = tokio::sync::mpsc::unbounded_channel();
-        let emit = Emit::new(p.redactor.clone(), to);
+        let emit = Emit::new(redactor.clone(), to);
+        let p = &project;
         let steps = p
             .program
             .graph
@@ -143,30 +148,48 @@ impl Apply {
             }
             emit.send(Event::Note { host: Some(host), message: format!("due from a run before: handler {handler}") });
         }
-        let fatal = p.program.playbook.phases.iter().map(|_| AtomicBool::new(false)).collect();
-        let shared = Arc::new(Shared {
-            program: p.program,
-            fatal,
-            holds: Default::default(),
-            settings: p.settings,
-            delegates: p.delegates,
-            options: link_options,
-            ssh_config,
-            connector: Connector::new(Arc::new(project::Asks)),
-            emit,
-            due,
-            diff: self.diff || (plan && common.verbose > 0),
-            wants_facts: p.checked.wants_facts,
-            stop: AtomicBool::new(false),
-            again,
-        });
+        let share = {
+            let (emit, diff) = (emit.clone(), self.diff || (plan && common.verbose > 0));
+            let (stop, due, connector) =
+                (Arc::default(), Arc::new(due), Arc::new(Connector::new(Arc::new(project::Asks))));
+            move |p: Project| {
+                Arc::new(Shared {
+                    fatal: p.program.playbook.phases.iter().map(|_| AtomicBool::new(false)).collect(),
+                    program: p.program,
+                    holds: Default::default(),
+                    settings: p.settings,
+                    delegates: p.delegates,
+                    options: link_options.clone(),
+                    ssh_config: ssh_config.clone(),
+                    connector: connector.clone(),
+                    emit: emit.clone(),
+                    due: due.clone(),
+                    diff,
+                    wants_facts: p.checked.wants_facts,
+                    stop: Arc::clone(&stop),
+                    again: again.clone(),
+                })
+            }
+        };
+        let shared = share(project);
         let (forks, fail_fast) = (self.hosts.forks.max(1), self.fail_fast);
         let recap = runtime.block_on(async {
-            let s = shared.clone();
+            let mut s = shared.clone();
             let work = tokio::spawn(async move {
-                let recap = run::run(s.clone(), run_id, forks, fail_fast).await;
-                s.emit.send(Event::Ended(recap.clone()));
-                recap
+                let mut carried = Carried::default();
+                loop {
+                    let (recap, next) = run::run(s.clone(), run_id.clone(), forks, fail_fast, carried).await;
+                    carried = next;
+                    let mut found = Diagnostics::default();
+                    let stopped = s.stop.load(Ordering::Relaxed);
+                    match stages.next(&carried.learned, &mut found).filter(|_| !stopped && !found.has_errors()) {
+                        Some(p) => s = share(p),
+                        None => {
+                            s.emit.send(Event::Ended(recap.clone()));
+                            return (recap, found);
+                        }
+                    }
+                }
             });
             let mut stops = Stops::listen();
             let mut interrupts = 0;
@@ -201,9 +224,14 @@ impl Apply {
         });
         runtime.shutdown_timeout(std::time::Duration::from_millis(100));
         match recap {
-            Some(r) => {
+            Some((recap, found)) => {
                 shared.due.tidy();
-                Ok(Ok(r))
+                if found.has_errors() {
+                    eprint!("{}", redactor.redact(&found.render(console::colors_enabled_stderr())));
+                    eprintln!("the phases behind what the run has made were not begun");
+                    return Ok(Err(Exit::Input));
+                }
+                Ok(Ok(recap))
             }
             None if shared.stop.load(Ordering::Relaxed) => Ok(Err(Exit::Interrupted)),
             None => Err(Error::internal("the run ended without a result")

@@ -19,13 +19,17 @@ impl Check {
     pub fn run(&self) -> Result<Exit> {
         let mut exit = Exit::Done;
         for p in &self.playbooks {
-            let (loaded, found, redactor) =
-                project::load(p, &self.hosts, graph::Options { check_mode: true, ..Default::default() })?;
+            let (loaded, found, redactor) = project::load(
+                p,
+                &self.hosts,
+                graph::Options { check_mode: true, checks_only: true, ..Default::default() },
+            )?;
             project::print(&found, &redactor);
             match loaded {
                 Some(l) => {
-                    let (hosts, steps) = (l.program.hosts.len(), l.program.graph.node_count());
-                    say!("{}: fine ({hosts} hosts, {} tasks, {steps} steps)", p.display(), l.program.tasks.len());
+                    let program = &l.project.program;
+                    let (hosts, steps) = (program.hosts.len(), program.graph.node_count());
+                    say!("{}: fine ({hosts} hosts, {} tasks, {steps} steps)", p.display(), program.tasks.len());
                 }
                 None => exit = Exit::Input,
             }

@@ -29,7 +29,7 @@ impl Inventory {
         let root = std::env::current_dir().map_err(|e| Error::environment("where are we?").because(e))?;
         let paths = project::inventories(&self.hosts.inventory, &root)?;
         let opener = project::Opener::new(&self.hosts.identity, &root);
-        let (inv, mut found) = inventory::Inventory::load(&paths, &opener, None::<&Path>);
+        let (inv, mut found) = inventory::Inventory::load(&paths, &opener, None::<&Path>, &[]);
         found.sort();
         project::print(&found, &opener.redactor);
         if found.has_errors() {

@@ -26,6 +26,7 @@ mod inventory;
 mod lab;
 mod ping;
 mod project;
+mod stages;
 mod vault;
 
 use apply::Apply;

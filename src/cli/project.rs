@@ -1,6 +1,7 @@
 //! From the command line to a checked program: what apply, plan, check, ping and inventory have in common.
 
 use super::HostArgs;
+use super::stages::{self, Stages};
 use crate::error::{self, Error};
 use crate::graph::{self, Checked, Program};
 use crate::inventory::{Connection, Inventory, setting_names};
@@ -131,6 +132,17 @@ impl Prompts for Asks {
 }
 
 /// A loaded project, checked as far as it can be without a host.
+pub struct Loaded {
+    /// What can be begun with: all of it, or its first stage.
+    pub project: Project,
+    /// What comes then.
+    pub stages: Stages,
+    pub redactor: Redactor,
+    pub inventories: Vec<PathBuf>,
+    pub root: PathBuf,
+}
+
+/// A program, and how its hosts are reached.
 pub struct Project {
     pub program: Program,
     /// How each of the program's hosts is reached.
@@ -138,9 +150,14 @@ pub struct Project {
     /// How the other hosts are reached, should work be delegated to them.
     pub delegates: HashMap<String, Connection>,
     pub checked: Checked,
-    pub redactor: Redactor,
-    pub inventories: Vec<PathBuf>,
-    pub root: PathBuf,
+}
+
+/// Checks a program, and finds out how its hosts are reached.
+pub fn laid_out(program: Program, found: &mut Diagnostics) -> Project {
+    let checked = if program.graph.node_count() > 0 { graph::check(&program, found) } else { Checked::default() };
+    let delegates = delegates(&program, found);
+    let settings = program.hosts.iter().map(|h| settings(&program, h, found)).collect();
+    Project { program, settings, delegates, checked }
 }
 
 /// The folder a project's own files (logs, what is due) go to: the playbook's, or the one above `playbooks/`.
@@ -225,10 +242,10 @@ pub fn load(
     playbook: &Path,
     args: &HostArgs,
     mut options: graph::Options,
-) -> error::Result<(Option<Project>, Diagnostics, Redactor)> {
+) -> error::Result<(Option<Loaded>, Diagnostics, Redactor)> {
     let root = root_of(playbook);
     let opener = Opener::new(&args.identity, &root);
-    let templates = Templates::new();
+    let templates = Arc::new(Templates::new());
     let mut found = Diagnostics::default();
     let mut no_inventory = false;
     let (book, d) = crate::playbook::load(playbook, &templates, &opener);
@@ -242,8 +259,9 @@ pub fn load(
         no_inventory = true;
         vec![]
     });
+    let makes = book.as_ref().map(stages::groups_made).unwrap_or_default();
     let book_dir = book.as_ref().map(|b| b.dir.clone());
-    let (mut inventory, d) = Inventory::load(&inventories, &opener, book_dir.as_deref());
+    let (mut inventory, d) = Inventory::load(&inventories, &opener, book_dir.as_deref(), &makes);
     found.extend(d);
     inventory.partial_hosts |= no_inventory;
     inventory.partial_vars |= no_inventory;
@@ -270,11 +288,15 @@ pub fn load(
         return Ok((None, found, redactor));
     };
     prompts(&mut book, &mut options, &opener, &mut found);
-    let program = graph::compile(book, inventory, templates, &options, &mut found);
-    let checked = if program.graph.node_count() > 0 { graph::check(&program, &mut found) } else { Checked::default() };
-    let delegates = delegates(&program, &mut found);
-    let settings: Vec<Connection> = program.hosts.iter().map(|h| settings(&program, h, &mut found)).collect();
-    for s in settings.iter().chain(delegates.values()) {
+    let left = book.stages();
+    let mut stages = Stages { playbook: Arc::new(book), inventory, templates, options, left };
+    let whole = match stages.left.len() {
+        0 | 1 => stages.inventory.clone(),
+        _ => stages::as_if_made(&stages.playbook, &stages.inventory),
+    };
+    let program = graph::compile(stages.playbook.clone(), whole, stages.templates.clone(), &stages.options, &mut found);
+    let mut project = laid_out(program, &mut found);
+    for s in project.settings.iter().chain(project.delegates.values()) {
         for password in s.password.iter().chain(&s.becomes.password) {
             opener.learn(&format!("{}: password", s.name), &Value::String(password.expose_secret().to_string()));
         }
@@ -289,8 +311,13 @@ pub fn load(
     if found.has_errors() {
         return Ok((None, found, redactor));
     }
-    let project = Project { program, settings, delegates, checked, redactor: redactor.clone(), inventories, root };
-    Ok((Some(project), found, redactor))
+    if stages.left.len() > 1 && !stages.options.checks_only {
+        // Only the first of it can be begun with.
+        project = stages.next(&Default::default(), &mut found).unwrap_or(project);
+    } else {
+        stages.left.clear();
+    }
+    Ok((Some(Loaded { project, stages, redactor: redactor.clone(), inventories, root }), found, redactor))
 }
 
 /// Answers `vars_prompt`: by `-e`, or by the person at the terminal. A check asks nobody.

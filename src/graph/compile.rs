@@ -25,6 +25,10 @@ pub struct Options {
     pub become_: bool,
     pub become_user: Option<String>,
     pub check_mode: bool,
+    /// Only these phases of the playbook are laid out: what comes behind them is not known yet.
+    pub stage: Option<std::ops::Range<usize>>,
+    /// Nothing is run: all phases are laid out together, whatever groups and hosts there will be.
+    pub checks_only: bool,
     /// A person may be asked for what a playbook wants to know (`vars_prompt`).
     pub asks: bool,
     /// What nobody was asked for.
@@ -38,9 +42,9 @@ pub struct Options {
 
 /// Builds the program. Findings are added; a program is returned even then, so that all checks can go on.
 pub fn compile(
-    playbook: Playbook,
+    playbook: Arc<Playbook>,
     inventory: Inventory,
-    templates: Templates,
+    templates: Arc<Templates>,
     options: &Options,
     found: &mut Diagnostics,
 ) -> Program {
@@ -72,7 +76,11 @@ pub fn compile(
     // Who takes part, phase by phase.
     let mut hosts: IndexSet<String> = IndexSet::new();
     let mut of_phase: Vec<Vec<usize>> = vec![];
-    for phase in &playbook.phases {
+    for (index, phase) in playbook.phases.iter().enumerate() {
+        if options.stage.as_ref().is_some_and(|s| !s.contains(&index)) {
+            of_phase.push(vec![]);
+            continue;
+        }
         let wanted = options.phases.is_empty() || options.phases.contains(&phase.name);
         let names: Vec<String> = match inventory::select(&inventory, &phase.hosts.text) {
             Ok(h) => h.into_iter().map(str::to_string).collect(),
@@ -435,7 +443,11 @@ impl Flat<'_> {
         let inside = self.around_taken(&i.block, turns, around);
         for (name, tasks) in &i.candidates {
             let plain = Arc::new(Block::plain(&i.block.span));
-            let inside = self.around_taken(&plain, Turns::Candidate(name.clone()), &inside);
+            let inside = self.around_taken(
+                &plain,
+                Turns::Candidate { name: name.clone(), sure: i.candidates.len() == 1 },
+                &inside,
+            );
             self.items(tasks, &inside);
         }
         let once = |t: &TaskUse| t.run_once() && t.within.iter().any(|w| w.id == id);

@@ -27,9 +27,9 @@ use std::sync::Arc;
 
 /// Everything a run needs to know before it contacts a host.
 pub struct Program {
-    pub playbook: Playbook,
+    pub playbook: Arc<Playbook>,
     pub inventory: Inventory,
-    pub templates: Templates,
+    pub templates: Arc<Templates>,
     /// `-e`, above all else.
     pub extra: Vars,
     /// `--become` and `--become-user`, below all else.
@@ -130,7 +130,11 @@ pub enum Turns {
     /// As often as the task `look` finds on a host; it gives these variables.
     Later { look: usize, variables: Vec<String> },
     /// In the turns in which what is taken in has this name.
-    Candidate(String),
+    Candidate {
+        name: String,
+        /// It is all there is to be taken in.
+        sure: bool,
+    },
 }
 
 /// One turn of what is taken in.

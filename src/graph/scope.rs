@@ -289,6 +289,7 @@ impl<'a> Scope<'a> {
             }
             // Where nothing else is said, a host is reached under its name.
             "ansible_host" => Found::Value(json!(self.host.name)),
+            _ if self.may_not_be_meant() => Found::Unknown(format!("`{name}` may be there where this is taken in")),
             // What cannot be found may be in what could not be read, unless it is nearly the name of something else.
             _ if self.partial() && nearest(name, self.known().iter().map(String::as_str)).is_none() => {
                 Found::Unknown(format!("`{name}` may be in a file that could not be read"))
@@ -338,6 +339,17 @@ impl<'a> Scope<'a> {
 
     fn in_rescue(&self) -> bool {
         self.task.is_some_and(|t| t.within.iter().any(|w| w.section != super::Section::Main))
+    }
+
+    /// The task is of a file that a template could name, and none has yet: perhaps it is for others.
+    fn may_not_be_meant(&self) -> bool {
+        let within = self.task.map_or(&[][..], |t| t.inherits());
+        let unknown =
+            |w: &&super::Within| matches!(*w.turns, Turns::Later { .. }) && !self.dynamic.turns.contains_key(&w.id);
+        within.iter().find(unknown).is_some_and(|w| {
+            let mut inside = within.iter().skip_while(|x| x.id != w.id).skip(1);
+            matches!(inside.next().map(|c| &*c.turns), Some(Turns::Candidate { sure: false, .. }))
+        })
     }
 
     /// Some variables of this task could not be read.

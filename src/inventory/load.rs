@@ -4,6 +4,7 @@ use super::build::{Builder, Listening};
 use super::{Inventory, ini, var_files, yaml};
 use crate::source::{self, Diagnostic, Diagnostics, Source, Span};
 use crate::vars::{self, SecretOpener, Vars};
+use fancy_regex::Regex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,7 +20,12 @@ impl Inventory {
     ///
     /// `paths` are files, directories or host lists with a comma (`a,b,`). `group_vars/` and `host_vars/` are taken
     /// from beside each inventory and, winning over these, from `playbook_dir`.
-    pub fn load(paths: &[PathBuf], opener: &dyn SecretOpener, playbook_dir: Option<&Path>) -> (Inventory, Diagnostics) {
+    pub fn load(
+        paths: &[PathBuf],
+        opener: &dyn SecretOpener,
+        playbook_dir: Option<&Path>,
+        makes: &[Regex],
+    ) -> (Inventory, Diagnostics) {
         let listening = Listening::new(opener);
         let mut b = Builder::new(&listening);
         let mut var_dirs = vec![];
@@ -39,7 +45,7 @@ impl Inventory {
         var_dirs.extend(playbook_dir.map(Path::to_path_buf));
         b.settle_groups();
         b.inventory.partial_hosts = b.found.has_errors();
-        var_files::read(&var_dirs, &mut b);
+        var_files::read(&var_dirs, makes, &mut b);
         b.inventory.partial_vars = b.found.has_errors();
         if !paths.is_empty() && b.inventory.hosts.is_empty() && !b.found.has_errors() {
             b.found.push(Diagnostic::warning("the inventory has no hosts"));

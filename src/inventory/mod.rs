@@ -5,6 +5,7 @@ pub mod connection;
 mod ini;
 mod literal;
 mod load;
+mod made;
 pub mod pattern;
 mod query;
 pub mod range;
@@ -21,6 +22,7 @@ mod property_tests;
 mod tests;
 
 pub use connection::{Connection, setting_names};
+pub use made::Made;
 pub use pattern::{PatternError, select, select_limit};
 
 use crate::source::Span;
@@ -39,6 +41,8 @@ pub struct Inventory {
     pub partial_hosts: bool,
     /// The same for variables.
     pub partial_vars: bool,
+    /// Variables of groups that only the run makes.
+    spare: IndexMap<String, Vars>,
     /// Text that came out of encrypted files and values while loading; it is never shown.
     secrets: Vec<String>,
 }
@@ -101,6 +105,7 @@ impl Default for Inventory {
             groups: [all, ungrouped].into_iter().map(|g| (g.name.clone(), g)).collect(),
             partial_hosts: false,
             partial_vars: false,
+            spare: IndexMap::new(),
             secrets: vec![],
         }
     }

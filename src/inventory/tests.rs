@@ -102,7 +102,7 @@ fn write(dir: &std::path::Path, files: &[(&str, &str)]) {
 }
 
 fn load(paths: &[std::path::PathBuf], playbook: Option<&std::path::Path>) -> (Inventory, Diagnostics) {
-    Inventory::load(paths, &NoSecrets, playbook)
+    Inventory::load(paths, &NoSecrets, playbook, &[])
 }
 
 #[test]
@@ -221,7 +221,8 @@ fn everything_in_an_encrypted_inventory_is_secret() {
         ],
     );
     let opener = Marked::default();
-    let (_, found) = Inventory::load(&[dir.path().join("a/h.yml.age"), dir.path().join("b/h.ini.age")], &opener, None);
+    let (_, found) =
+        Inventory::load(&[dir.path().join("a/h.yml.age"), dir.path().join("b/h.ini.age")], &opener, None, &[]);
     assert!(found.is_empty(), "{}", found.render(false));
     let learned = format!("{:?}", opener.0.borrow());
     for secret in ["group-secret", "host-secret", "line-secret"] {
@@ -242,7 +243,7 @@ fn secrets_are_opened_and_never_shown() {
             ("group_vars/web/plain.yml", "copy: opensesame\n"),
         ],
     );
-    let (i, found) = Inventory::load(&[d.join("h.yml")], &Marked::default(), None);
+    let (i, found) = Inventory::load(&[d.join("h.yml")], &Marked::default(), None, &[]);
     assert!(found.is_empty(), "{}", found.render(false));
     assert_eq!(vars_of(&i, "w1")["pin"], json!(1234));
     assert_eq!(vars_of(&i, "w1")["token"], json!("hunter2"));

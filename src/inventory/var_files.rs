@@ -3,10 +3,12 @@
 use super::build::Builder;
 use crate::source::{Diagnostic, display_path, nearest};
 use crate::vars::{self, Vars};
+use fancy_regex::Regex;
 use std::path::{Path, PathBuf};
 
 /// Reads the variables of every group and host from the directories, later ones winning.
-pub fn read(dirs: &[PathBuf], b: &mut Builder) {
+/// `makes` are the names of groups that a run may make: their variables are kept for then.
+pub fn read(dirs: &[PathBuf], makes: &[Regex], b: &mut Builder) {
     let groups: Vec<String> = b.inventory.groups.keys().cloned().collect();
     let hosts: Vec<String> = b.inventory.hosts.keys().cloned().collect();
     for dir in in_order(dirs) {
@@ -15,6 +17,12 @@ pub fn read(dirs: &[PathBuf], b: &mut Builder) {
             for g in &groups {
                 let vars = of_name(&of_groups, g, b);
                 b.set_group_vars(g, vars);
+            }
+            let made = names_in(&of_groups);
+            for g in made.iter().filter(|g| !groups.contains(g) && makes.iter().any(|m| m.is_match(g).unwrap_or(false)))
+            {
+                let vars = of_name(&of_groups, g, b);
+                b.inventory.spare.entry(g.clone()).or_default().extend(vars);
             }
             misspelt(&of_groups, "group", &groups, b);
         }
@@ -27,6 +35,24 @@ pub fn read(dirs: &[PathBuf], b: &mut Builder) {
             misspelt(&of_hosts, "host", &hosts, b);
         }
     }
+}
+
+/// The groups or hosts that a folder of variables has files for.
+fn names_in(dir: &Path) -> Vec<String> {
+    let mut all: Vec<String> = std::fs::read_dir(dir)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|e| {
+            let name = e.file_name().to_string_lossy().into_owned();
+            let bare = name.strip_suffix(".age").unwrap_or(&name);
+            let bare = [".yml", ".yaml", ".json"].iter().find_map(|e| bare.strip_suffix(e)).unwrap_or(bare);
+            (!bare.is_empty()).then(|| bare.to_string())
+        })
+        .collect();
+    all.sort();
+    all.dedup();
+    all
 }
 
 /// A directory named twice counts where it stands last.

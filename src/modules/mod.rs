@@ -18,6 +18,7 @@ mod find;
 mod get_url;
 mod getent;
 mod group;
+mod groups;
 #[cfg(test)]
 mod hostile_tests;
 mod hostname;
@@ -412,6 +413,7 @@ pub static INCLUDE: ModuleDef = def::<include::IncludeTasks>();
 
 /// All modules.
 pub static MODULES: &[ModuleDef] = &[
+    def::<groups::AddHost>(),
     def::<alternatives::Alternatives>(),
     def::<apt::Apt>(),
     def::<archive::Archive>(),
@@ -429,6 +431,7 @@ pub static MODULES: &[ModuleDef] = &[
     def::<find::Find>(),
     def::<getent::Getent>(),
     def::<group::Group>(),
+    def::<groups::GroupBy>(),
     def::<hostname::Hostname>(),
     def::<include_vars::IncludeVars>(),
     def::<ini_file::IniFile>(),

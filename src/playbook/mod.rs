@@ -10,6 +10,7 @@ mod task;
 
 pub use budget::{Budget, Size};
 
+pub use files::pattern;
 pub use keys::{argument_diagnostic, place_in, template_diagnostic};
 pub use load::{load, templates_in_vars};
 
@@ -29,6 +30,15 @@ pub struct Playbook {
     pub phases: Vec<Phase>,
     /// Some of it could not be read.
     pub partial: bool,
+}
+
+/// What a task can make for the phases behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Making {
+    /// A group that any host may come to be in.
+    GroupOfAll,
+    Group,
+    Host,
 }
 
 /// A playbook's unit: roles and tasks for a set of hosts.
@@ -336,16 +346,64 @@ pub fn each_task(items: &[TaskItem], call: &mut dyn FnMut(&Task)) {
     }
 }
 
+impl Phase {
+    fn each_task(&self, call: &mut dyn FnMut(&Task)) {
+        [&self.pre_tasks, &self.tasks, &self.post_tasks].into_iter().for_each(|l| each_task(l, call));
+        self.roles.iter().for_each(|r| r.role.each_task(call));
+        self.handlers.iter().for_each(|h| call(h));
+    }
+}
+
 impl Playbook {
+    /// The phases in rows that can be laid out together: behind one that makes groups or hosts, the rest has to wait.
+    pub fn stages(&self) -> Vec<std::ops::Range<usize>> {
+        let mut all = vec![];
+        let mut begin = 0;
+        for (i, p) in self.phases.iter().enumerate() {
+            let mut makes = false;
+            p.each_task(&mut |t| makes |= matches!(t.module.name, "group_by" | "add_host"));
+            if makes || i + 1 == self.phases.len() {
+                all.push(begin..i + 1);
+                begin = i + 1;
+            }
+        }
+        all
+    }
+    /// What tasks can make: groups of all that come by, groups of hosts that are new, and these hosts. Each is a name as it
+    /// is written, with its task's place.
+    pub fn makes(&self) -> Vec<(Making, String, Span)> {
+        let mut all = vec![];
+        let mut note = |t: &Task| {
+            let words = |keys: &[&str]| -> Vec<String> {
+                let nodes = keys
+                    .iter()
+                    .filter_map(|k| t.args.get(k))
+                    .flat_map(|n| n.as_seq().unwrap_or(std::slice::from_ref(n)));
+                let texts: Vec<&str> = nodes.filter_map(Node::as_str).collect();
+                texts.iter().flat_map(|s| s.split(',')).map(|w| w.trim().to_string()).collect()
+            };
+            let (groups, hosts) = match t.module.name {
+                "group_by" => {
+                    (vec![(Making::GroupOfAll, words(&["key"])), (Making::Group, words(&["parents"]))], vec![])
+                }
+                "add_host" => (
+                    vec![(Making::Group, words(&["groups", "group", "groupname"]))],
+                    words(&["name", "host", "hostname"]),
+                ),
+                _ => return,
+            };
+            for (what, names) in groups.into_iter().chain([(Making::Host, hosts)]) {
+                all.extend(names.into_iter().map(|n| (what, n, t.span.clone())));
+            }
+        };
+        self.phases.iter().for_each(|p| p.each_task(&mut note));
+        all
+    }
     /// The names that tasks of it register or set, on whichever host.
     pub fn sets(&self) -> std::collections::HashSet<String> {
         let mut names = std::collections::HashSet::new();
         let mut note = |t: &Task| names.extend(t.sets());
-        for p in &self.phases {
-            [&p.pre_tasks, &p.tasks, &p.post_tasks].into_iter().for_each(|l| each_task(l, &mut note));
-            p.roles.iter().for_each(|r| r.role.each_task(&mut note));
-            p.handlers.iter().for_each(|h| note(h));
-        }
+        self.phases.iter().for_each(|p| p.each_task(&mut note));
         names
     }
 }

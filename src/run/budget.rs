@@ -36,8 +36,8 @@ impl Worker {
         let used = &p.tasks[task];
         let mut waited = false;
         let stops: &[&AtomicBool] = match used.tidies_up() {
-            true => &[&shared.stop],
-            false => &[&shared.stop, &shared.fatal[used.phase]],
+            true => &[&*shared.stop],
+            false => &[&*shared.stop, &shared.fatal[used.phase]],
         };
         // A loop that goes from host to host has one of them away at a time.
         let at = Some(self.site.name.clone()).filter(|_| !self.is_home());

@@ -46,14 +46,14 @@ pub struct Shared {
     pub delegates: HashMap<String, Settings>,
     pub options: LinkOptions,
     pub ssh_config: SshConfig,
-    pub connector: Connector,
+    pub connector: Arc<Connector>,
     pub emit: Emit,
-    pub due: Due,
+    pub due: Arc<Due>,
     /// Show what changes.
     pub diff: bool,
     pub wants_facts: bool,
     /// Set when no new step is to be started.
-    pub stop: AtomicBool,
+    pub stop: Arc<AtomicBool>,
     /// The same for the steps of one phase.
     pub fatal: Vec<AtomicBool>,
     pub holds: Holds,
@@ -443,7 +443,7 @@ impl Worker {
             Err(Refusal::Unknown { why, .. }) if self.check() => {
                 ended.outcome = Outcome::KnownAfterApply;
                 ended.why = Some(why);
-                if used.task.module.harmless {
+                if used.task.module.harmless && used.begins.is_none() {
                     ended.outcome = Outcome::Skipped;
                 } else {
                     self.add_fog(Touches::everything());

@@ -20,4 +20,4 @@ mod tests;
 pub use event::{Again, Counts, Emit, Event, Outcome, Recap};
 pub use executor::Shared;
 pub use link::LinkOptions;
-pub use schedule::run;
+pub use schedule::{Carried, run};

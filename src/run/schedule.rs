@@ -59,6 +59,13 @@ struct Scheduler {
     learned: Arc<Learned>,
     /// By host: names that have no value in this plan, set by a step another host did for it.
     later: Vec<Vec<String>>,
+    /// The same, of all hosts and stages.
+    unknown: HashMap<String, Vec<String>>,
+    /// Hosts that failed in a stage before this one.
+    failed_hosts: Vec<bool>,
+    /// Phases of stages before this one that failed, and such as ended for all.
+    failed_before: BTreeSet<usize>,
+    over_before: BTreeSet<usize>,
     /// By block and host: the turns in which something is taken in.
     turns: HashMap<(usize, usize), Turning>,
     remaining: usize,
@@ -70,11 +77,32 @@ struct Turning {
     at: usize,
 }
 
-/// Runs the program. At most `forks` hosts are worked on at a time. Gives back the recap.
-pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: bool) -> Recap {
+/// What one stage of a run hands on to the next (see [`crate::playbook::Playbook::stages`]).
+#[derive(Debug, Clone, Default)]
+pub struct Carried {
+    /// What hosts have learned.
+    pub learned: Learned,
+    /// By host: names that have no value in this plan.
+    later: HashMap<String, Vec<String>>,
+    counts: HashMap<String, Counts>,
+    /// Phases that failed, and such as ended for all.
+    failed: BTreeSet<usize>,
+    over: BTreeSet<usize>,
+    took: Duration,
+}
+
+/// Runs the program. At most `forks` hosts are worked on at a time. Gives back the recap, and what a next stage begins with.
+pub async fn run(
+    shared: Arc<Shared>,
+    run_id: String,
+    forks: usize,
+    fail_fast: bool,
+    mut from: Carried,
+) -> (Recap, Carried) {
     let begun = Instant::now();
     let g = &shared.program.graph;
     let hosts = shared.program.hosts.len();
+    let names = || shared.program.hosts.iter().map(|h| &h.name);
     let mut s = Scheduler {
         state: vec![State::Waiting; g.node_count()],
         open: g.node_indices().map(|n| g.edges_directed(n, Direction::Incoming).count() as u32).collect(),
@@ -84,17 +112,22 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
         exceeded: vec![false; g.node_count()],
         over: vec![false; g.node_count()],
         failed_in: HashMap::new(),
-        later: vec![vec![]; hosts],
+        later: shared.program.hosts.iter().map(|h| from.later.get(&h.name).cloned().unwrap_or_default()).collect(),
+        unknown: from.later,
+        failed_before: from.failed,
+        over_before: from.over,
         turns: HashMap::new(),
         rank: ranks(g),
         free: vec![BTreeSet::new(); hosts],
         busy: vec![false; hosts],
-        lost: vec![false; hosts],
-        counts: vec![Counts::default(); hosts],
-        learned: Arc::default(),
+        failed_hosts: names().map(|h| from.counts.get(h).is_some_and(|c| c.failed + c.blocked > 0)).collect(),
+        lost: names().map(|h| from.counts.get(h).is_some_and(|c| c.unreachable)).collect(),
+        counts: names().map(|h| from.counts.remove(h).unwrap_or_default()).collect(),
+        learned: Arc::new(from.learned),
         remaining: g.node_count(),
         shared: shared.clone(),
     };
+    let trips_before: Vec<u64> = s.counts.iter().map(|c| c.round_trips).collect();
     let (tell, mut told) = mpsc::unbounded_channel();
     let mut windows: Vec<Option<mpsc::UnboundedSender<Window>>> = (0..hosts).map(|_| None).collect();
     let mut workers = tokio::task::JoinSet::new();
@@ -165,7 +198,7 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
             }
             Told::Window { host, left, unreachable, round_trips } => {
                 s.busy[host] = false;
-                s.counts[host].round_trips = round_trips;
+                s.counts[host].round_trips = trips_before[host] + round_trips;
                 for n in left {
                     s.state[n.index()] = State::Waiting;
                     if s.open[n.index()] == 0 {
@@ -185,17 +218,29 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
     while workers.join_next().await.is_some() {}
     while let Ok(t) = told.try_recv() {
         if let Told::Window { host, round_trips, .. } = t {
-            s.counts[host].round_trips = round_trips;
+            s.counts[host].round_trips = trips_before[host] + round_trips;
         }
     }
 
-    let names = shared.program.hosts.iter().map(|h| h.name.clone());
+    let (failed, over) = s.phases_that_failed();
+    let counts: Vec<(String, Counts)> = names().cloned().zip(s.counts).collect();
+    // Hosts of stages before this one that have no part in it.
+    let mut gone: Vec<(String, Counts)> = from.counts.into_iter().collect();
+    gone.sort_by(|a, b| a.0.cmp(&b.0));
+    let carried = Carried {
+        learned: Arc::unwrap_or_clone(s.learned),
+        later: s.unknown,
+        counts: counts.iter().chain(&gone).cloned().collect(),
+        failed,
+        over,
+        took: from.took + begun.elapsed(),
+    };
     let recap = Recap {
         run: run_id,
         check_mode: shared.program.check_mode,
         interrupted: shared.stop.load(Ordering::Relaxed) && !fail_fast,
-        hosts: names.zip(s.counts).collect(),
-        took: begun.elapsed(),
+        hosts: gone.into_iter().chain(counts).collect(),
+        took: carried.took,
         again: None,
         due: if shared.program.check_mode {
             vec![]
@@ -204,7 +249,7 @@ pub async fn run(shared: Arc<Shared>, run_id: String, forks: usize, fail_fast: b
         },
     };
     let again = again(&recap, &shared.again);
-    Recap { again, ..recap }
+    (Recap { again, ..recap }, carried)
 }
 
 /// What a host is given to do, and what it must know for that.
@@ -237,7 +282,7 @@ impl Scheduler {
                 _ if self.uncalled[n.index()] => Some(End::Ok),
                 Node::Gate { phase, batch } => {
                     self.exceeded[n.index()] = self.has_too_many_failures(phase, batch);
-                    Some(if doomed { End::Failed } else { End::Ok })
+                    Some(if doomed || self.failed_before.contains(&phase) { End::Failed } else { End::Ok })
                 }
                 Node::Join { block, part, .. } => Some(self.part_ended(n, block, part)),
                 Node::Release { host, .. } if doomed || self.lost[host] => Some(End::Blocked),
@@ -248,7 +293,7 @@ impl Scheduler {
                 Node::Step { task, host } => {
                     let used = &self.shared.program.tasks[task];
                     let fatal = !used.tidies_up() && self.shared.fatal[used.phase].load(Ordering::Relaxed);
-                    if doomed || fatal || self.lost[host] {
+                    if doomed || fatal || self.lost[host] || self.failed_hosts[host] {
                         self.blocked(n, task, host, fatal);
                         Some(End::Blocked)
                     } else {
@@ -263,6 +308,22 @@ impl Scheduler {
                 None => {}
             }
         }
+    }
+
+    /// The phases that failed so far, and those that ended for all.
+    fn phases_that_failed(&self) -> (BTreeSet<usize>, BTreeSet<usize>) {
+        let g = &self.shared.program.graph;
+        let (mut failed, mut over) = (self.failed_before.clone(), self.over_before.clone());
+        for n in g.node_indices() {
+            let Node::Gate { phase, .. } = g[n] else { continue };
+            if self.ended[n.index()] != Some(End::Ok) || self.exceeded[n.index()] {
+                failed.insert(phase);
+            }
+            if self.over[n.index()] || self.shared.fatal[phase].load(Ordering::Relaxed) {
+                over.insert(phase);
+            }
+        }
+        (failed, over)
     }
 
     /// A looking step says what is taken in on its host.
@@ -295,7 +356,7 @@ impl Scheduler {
             Node::Gate { .. } => vec![],
         };
         let mut inside = within.iter().skip_while(|(id, _)| *id != block).skip(1);
-        !matches!(inside.next(), Some((_, t)) if matches!(&***t, Turns::Candidate(name) if *name != turn.name))
+        !matches!(inside.next(), Some((_, t)) if matches!(&***t, Turns::Candidate { name, .. } if *name != turn.name))
     }
 
     /// A node is the end of one turn, and there is another.
@@ -428,7 +489,11 @@ impl Scheduler {
         let shared = self.shared.clone();
         let g = &shared.program.graph;
         let over = match g[node] {
-            Node::Gate { phase, .. } => self.over[node.index()] || shared.fatal[phase].load(Ordering::Relaxed),
+            Node::Gate { phase, .. } => {
+                self.over[node.index()]
+                    || self.over_before.contains(&phase)
+                    || shared.fatal[phase].load(Ordering::Relaxed)
+            }
             _ => false,
         };
         let mut freed = vec![];
@@ -481,6 +546,9 @@ impl Scheduler {
                 }
                 if *h != host {
                     self.later[*h].extend(unknown.iter().cloned());
+                }
+                if !unknown.is_empty() {
+                    self.unknown.entry(p.hosts[*h].name.clone()).or_default().extend(unknown.iter().cloned());
                 }
             }
             if outcome == Outcome::Failed {

@@ -6,7 +6,7 @@ use super::{Emit, Event, LinkOptions, Outcome, Recap};
 use crate::graph::{self, Node, Options, Program};
 use crate::inventory::{Connection, Inventory};
 use crate::source::{Diagnostics, Source};
-use crate::ssh::{Connector, SshConfig};
+use crate::ssh::SshConfig;
 use crate::template::Templates;
 use crate::vars::NoSecrets;
 use crate::vault::Redactor;
@@ -32,12 +32,12 @@ pub(super) fn project(files: &[(&str, &str)], inventory: &str, options: &Options
         std::fs::write(path, text).unwrap();
     }
     let path = dir.path().join(files[0].0);
-    let templates = Templates::new();
+    let templates = Arc::new(Templates::new());
     let (book, mut found) = crate::playbook::load(&path, &templates, &NoSecrets);
     let (inv, d) = Inventory::parse(&Source::new("hosts.yml", inventory), &NoSecrets);
     found.extend(d);
     let book = book.expect("a playbook");
-    let program = graph::compile(book, inv, templates, options, &mut found);
+    let program = graph::compile(Arc::new(book), inv, templates, options, &mut found);
     graph::check(&program, &mut found);
     found.sort();
     (program, found)
@@ -83,18 +83,18 @@ pub(super) fn perform(
         holds: Default::default(),
         options: LinkOptions::default(),
         ssh_config: SshConfig::empty(),
-        connector: Connector::default(),
+        connector: Arc::default(),
         emit: Emit::new(Redactor::new(), to),
-        due: Due::open(dir.join("due")).unwrap(),
+        due: Arc::new(Due::open(dir.join("due")).unwrap()),
         diff: false,
         wants_facts: false,
-        stop: AtomicBool::new(false),
+        stop: Arc::default(),
         again: super::Again { given: "windlass".into(), bare: "windlass".into() },
     });
     let rt = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let recap = rt.block_on(async {
-        let work = super::run(shared, "r".into(), forks, fail_fast);
-        tokio::time::timeout(std::time::Duration::from_secs(30), work).await.expect("the run hangs")
+        let work = super::run(shared, "r".into(), forks, fail_fast, Default::default());
+        tokio::time::timeout(std::time::Duration::from_secs(30), work).await.expect("the run hangs").0
     });
     let mut ended = vec![];
     while let Ok(e) = events.try_recv() {

@@ -55,8 +55,8 @@ fn load(text: &[u8]) {
     let templates = Templates::new();
     let (book, mut found) = playbook::load(Path::new(&path), &templates, &NoSecrets);
     if let Some(book) = book {
-        let (inventory, _) = Inventory::load(&["web1,web2,".into()], &NoSecrets, None);
-        let program = graph::compile(book, inventory, templates, &graph::Options::default(), &mut found);
+        let (inventory, _) = Inventory::load(&["web1,web2,".into()], &NoSecrets, None, &[]);
+        let program = graph::compile(book.into(), inventory, templates.into(), &graph::Options::default(), &mut found);
         graph::check(&program, &mut found);
     }
     found.sort();

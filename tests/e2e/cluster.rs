@@ -2,7 +2,16 @@
 
 use crate::kit::Case;
 
-tests!(delegation, rolling_restart, a_member_that_stays_away, evidence, questions, rescue_after_a_kill);
+tests!(
+    delegation,
+    rolling_restart,
+    a_member_that_stays_away,
+    evidence,
+    questions,
+    rescue_after_a_kill,
+    made_in_the_run,
+    taken_in
+);
 
 fn delegation() {
     let c = Case::nodes(2, "delegation").tasks(
@@ -176,4 +185,92 @@ fn rescue_after_a_kill() {
     c.apply().changed(2);
     c.on_node("test -e /srv/killed-second && test ! -e /srv/killed-mark").succeeds();
     c.apply().changed(0);
+}
+
+/// Groups and hosts that the run itself makes: what comes behind is laid out when they are known.
+fn made_in_the_run() {
+    let c = Case::nodes(2, "made");
+    let second = c.address(2);
+    let hosts = std::fs::read_to_string(c.path().join("hosts.yml")).unwrap();
+    let one: Vec<&str> = hosts.lines().filter(|l| !l.contains("node2:")).collect();
+    let c = c
+        .file("hosts.yml", one.join("\n"))
+        .file("group_vars/os_debian.yml", "color: blue\n")
+        .file("group_vars/os_redhat.yml", "color: red\n")
+        .file("group_vars/fresh.yml", "color: green\n")
+        .playbook(&format!(
+            "
+            - phase: look
+              hosts: all
+              tasks:
+                - group_by: {{key: 'os_{{{{facts.os.id}}}}'}}
+                - {{add_host: {{name: later, groups: fresh, ansible_host: {second}, number: 7}}}}
+                - {{set_fact: {{kept: 'of {{{{inventory_hostname}}}}'}}}}
+            - phase: systems
+              hosts: os_debian
+              tasks:
+                - {{name: color, copy: {{content: '{{{{color}}}}', dest: /srv/made}}}}
+            - phase: others
+              hosts: os_redhat
+              tasks:
+                - {{name: never, copy: {{content: no, dest: /srv/made}}}}
+            - phase: new
+              hosts: fresh
+              tasks:
+                - name: number
+                  copy: {{content: '{{{{color}}}} {{{{number}}}} {{{{hostvars.node1.kept}}}}', dest: /srv/made}}
+            "
+        ));
+    c.on(1, "rm -f /srv/made").succeeds();
+    c.on(2, "rm -f /srv/made").succeeds();
+    assert_eq!(c.windlass(&["check", "site.yml", "-i", "hosts.yml"]).code, 0);
+    c.plan().changes(2);
+    c.apply().changed(2).ended("color", "changed").ended("number", "changed");
+    c.on(1, "cat /srv/made").prints("blue");
+    c.on(2, "cat /srv/made").prints("green 7 of node1");
+    c.apply().changed(0);
+    // A host that failed has no part in what comes behind; the others have.
+    let book = std::fs::read_to_string(c.path().join("site.yml")).unwrap();
+    let c = c.playbook(
+        &book
+            .replace("- phase: systems", "- {phase: end, hosts: node1, tasks: [{command: 'false'}]}\n- phase: systems"),
+    );
+    let ran = c.apply().exits(1);
+    assert!(ran.steps("color").iter().all(|s| s["outcome"] == "blocked"), "{}", ran.text());
+    assert!(ran.steps("number").iter().all(|s| s["outcome"] == "satisfied"), "{}", ran.text());
+}
+
+/// Files taken in by facts and by what a command says.
+fn taken_in() {
+    let c = Case::nodes(2, "taken")
+        .file("debian.yml", "- {name: os, copy: {content: '{{facts.os.codename}}', dest: /srv/taken-os}}\n")
+        .file("redhat.yml", "- {name: os, copy: {content: no, dest: /srv/taken-os}}\n")
+        .file(
+            "each.yml",
+            "- {name: each, copy: {content: '{{n}} {{item}}', dest: '/srv/taken-{{item}}'}, notify: told}\n",
+        )
+        .file("vars/debian.yml", "things: ls /srv/things\n")
+        .playbook(
+            "
+            - phase: main
+              hosts: all
+              tasks:
+                - include_vars: '{{facts.os.id}}.yml'
+                - {shell: '{{things}}', register: r, changed_when: false, check_mode: false}
+                - include_tasks: '{{facts.os.id}}.yml'
+                - {include_tasks: each.yml, loop: '{{r.stdout_lines}}', loop_control: {index_var: n}}
+              handlers:
+                - {name: told, shell: echo told >> /srv/taken-told}
+            ",
+        );
+    c.on(1, "rm -rf /srv/taken-* /srv/things; mkdir /srv/things; touch /srv/things/a /srv/things/b").succeeds();
+    c.on(2, "rm -rf /srv/taken-* /srv/things; mkdir /srv/things; touch /srv/things/c").succeeds();
+    c.plan().changes(7);
+    c.apply().changed(7);
+    c.on(1, "cat /srv/taken-a /srv/taken-b /srv/taken-told").prints("0 a1 btold");
+    c.on(2, "cat /srv/taken-c /srv/taken-told").prints("0 ctold");
+    let again = c.apply().changed(0);
+    assert!(again.steps("os").iter().all(|s| s["outcome"] == "satisfied"), "{}", again.text());
+    c.on(1, "echo other > /srv/taken-b").succeeds();
+    c.apply().changed(2);
 }
