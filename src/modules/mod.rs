@@ -17,11 +17,13 @@ mod file;
 mod find;
 mod get_url;
 mod getent;
+mod git;
 mod group;
 #[cfg(test)]
 mod hostile_tests;
 mod hostname;
 mod ini_file;
+mod known_hosts;
 mod lineinfile;
 mod modprobe;
 mod mount;
@@ -32,6 +34,7 @@ mod place;
 pub mod reboot;
 pub(crate) mod regex;
 mod replace;
+mod script;
 mod service_facts;
 mod slurp;
 mod stat;
@@ -415,9 +418,11 @@ pub static MODULES: &[ModuleDef] = &[
     def::<get_url::GetUrl>(),
     def::<find::Find>(),
     def::<getent::Getent>(),
+    def::<git::Git>(),
     def::<group::Group>(),
     def::<hostname::Hostname>(),
     def::<ini_file::IniFile>(),
+    def::<known_hosts::KnownHosts>(),
     def::<lineinfile::LineInFile>(),
     def::<modprobe::Modprobe>(),
     def::<mount::Mount>(),
@@ -427,6 +432,8 @@ pub static MODULES: &[ModuleDef] = &[
     def::<reboot::Reboot>(),
     def::<replace::Replace>(),
     def::<systemd::Service>(),
+    def::<script::Raw>(),
+    def::<script::Script>(),
     def::<service_facts::ServiceFacts>(),
     def::<debug::SetFact>(),
     def::<command::Shell>(),
