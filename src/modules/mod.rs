@@ -3,6 +3,7 @@
 
 mod alternatives;
 mod apt;
+mod apt_repository;
 mod archive;
 pub mod args;
 mod authorized_key;
@@ -10,6 +11,7 @@ mod blockinfile;
 mod command;
 mod copy;
 mod cron;
+mod deb822_repository;
 mod debug;
 mod edit;
 mod fetch;
@@ -25,6 +27,7 @@ mod hostname;
 mod ini_file;
 mod known_hosts;
 mod lineinfile;
+mod locale_gen;
 mod modprobe;
 mod mount;
 mod package;
@@ -42,6 +45,7 @@ mod sysctl;
 mod systemd;
 mod temporary;
 mod timezone;
+mod ufw;
 mod unarchive;
 mod uri;
 mod user;
@@ -404,6 +408,7 @@ const fn def<M: Module>() -> ModuleDef {
 pub static MODULES: &[ModuleDef] = &[
     def::<alternatives::Alternatives>(),
     def::<apt::Apt>(),
+    def::<apt_repository::AptRepository>(),
     def::<archive::Archive>(),
     def::<debug::Assert>(),
     def::<authorized_key::AuthorizedKey>(),
@@ -411,6 +416,7 @@ pub static MODULES: &[ModuleDef] = &[
     def::<command::Command>(),
     def::<copy::Copy>(),
     def::<cron::Cron>(),
+    def::<deb822_repository::Deb822Repository>(),
     def::<debug::Debug>(),
     def::<debug::Fail>(),
     def::<fetch::Fetch>(),
@@ -424,6 +430,7 @@ pub static MODULES: &[ModuleDef] = &[
     def::<ini_file::IniFile>(),
     def::<known_hosts::KnownHosts>(),
     def::<lineinfile::LineInFile>(),
+    def::<locale_gen::LocaleGen>(),
     def::<modprobe::Modprobe>(),
     def::<mount::Mount>(),
     def::<package::Package>(),
@@ -444,6 +451,7 @@ pub static MODULES: &[ModuleDef] = &[
     def::<copy::Template>(),
     def::<temporary::Tempfile>(),
     def::<timezone::Timezone>(),
+    def::<ufw::Ufw>(),
     def::<uri::Uri>(),
     def::<unarchive::Unarchive>(),
     def::<user::User>(),
