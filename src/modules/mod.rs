@@ -25,6 +25,7 @@ mod group;
 mod hostile_tests;
 mod hostname;
 mod ini_file;
+mod iptables;
 mod known_hosts;
 mod lineinfile;
 mod locale_gen;
@@ -428,6 +429,7 @@ pub static MODULES: &[ModuleDef] = &[
     def::<group::Group>(),
     def::<hostname::Hostname>(),
     def::<ini_file::IniFile>(),
+    def::<iptables::Iptables>(),
     def::<known_hosts::KnownHosts>(),
     def::<lineinfile::LineInFile>(),
     def::<locale_gen::LocaleGen>(),
