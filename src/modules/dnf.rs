@@ -126,7 +126,8 @@ fn missing_rpm(said: &str, names: &[String]) -> Vec<String> {
     let gone = |n: &&String| {
         has(format!("no file {n}"))
             || (has(format!("package {n} is not installed"))
-                && (has(format!("no package provides {n}")) || has(format!("error: file {n}: No such file or directory"))))
+                && (has(format!("no package provides {n}"))
+                    || has(format!("error: file {n}: No such file or directory"))))
     };
     names.iter().filter(gone).cloned().collect()
 }
@@ -370,12 +371,7 @@ impl Module for Zypper {
 impl Zypper {
     fn job(&self) -> Job<'_> {
         let all = self.name.iter().any(|n| n == "*");
-        Job {
-            names: if all { &[] } else { &self.name },
-            wish: self.state.wish(),
-            refresh: self.update_cache.0,
-            all,
-        }
+        Job { names: if all { &[] } else { &self.name }, wish: self.state.wish(), refresh: self.update_cache.0, all }
     }
     fn zypper(&self, verb: &[&str], names: &[String]) -> String {
         let mut w: Vec<String> = vec!["zypper".into(), "--non-interactive".into()];
@@ -470,7 +466,8 @@ mod tests {
     }
 
     // As rpm 4.16 and dnf 4.14 print it.
-    const ONE: &str = "bash-5.1.8-9.el9.x86_64\npackage tree is not installed\nbash-5.1.8-9.el9.x86_64\nno package provides tree\n";
+    const ONE: &str =
+        "bash-5.1.8-9.el9.x86_64\npackage tree is not installed\nbash-5.1.8-9.el9.x86_64\nno package provides tree\n";
     const UPDATES: &str = "== newer\n\nbash.x86_64                 5.2.1-1.el9                 baseos\nObsoleting Packages\ngrub2-tools.x86_64    1:2.06-1    baseos\n";
 
     #[test]
@@ -478,7 +475,10 @@ mod tests {
         let m: Dnf = bind("{name: [bash, tree], disablerepo: '*', enablerepo: mine, install_weak_deps: no}");
         let (says, lines) = done(&m, ONE);
         assert_eq!(says, "installs tree");
-        assert_eq!(lines, ["dnf -y '--disablerepo=*' --enablerepo=mine --setopt=install_weak_deps=False install -- tree"]);
+        assert_eq!(
+            lines,
+            ["dnf -y '--disablerepo=*' --enablerepo=mine --setopt=install_weak_deps=False install -- tree"]
+        );
         satisfied(m.decide(&host(&m, "bash-5\ntree-1\nbash-5\ntree-1\n"), &ctx()));
         // Known by what it provides.
         satisfied(m.decide(&host(&m, "package bash is not installed\ntree-1\nx-1\ntree-1\n"), &ctx()));
@@ -507,7 +507,7 @@ mod tests {
     fn dnf_autoremove() {
         let m: Dnf = bind("{autoremove: true}");
         let table = "== newer\nRemoving:\n tree      x86_64     1.8.0-10.el9     @appstream     113 k\n\nTransaction Summary\nRemove  1 Package\n";
-        assert_eq!(done(&m, table), ("upgrades tree -> 1.8.0-10.el9".replace("upgrades tree -> 1.8.0-10.el9", "removes tree"), vec!["dnf -y autoremove".to_string()]));
+        assert_eq!(done(&m, table), ("removes tree".into(), vec!["dnf -y autoremove".to_string()]));
         satisfied(m.decide(&host(&m, "== newer\nNothing to do.\n"), &ctx()));
     }
 
@@ -517,7 +517,11 @@ mod tests {
         let table = "== newer\nS | Repository | Name | Current Version | Available Version | Arch\n--+---\nv | Main | bash | 5.1-1 | 5.2-1 | x86_64\nv | Main | vim | 1 | 2 | x86_64\n";
         let (says, lines) = done(&m, &format!("{ONE}{table}"));
         assert_eq!(says, "installs tree, upgrades bash -> 5.2-1");
-        assert!(lines[0].starts_with("{ zypper --non-interactive install --auto-agree-with-licenses --no-recommends -- tree ||"));
+        assert!(
+            lines[0].starts_with(
+                "{ zypper --non-interactive install --auto-agree-with-licenses --no-recommends -- tree ||"
+            )
+        );
         let m: Zypper = bind("{name: bash, state: absent, clean_deps: true}");
         assert!(done(&m, ONE).1[0].contains("remove --clean-deps -- bash"));
         let m: Zypper = bind("{name: tree}");
@@ -528,7 +532,15 @@ mod tests {
 
     #[test]
     fn mistakes() {
-        for bad in ["{}", "{name: '-x'}", "{name: 'a;b'}", "{name: '@web'}", "{name: '*'}", "{name: a, state: there}", "{name: a, autoremove: true, state: latest}"] {
+        for bad in [
+            "{}",
+            "{name: '-x'}",
+            "{name: 'a;b'}",
+            "{name: '@web'}",
+            "{name: '*'}",
+            "{name: a, state: there}",
+            "{name: a, autoremove: true, state: latest}",
+        ] {
             assert!(try_bind::<Dnf>(bad).is_err(), "{bad}");
         }
         assert!(try_bind::<Zypper>("{}").is_err() && try_bind::<Zypper>("{name: a, extra_args: \"'\"}").is_err());

@@ -13,6 +13,7 @@ mod copy;
 mod cron;
 mod deb822_repository;
 mod debug;
+mod dnf;
 mod edit;
 mod fetch;
 mod file;
@@ -33,6 +34,8 @@ mod modprobe;
 mod mount;
 mod package;
 mod package_facts;
+mod packages;
+mod pacman;
 mod pause;
 mod place;
 pub mod reboot;
@@ -407,6 +410,7 @@ const fn def<M: Module>() -> ModuleDef {
 
 /// All modules.
 pub static MODULES: &[ModuleDef] = &[
+    def::<pacman::Apk>(),
     def::<alternatives::Alternatives>(),
     def::<apt::Apt>(),
     def::<apt_repository::AptRepository>(),
@@ -419,6 +423,7 @@ pub static MODULES: &[ModuleDef] = &[
     def::<cron::Cron>(),
     def::<deb822_repository::Deb822Repository>(),
     def::<debug::Debug>(),
+    def::<dnf::Dnf>(),
     def::<debug::Fail>(),
     def::<fetch::Fetch>(),
     def::<file::File>(),
@@ -437,6 +442,7 @@ pub static MODULES: &[ModuleDef] = &[
     def::<mount::Mount>(),
     def::<package::Package>(),
     def::<package_facts::PackageFacts>(),
+    def::<pacman::Pacman>(),
     def::<pause::Pause>(),
     def::<reboot::Reboot>(),
     def::<replace::Replace>(),
@@ -459,6 +465,7 @@ pub static MODULES: &[ModuleDef] = &[
     def::<user::User>(),
     def::<wait_for::WaitFor>(),
     def::<reboot::WaitForConnection>(),
+    def::<dnf::Zypper>(),
 ];
 
 /// The module of a name; `ansible.builtin.` and `ansible.posix.` in front of it do not matter.

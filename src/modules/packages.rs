@@ -59,7 +59,9 @@ pub struct Job<'a> {
 /// Names that a package manager may be given.
 pub fn check_names(names: &List) -> Result<(), ArgError> {
     let odd = |n: &&String| {
-        n.is_empty() || n.starts_with('-') || n.contains(|c: char| c.is_whitespace() || c.is_control() || "'\"`$;|&".contains(c))
+        n.is_empty()
+            || n.starts_with('-')
+            || n.contains(|c: char| c.is_whitespace() || c.is_control() || "'\"`$;|&".contains(c))
     };
     match names.iter().find(odd) {
         Some(n) => Err(ArgError::new("name", format!("`{n}` is not a package's name"))),
@@ -133,6 +135,9 @@ impl Job<'_> {
         if all {
             lines.push(m.upgrade_all());
             says.push(match refresh {
+                _ if self.wish == Wish::Absent => {
+                    format!("removes {}", listed(now.newer.iter().map(|(n, _)| n.clone())))
+                }
                 true => "upgrades all packages".into(),
                 false => format!("upgrades {}", listed(now.newer.iter().map(|(n, v)| format!("{n} -> {v}")))),
             });
