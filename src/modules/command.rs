@@ -169,7 +169,7 @@ fn guard(pattern: &str, chdir: Option<&str>) -> Probe {
     Probe::Script(format!("{cd}for f in {word}; do [ -e \"$f\" ] || [ -L \"$f\" ] && exit 0; done; exit 1"))
 }
 
-fn guards(creates: Option<&str>, removes: Option<&str>, chdir: Option<&str>) -> Vec<Probe> {
+pub(super) fn guards(creates: Option<&str>, removes: Option<&str>, chdir: Option<&str>) -> Vec<Probe> {
     creates.iter().chain(removes.iter()).map(|p| guard(p, chdir)).collect()
 }
 
@@ -181,7 +181,7 @@ fn exists(pattern: &str, chdir: Option<&str>, seen: &Observed) -> Result<bool, S
     }
 }
 
-fn guarded(
+pub(super) fn guarded(
     creates: Option<&str>,
     removes: Option<&str>,
     chdir: Option<&str>,
@@ -201,7 +201,7 @@ fn guarded(
     Ok(Some(Decision::Satisfied(Report { result, ..Default::default() })))
 }
 
-fn run(
+pub(super) fn run(
     what: CommandLine,
     summary: String,
     chdir: Option<&str>,

@@ -3,6 +3,7 @@
 
 mod alternatives;
 mod apt;
+mod apt_repository;
 mod archive;
 pub mod args;
 mod authorized_key;
@@ -10,13 +11,16 @@ mod blockinfile;
 mod command;
 mod copy;
 mod cron;
+mod deb822_repository;
 mod debug;
+mod dnf;
 mod edit;
 mod fetch;
 mod file;
 mod find;
 mod get_url;
 mod getent;
+mod git;
 mod group;
 mod groups;
 #[cfg(test)]
@@ -25,16 +29,22 @@ mod hostname;
 mod include;
 mod include_vars;
 mod ini_file;
+mod iptables;
+mod known_hosts;
 mod lineinfile;
+mod locale_gen;
 mod modprobe;
 mod mount;
 mod package;
 mod package_facts;
+mod packages;
+mod pacman;
 mod pause;
 mod place;
 pub mod reboot;
 pub(crate) mod regex;
 mod replace;
+mod script;
 mod service_facts;
 mod slurp;
 mod stat;
@@ -42,6 +52,7 @@ mod sysctl;
 mod systemd;
 mod temporary;
 mod timezone;
+mod ufw;
 mod unarchive;
 mod uri;
 mod user;
@@ -414,8 +425,10 @@ pub static INCLUDE: ModuleDef = def::<include::IncludeTasks>();
 /// All modules.
 pub static MODULES: &[ModuleDef] = &[
     def::<groups::AddHost>(),
+    def::<pacman::Apk>(),
     def::<alternatives::Alternatives>(),
     def::<apt::Apt>(),
+    def::<apt_repository::AptRepository>(),
     def::<archive::Archive>(),
     def::<debug::Assert>(),
     def::<authorized_key::AuthorizedKey>(),
@@ -423,27 +436,36 @@ pub static MODULES: &[ModuleDef] = &[
     def::<command::Command>(),
     def::<copy::Copy>(),
     def::<cron::Cron>(),
+    def::<deb822_repository::Deb822Repository>(),
     def::<debug::Debug>(),
+    def::<dnf::Dnf>(),
     def::<debug::Fail>(),
     def::<fetch::Fetch>(),
     def::<file::File>(),
     def::<get_url::GetUrl>(),
     def::<find::Find>(),
     def::<getent::Getent>(),
+    def::<git::Git>(),
     def::<group::Group>(),
     def::<groups::GroupBy>(),
     def::<hostname::Hostname>(),
     def::<include_vars::IncludeVars>(),
     def::<ini_file::IniFile>(),
+    def::<iptables::Iptables>(),
+    def::<known_hosts::KnownHosts>(),
     def::<lineinfile::LineInFile>(),
+    def::<locale_gen::LocaleGen>(),
     def::<modprobe::Modprobe>(),
     def::<mount::Mount>(),
     def::<package::Package>(),
     def::<package_facts::PackageFacts>(),
+    def::<pacman::Pacman>(),
     def::<pause::Pause>(),
     def::<reboot::Reboot>(),
     def::<replace::Replace>(),
     def::<systemd::Service>(),
+    def::<script::Raw>(),
+    def::<script::Script>(),
     def::<service_facts::ServiceFacts>(),
     def::<debug::SetFact>(),
     def::<command::Shell>(),
@@ -454,11 +476,13 @@ pub static MODULES: &[ModuleDef] = &[
     def::<copy::Template>(),
     def::<temporary::Tempfile>(),
     def::<timezone::Timezone>(),
+    def::<ufw::Ufw>(),
     def::<uri::Uri>(),
     def::<unarchive::Unarchive>(),
     def::<user::User>(),
     def::<wait_for::WaitFor>(),
     def::<reboot::WaitForConnection>(),
+    def::<dnf::Zypper>(),
 ];
 
 /// The module of a name; `ansible.builtin.` and `ansible.posix.` in front of it do not matter.

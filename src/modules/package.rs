@@ -2,81 +2,131 @@
 
 use super::apt::Apt;
 use super::args::{List, Text};
+use super::dnf::{Dnf, Zypper};
+use super::pacman::{Apk, Pacman};
 use super::{ArgError, Ctx, Decision, Local, Module, Stop};
 use crate::probe::{Observed, Probe};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-/// Installs and removes packages with the host's own package manager. For now that is apt; on a host with another it fails
-/// and says so. What only one manager can do is in that manager's module.
-#[derive(Debug, Deserialize, JsonSchema)]
+/// Installs and removes packages with the host's own package manager: apt, dnf (yum), zypper, pacman or apk. What only
+/// one of them can do is in the module of its name.
+///
+/// All but apt are tested with recorded answers and stand-ins, not on real hosts.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Package {
     /// The packages.
     name: List,
     /// `present`, `absent` or `latest`.
     state: Text,
-    /// The package manager: `auto`, `apt`.
+    /// The package manager: `auto`, `apt`, `dnf`, `yum`, `zypper`, `pacman`, `apk`.
     #[serde(default = "auto", rename = "use")]
     manager: Text,
     #[serde(skip)]
     #[schemars(skip)]
-    apt: Option<Apt>,
+    with: Vec<With>,
+}
+
+impl std::fmt::Debug for Package {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Package").field("name", &self.name).field("state", &self.state).finish()
+    }
+}
+
+/// A package manager that may do it.
+struct With {
+    name: &'static str,
+    at: &'static str,
+    module: Box<dyn super::Bound>,
 }
 
 fn auto() -> Text {
     "auto".into()
 }
 
-const APT: &str = "/usr/bin/apt-get";
-/// Managers that are known of, and cannot be used yet.
-const OTHERS: [(&str, &str); 5] = [
+/// Name and program. The first that a host has is its own.
+const MANAGERS: [(&str, &str); 5] = [
+    ("apt", "/usr/bin/apt-get"),
     ("dnf", "/usr/bin/dnf"),
-    ("yum", "/usr/bin/yum"),
     ("zypper", "/usr/bin/zypper"),
     ("pacman", "/usr/bin/pacman"),
     ("apk", "/sbin/apk"),
 ];
 
+fn module(name: &str, args: Value, local: &dyn Local) -> Result<Box<dyn super::Bound>, ArgError> {
+    fn made<M: Module>(args: Value, local: &dyn Local) -> Result<Box<dyn super::Bound>, ArgError> {
+        let mut m: M = serde_json::from_value(args).map_err(|e| ArgError::new("state", e.to_string()))?;
+        m.prepare(local)?;
+        Ok(Box::new(m))
+    }
+    match name {
+        "apt" => made::<Apt>(args, local),
+        "dnf" => made::<Dnf>(args, local),
+        "zypper" => made::<Zypper>(args, local),
+        "pacman" => made::<Pacman>(args, local),
+        _ => made::<Apk>(args, local),
+    }
+}
+
 impl Module for Package {
     const NAME: &'static str = "package";
 
     fn prepare(&mut self, local: &dyn Local) -> Result<(), ArgError> {
-        if !matches!(&*self.manager, "auto" | "apt") {
-            return Err(ArgError::new("use", format!("`{}` cannot be used yet", self.manager.0)).hint("there is apt"));
+        let wanted = match &*self.manager {
+            "yum" | "dnf5" => "dnf",
+            other => other,
+        };
+        if wanted != "auto" && !MANAGERS.iter().any(|(n, _)| *n == wanted) {
+            return Err(ArgError::new("use", format!("`{}` is no package manager that is known here", self.manager.0))
+                .hint("there are apt, dnf, yum, zypper, pacman and apk"));
         }
-        let mut apt: Apt = serde_json::from_value(json!({"name": self.name.0, "state": self.state.0}))
-            .map_err(|e| ArgError::new("state", e.to_string()))?;
-        apt.prepare(local)?;
-        self.apt = Some(apt);
+        if !matches!(&*self.state, "present" | "installed" | "absent" | "removed" | "latest") {
+            return Err(
+                ArgError::new("state", format!("`{}` is not a state", self.state.0)).hint("present, absent or latest")
+            );
+        }
+        let args = json!({"name": self.name.0, "state": self.state.0});
+        for (name, at) in MANAGERS {
+            if wanted == name {
+                self.with = vec![With { name, at, module: module(name, args, local)? }];
+                break;
+            }
+            // A name that only another manager would take is no mistake: which one it is, the host tells.
+            match module(name, args.clone(), local) {
+                Ok(module) if wanted == "auto" => self.with.push(With { name, at, module }),
+                Err(e) if name == "apt" && wanted == "auto" => return Err(e),
+                _ => {}
+            }
+        }
         Ok(())
     }
 
     fn probes(&self, ctx: &Ctx) -> Vec<Probe> {
-        let mut p = self.apt.as_ref().map_or(vec![], |a| a.probes(ctx));
-        if *self.manager == *"auto" {
-            p.push(Probe::Path(APT.into()));
-        }
+        let mut p: Vec<Probe> = match self.with.len() {
+            1 => vec![],
+            _ => MANAGERS.iter().map(|(_, at)| Probe::Path(at.to_string())).collect(),
+        };
+        // The first is the one most hosts have: it is asked along.
+        p.extend(self.with.first().map_or(vec![], |w| w.module.probes(ctx)));
         p
     }
 
     fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
-        if *self.manager == *"auto" && seen.path(APT)?.followed().is_none() {
-            for (name, at) in OTHERS {
-                if seen.path(at)?.followed().is_some() {
-                    return Err(Stop::fail_hint(
-                        format!("the host's package manager is {name}, which is not supported yet"),
-                        "use `command` with a `creates` or a `when` of your own",
-                    ));
-                }
+        if let [only] = self.with.as_slice() {
+            return only.module.decide(seen, ctx);
+        }
+        for (name, at) in MANAGERS {
+            if seen.path(at)?.followed().is_none() {
+                continue;
             }
-            return Err(Stop::fail("no package manager that is known of is on the host"));
+            let Some(w) = self.with.iter().find(|w| w.name == name && w.at == at) else {
+                return Err(Stop::fail(format!("{name}, the host's package manager, takes no such names")));
+            };
+            return w.module.decide(seen, ctx);
         }
-        match &self.apt {
-            Some(a) => a.decide(seen, ctx),
-            None => Err(Stop::fail("`package` was not prepared")),
-        }
+        Err(Stop::fail("no package manager that is known of is on the host"))
     }
 }
 
@@ -84,28 +134,52 @@ impl Module for Package {
 mod tests {
     use super::super::kit::*;
     use super::*;
-    use crate::probe::{Answer, EntryKind, PackageState};
+    use crate::action::Action;
+    use crate::probe::{Answer, EntryKind, Output, PackageState};
+
+    fn host(has: &str) -> Observed {
+        seen(MANAGERS.iter().map(|(n, p)| at(p, (*n == has).then(|| entry(EntryKind::File, 0o755)))))
+    }
 
     #[test]
     fn apt_does_it() {
         let m: Package = bind("{name: [curl], state: present}");
         let state = PackageState { installed: true, version: "1".into(), ..Default::default() };
-        let o = seen([
-            at(APT, Some(entry(EntryKind::File, 0o755))),
-            (Probe::Package("curl".into()), Answer::Package(state)),
-        ]);
+        let mut o = host("apt");
+        o.insert(Probe::Package("curl".into()), Answer::Package(state));
         satisfied(m.decide(&o, &ctx()));
         assert!(m.probes(&ctx()).contains(&Probe::Package("curl".into())));
     }
 
     #[test]
-    fn another_manager_is_refused() {
+    fn the_hosts_own_manager_does_it() {
         let m: Package = bind("{name: curl, state: present}");
-        let others = OTHERS.iter().map(|(n, p)| at(p, (*n == "dnf").then(|| entry(EntryKind::File, 0o755))));
-        let o = seen(others.chain([at(APT, None)]));
-        let Err(Stop::Fail(f)) = m.decide(&o, &ctx()) else { panic!() };
-        assert!(f.message.contains("dnf"), "{}", f.message);
-        assert!(try_bind::<Package>("{name: curl, state: present, use: dnf}").is_err());
+        for (has, said, word) in [
+            ("dnf", "package curl is not installed\nno package provides curl\n", "dnf -y install -- curl"),
+            ("zypper", "package curl is not installed\nno package provides curl\n", "--no-recommends -- curl"),
+            ("pacman", "curl\n", "-S -- curl"),
+            ("apk", "", "apk add curl"),
+        ] {
+            let mut o = host(has);
+            let Err(Stop::Need(more)) = m.decide(&o, &ctx()) else { panic!("{has}") };
+            let [look] = more.as_slice() else { panic!() };
+            o.insert(look.clone(), Answer::Script(Output { stdout: said.into(), ..Default::default() }));
+            let c = change(m.decide(&o, &ctx()));
+            let [Action::Script(s)] = c.actions.as_slice() else { panic!() };
+            assert!(s.contains(word), "{s}");
+        }
+        let Err(Stop::Fail(f)) = m.decide(&host("none"), &ctx()) else { panic!() };
+        assert!(f.message.contains("no package manager"), "{}", f.message);
+    }
+
+    #[test]
+    fn one_may_be_named() {
+        let m: Package = bind("{name: curl, state: latest, use: yum}");
+        let [Probe::Script(s)] = &m.probes(&ctx())[..] else { panic!() };
+        assert!(s.contains("command -v dnf"));
+        assert!(
+            try_bind::<Package>("{name: curl, state: present, use: portage}").unwrap_err().message.contains("portage")
+        );
         assert!(try_bind::<Package>("{name: curl, state: there}").is_err());
     }
 }
