@@ -140,7 +140,7 @@ pub fn recipients_for(
 }
 
 /// A list of recipients that another user could have put there would hand secrets to that user.
-fn refuse_foreign(file: &Path, dir: &Path) -> Result<()> {
+pub(super) fn refuse_foreign(file: &Path, dir: &Path) -> Result<()> {
     let unreadable =
         |e: std::io::Error| Error::input(format!("cannot read {}", file.display())).because(e).hint("Check its mode.");
     let meta = file.metadata().map_err(unreadable)?;

@@ -3,11 +3,16 @@
 //! Everything here blocks (passphrases, scrypt, plugins): call it through `spawn_blocking` from async code.
 
 pub mod crypt;
+pub mod document;
 pub mod file;
+mod glob;
 pub mod identity;
+pub mod keypath;
+pub mod note;
 pub mod prompt;
 pub mod recipient;
 pub mod redact;
+pub mod rules;
 mod store;
 #[cfg(test)]
 mod testing;
