@@ -4,7 +4,7 @@ use super::HostArgs;
 use crate::error::{self, Error};
 use crate::graph::{self, Checked, Program};
 use crate::inventory::{Connection, Inventory, setting_names};
-use crate::source::{Diagnostic, Diagnostics, Source, yaml};
+use crate::source::{Diagnostic, Diagnostics, Node, Source, yaml};
 use crate::ssh::Prompts;
 use crate::template::{Found, Lookup as _, Templates};
 use crate::vars::{self, SecretOpener, Var, Vars};
@@ -26,6 +26,7 @@ pub struct Opener {
     pub redactor: Redactor,
     secrets: RefCell<Secrets>,
     notes: RefCell<Vec<String>>,
+    values: vault::bound::Reading,
 }
 
 impl Opener {
@@ -37,6 +38,7 @@ impl Opener {
             redactor: Redactor::new(),
             secrets: RefCell::new(Secrets::new()),
             notes: RefCell::default(),
+            values: Default::default(),
         }
     }
     /// The project's folder, or the one we are in where only that has a key.
@@ -78,6 +80,9 @@ impl SecretOpener for Opener {
     }
     fn open_value(&self, armored: &str) -> error::Result<String> {
         vault::decrypt_value(armored, "the value", self.identities()?).map(|v| v.to_string())
+    }
+    fn open_value_at(&self, node: &Node, _: &str) -> error::Result<String> {
+        self.values.open(node, self.identities()?)
     }
     fn learn(&self, at: &str, value: &Value) {
         self.secrets.borrow_mut().add_json(at, value);

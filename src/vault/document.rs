@@ -100,7 +100,11 @@ impl Document {
             let before = text.get(..span.start)?;
             let at = before.rfind(tag)?;
             // Between the tag and the value there is white space, an anchor, or a block's sign.
-            before.get(at + tag.len()..)?.chars().all(|c| c.is_whitespace() || "|>+-0123456789".contains(c)).then_some(at)?
+            before
+                .get(at + tag.len()..)?
+                .chars()
+                .all(|c| c.is_whitespace() || "|>+-0123456789".contains(c))
+                .then_some(at)?
         };
         let end = start + text.get(start..span.end.max(start))?.trim_end().len();
         Some(start..end)
@@ -128,7 +132,8 @@ impl Document {
     /// The text with these parts replaced.
     pub fn replaced(&self, mut parts: Vec<(Range<usize>, String)>) -> Zeroizing<String> {
         parts.sort_by_key(|(r, _)| r.start);
-        let mut out = Zeroizing::new(String::with_capacity(self.text().len() + parts.iter().map(|p| p.1.len()).sum::<usize>()));
+        let mut out =
+            Zeroizing::new(String::with_capacity(self.text().len() + parts.iter().map(|p| p.1.len()).sum::<usize>()));
         let mut at = 0;
         for (range, text) in &parts {
             out.push_str(self.text().get(at..range.start).unwrap_or_default());
@@ -228,8 +233,10 @@ impl Document {
                 }
                 Ok(self.replaced(parts))
             }
-            _ => Err(Error::input(format!("{shown}: `{}` is {}, so nothing can stand below it", so_far(), node.what()))
-                .hint("Choose another path, or take that value out first.")),
+            _ => {
+                Err(Error::input(format!("{shown}: `{}` is {}, so nothing can stand below it", so_far(), node.what()))
+                    .hint("Choose another path, or take that value out first."))
+            }
         }
     }
 
@@ -387,7 +394,9 @@ pub fn plain(value: &str, slot: Slot) -> Zeroizing<String> {
         && !value.ends_with("\n\n")
         && !value.starts_with([' ', '\n', '\t'])
         && value.lines().all(|l| l.is_empty() || !l.trim().is_empty())
-        && !value.chars().any(|c| (c.is_control() && c != '\n') || matches!(c, '\u{feff}' | '\u{85}' | '\u{2028}' | '\u{2029}'));
+        && !value
+            .chars()
+            .any(|c| (c.is_control() && c != '\n') || matches!(c, '\u{feff}' | '\u{85}' | '\u{2028}' | '\u{2029}'));
     if !is_block {
         return Zeroizing::new(format!("!age {}", serde_json::Value::from(value)));
     }
@@ -466,12 +475,20 @@ mod tests {
             ("a: 1 # x\n\n# end\n", "b", format!("a: 1 # x\nb: {}\n\n# end\n", age(2))),
             ("db:\n    user: x\n\nz: 1\n", "db.pw", format!("db:\n    user: x\n    pw: {}\n\nz: 1\n", age(6))),
             ("db:\n  pw: !age |\n    X\nz: 1\n", "db.q", format!("db:\n  pw: !age |\n    X\n  q: {}\nz: 1\n", age(4))),
-            ("db:\n  pw: |\n    X\n    Y\nz: 1\n", "db.q", format!("db:\n  pw: |\n    X\n    Y\n  q: {}\nz: 1\n", age(4))),
+            (
+                "db:\n  pw: |\n    X\n    Y\nz: 1\n",
+                "db.q",
+                format!("db:\n  pw: |\n    X\n    Y\n  q: {}\nz: 1\n", age(4)),
+            ),
             ("db:\nz: 1\n", "db.pw", format!("db:\n  pw: {}\nz: 1\n", age(4))),
             ("db: {}\n", "db.pw", "db: {pw: !age \"A\\nB\\n\"}\n".to_string()),
             ("db: {u: x}\n", "db.a.pw", "db: {u: x, a: {pw: !age \"A\\nB\\n\"}}\n".to_string()),
             ("db: {u: x}\n", "db.u", "db: {u: !age \"A\\nB\\n\"}\n".to_string()),
-            ("u:\n- name: a\n  pw: 1\n- name: b\n", "u[name=b].pw", format!("u:\n- name: a\n  pw: 1\n- name: b\n  pw: {}\n", age(4))),
+            (
+                "u:\n- name: a\n  pw: 1\n- name: b\n",
+                "u[name=b].pw",
+                format!("u:\n- name: a\n  pw: 1\n- name: b\n  pw: {}\n", age(4)),
+            ),
             ("u: [a, b]\n", "u[1]", "u: [a, !age \"A\\nB\\n\"]\n".to_string()),
             ("u:\n  - a\n  - b\n", "u[0]", format!("u:\n  - {}\n  - b\n", age(4))),
             ("\"a.b\": 1\n", "\"a.b\"", format!("\"a.b\": {}\n", age(2))),
@@ -497,7 +514,20 @@ mod tests {
 
     #[test]
     fn a_plain_value_is_shown_so_that_it_can_be_read_back() {
-        for value in ["x", "", "a\nb", "a\nb\n", "a\n\n  b\n", " a\nb", "a\nb\n\n", "'\"\\", "\u{7}", "a\n \nb", "#no: {x}", "ü€😀"] {
+        for value in [
+            "x",
+            "",
+            "a\nb",
+            "a\nb\n",
+            "a\n\n  b\n",
+            " a\nb",
+            "a\nb\n\n",
+            "'\"\\",
+            "\u{7}",
+            "a\n \nb",
+            "#no: {x}",
+            "ü€😀",
+        ] {
             for (text, indent, flow) in [("a: ", 2, false), ("a: {b: ", 0, true)] {
                 let close = if flow { "}" } else { "" };
                 let yaml = format!("{text}{}{close}\nz: 1\n", *plain(value, Slot { indent, flow }));

@@ -8,11 +8,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use age::secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
 use super::crypt::{self, Opened};
 use super::identity::Identities;
 use super::recipient::{Recipient, Recipients};
+use super::rules::Rules;
 use super::store;
 use crate::error::{Error, Result};
 
@@ -37,6 +39,8 @@ pub struct Output {
 pub enum Chosen {
     /// The caller's.
     Explicit,
+    /// A rule of the project's `windlass.yml`: that file, and the rule's path.
+    Rule(PathBuf, String),
     /// A file of recipients found beside or above the secret.
     File(PathBuf),
     /// Nobody's: the public keys of the identities in use.
@@ -107,11 +111,13 @@ fn open(path: &Path, identities: &Identities) -> Result<Opened> {
     crypt::open(&store::read(path)?, &path.display().to_string(), identities)
 }
 
-/// Whom to encrypt `path` for: `explicit` ones, else a recipients file beside or above it (up to the directory that
-/// holds `.git`), else the public keys of `identities`.
+/// Whom to encrypt `path` for: `explicit` ones, else those of the rule in `windlass.yml` that covers it, else, where there
+/// are no rules, a recipients file beside or above it (up to the directory that holds `.git`), else the public keys of
+/// `identities`.
 ///
 /// # Errors
-/// A recipients file is wrong or belongs to another user, or there is nobody to encrypt for.
+/// There are rules and none covers the file; a list of recipients is wrong or belongs to another user; there is nobody to
+/// encrypt for.
 pub fn recipients_for(
     path: &Path,
     explicit: Option<Recipients>,
@@ -124,6 +130,14 @@ pub fn recipients_for(
     let dir = dir
         .canonicalize()
         .map_err(|e| Error::input(format!("cannot find {}", dir.display())).because(e).hint("Check the path."))?;
+    if let Some(rules) = Rules::of(&dir)?.filter(|r| !r.rules.is_empty()) {
+        let Some(rule) = rules.rule(path) else {
+            return Err(Error::input(format!("no rule of {} covers {}", rules.shown.display(), path.display()))
+                .hint("Add one under `vault: recipients:`, or name the recipients with -r."));
+        };
+        let list = if rule.is_passphrase() { vec![new_passphrase(path, identities)?] } else { rule.recipients() };
+        return Ok((Recipients::new(list)?, Chosen::Rule(rules.shown.clone(), rule.shown())));
+    }
     for above in dir.ancestors() {
         for name in RECIPIENT_FILES {
             let file = above.join(name);
@@ -137,6 +151,22 @@ pub fn recipients_for(
         }
     }
     Ok((Recipients::new(identities.recipients()?)?, Chosen::Identities))
+}
+
+/// A passphrase to come, asked for twice.
+fn new_passphrase(path: &Path, identities: &Identities) -> Result<Recipient> {
+    let ask = |words: &str| {
+        let what = format!("{} ({words})", path.display());
+        identities.prompt().passphrase(&what, 0).ok_or_else(|| {
+            Error::input(format!("{} is for a passphrase, and nobody can be asked for one", path.display()))
+                .hint("Run in a terminal, or let the rule name keys.")
+        })
+    };
+    let first = ask("a new one")?;
+    if ask("once more")?.expose_secret() != first.expose_secret() {
+        return Err(Error::input("the passphrases differ").hint("Try again."));
+    }
+    Recipient::passphrase(first, None)
 }
 
 /// A list of recipients that another user could have put there would hand secrets to that user.
@@ -367,7 +397,7 @@ fn same(a: &Path, b: &Path) -> bool {
 }
 
 /// A file's permission bits.
-fn mode(path: &Path) -> u32 {
+pub(super) fn mode(path: &Path) -> u32 {
     path.metadata().map_or(0o600, |m| m.permissions().mode() & 0o777)
 }
 

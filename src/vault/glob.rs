@@ -50,7 +50,11 @@ mod tests {
     fn patterns() {
         for (pattern, yes, no) in [
             ("**", vec!["a", "a/b/c.yml"], vec![]),
-            ("inventories/prod/**", vec!["inventories/prod/a", "inventories/prod/g/a.yml"], vec!["inventories/prod", "inventories/prod2/a", "x/inventories/prod/a"]),
+            (
+                "inventories/prod/**",
+                vec!["inventories/prod/a", "inventories/prod/g/a.yml"],
+                vec!["inventories/prod", "inventories/prod2/a", "x/inventories/prod/a"],
+            ),
             ("**/vault.yml", vec!["vault.yml", "a/b/vault.yml"], vec!["a/vault.yaml", "avault.yml"]),
             ("*.yml", vec!["a.yml", ".yml"], vec!["a/b.yml", "a.yaml"]),
             ("a/**/z?.*", vec!["a/z1.yml", "a/b/c/zx.y"], vec!["a/z.yml", "b/z1.y"]),

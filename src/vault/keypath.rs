@@ -150,7 +150,11 @@ impl fmt::Display for KeyPath {
             match step {
                 Step::Key(k) => {
                     let dot = if i > 0 { "." } else { "" };
-                    if plain(k) { write!(f, "{dot}{k}")? } else { write!(f, "{dot}{}", serde_json::Value::from(k.as_str()))? }
+                    if plain(k) {
+                        write!(f, "{dot}{k}")?
+                    } else {
+                        write!(f, "{dot}{}", serde_json::Value::from(k.as_str()))?
+                    }
                 }
                 Step::Item(n) => write!(f, "[{n}]")?,
                 Step::Named(k, v) if plain(v) => write!(f, "[{k}={v}]")?,
@@ -169,8 +173,15 @@ mod tests {
     #[test]
     fn paths_are_read_as_they_are_written() {
         for text in [
-            "a", "db.users[0].password", "users[name=anna].pw", "\"a.b\".c", "[0].vars.pw", "a[0][1].b", "[phase=\"a b\"].vars.x",
-            "\"\".x", "x[name=\"a]\\\"b\"]",
+            "a",
+            "db.users[0].password",
+            "users[name=anna].pw",
+            "\"a.b\".c",
+            "[0].vars.pw",
+            "a[0][1].b",
+            "[phase=\"a b\"].vars.x",
+            "\"\".x",
+            "x[name=\"a]\\\"b\"]",
         ] {
             assert_eq!(KeyPath::parse(text).unwrap().to_string(), text);
         }

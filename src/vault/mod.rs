@@ -2,6 +2,8 @@
 //!
 //! Everything here blocks (passphrases, scrypt, plugins): call it through `spawn_blocking` from async code.
 
+pub mod audit;
+pub mod bound;
 pub mod crypt;
 pub mod document;
 pub mod file;
@@ -12,6 +14,7 @@ pub mod note;
 pub mod prompt;
 pub mod recipient;
 pub mod redact;
+pub mod rekey;
 pub mod rules;
 mod store;
 #[cfg(test)]

@@ -138,7 +138,8 @@ mod tests {
 
     #[test]
     fn a_note_is_read_as_it_was_written() {
-        for (file, key) in [(Some("größe/all 1.yml"), "a.\"b.c\"[0]"), (None, "50%.x=y,z"), (Some("%41"), "\u{1}\n")] {
+        for (file, key) in [(Some("größe/all 1.yml"), "a.\"b.c\"[0]"), (None, "50%.x=y,z"), (Some("%41"), "\u{1}\n")]
+        {
             let place = Some(Place { file: file.map(str::to_string), key: key.to_string() });
             let note = Note { readers: Some(vec!["a".into(), "b".into()]), place };
             assert!(note.args().iter().all(|a| a.bytes().all(|b| b.is_ascii_graphic())), "{:?}", note.args());

@@ -264,8 +264,11 @@ impl Rules {
                 && text.matches('#').count() == self.source.text.matches('#').count()
         });
         if !fits {
-            return Err(Error::input(format!("{}: this cannot be changed without losing something", rule.span.place()))
-                .hint("Change the rule by hand; then run windlass vault rekey."));
+            return Err(Error::input(format!(
+                "{}: this cannot be changed without losing something",
+                rule.span.place()
+            ))
+            .hint("Change the rule by hand; then run windlass vault rekey."));
         }
         Ok(text)
     }
@@ -274,10 +277,12 @@ impl Rules {
     fn reader(&self, word: &str) -> Result<Recipient> {
         match self.keys.iter().find(|(n, _)| n == word) {
             Some((_, key)) => Ok(key.clone()),
-            None => Recipient::parse(word).map_err(|e| match nearest(word, self.keys.iter().map(|(n, _)| n.as_str())) {
-                Some(n) => e.hint(format!("did you mean `{n}`?")),
-                None => e,
-            }),
+            None => {
+                Recipient::parse(word).map_err(|e| match nearest(word, self.keys.iter().map(|(n, _)| n.as_str())) {
+                    Some(n) => e.hint(format!("did you mean `{n}`?")),
+                    None => e,
+                })
+            }
         }
     }
 
@@ -301,7 +306,11 @@ impl Reading<'_> {
             return None;
         }
         let Some(entries) = node.as_map() else {
-            self.error(&node.span, format!("{what} is a mapping, not {}", node.what()), format!("it has: {}", known.join(", ")));
+            self.error(
+                &node.span,
+                format!("{what} is a mapping, not {}", node.what()),
+                format!("it has: {}", known.join(", ")),
+            );
             return None;
         };
         for e in entries.iter().filter(|e| !known.contains(&e.key.as_str())) {
@@ -327,7 +336,11 @@ impl Reading<'_> {
 
     fn key(&mut self, node: &Node) -> Option<Recipient> {
         let Some(text) = node.as_str().filter(|_| node.tag.is_none()) else {
-            self.error(&node.span, format!("a key is text, not {}", node.what()), "write age1…, or an ssh-ed25519 or ssh-rsa public key");
+            self.error(
+                &node.span,
+                format!("a key is text, not {}", node.what()),
+                "write age1…, or an ssh-ed25519 or ssh-rsa public key",
+            );
             return None;
         };
         match Recipient::parse(text) {
@@ -343,7 +356,11 @@ impl Reading<'_> {
         let mut all: Vec<(String, Recipient, Span)> = vec![];
         let Some(entries) = node.as_map() else {
             if !node.is_null() {
-                self.error(&node.span, format!("`keys` is a mapping, not {}", node.what()), "write it as `name: age1…`");
+                self.error(
+                    &node.span,
+                    format!("`keys` is a mapping, not {}", node.what()),
+                    "write it as `name: age1…`",
+                );
             }
             return all;
         };
@@ -378,10 +395,18 @@ impl Reading<'_> {
         for n in nodes {
             match n.as_str() {
                 Some(p) if p.starts_with('/') || p.split('/').any(|s| s == "..") => {
-                    self.error(&n.span, "a rule's path stays within the project", "write it from the folder of windlass.yml, without `/` first and without `..`");
+                    self.error(
+                        &n.span,
+                        "a rule's path stays within the project",
+                        "write it from the folder of windlass.yml, without `/` first and without `..`",
+                    );
                 }
                 Some(p) if !p.trim().is_empty() => paths.push(p.to_string()),
-                _ => self.error(&n.span, format!("a rule's path is text, not {}", n.what()), format!("write it as {example}")),
+                _ => self.error(
+                    &n.span,
+                    format!("a rule's path is text, not {}", n.what()),
+                    format!("write it as {example}"),
+                ),
             }
         }
         let mut readers: Vec<Reader> = vec![];
@@ -391,12 +416,18 @@ impl Reading<'_> {
             let key = match named {
                 Some((_, key, _)) => Some(key.clone()),
                 None if name == "passphrase" => None,
-                None if !name.is_empty() && !name.contains(' ') && !name.starts_with("age1") && !name.to_ascii_uppercase().starts_with("AGE-") => {
+                None if !name.is_empty()
+                    && !name.contains(' ')
+                    && !name.starts_with("age1")
+                    && !name.to_ascii_uppercase().starts_with("AGE-") =>
+                {
                     let d = Diagnostic::error(format!("there is no key `{name}` under `keys`")).at(&n.span);
-                    self.found.push(match nearest(name, keys.iter().map(|(k, _, _)| k.as_str()).chain(["passphrase"])) {
-                        Some(near) => d.hint(format!("did you mean `{near}`?")),
-                        None => d.hint("add it there, or write the public key itself"),
-                    });
+                    self.found.push(
+                        match nearest(name, keys.iter().map(|(k, _, _)| k.as_str()).chain(["passphrase"])) {
+                            Some(near) => d.hint(format!("did you mean `{near}`?")),
+                            None => d.hint("add it there, or write the public key itself"),
+                        },
+                    );
                     continue;
                 }
                 None => Some(match self.key(n) {
@@ -412,7 +443,11 @@ impl Reading<'_> {
         if readers.len() > 1
             && let Some(p) = readers.iter().find(|r| r.key.is_none())
         {
-            self.error(&p.span, "a passphrase cannot be mixed with other recipients", "age allows either one passphrase or public keys");
+            self.error(
+                &p.span,
+                "a passphrase cannot be mixed with other recipients",
+                "age allows either one passphrase or public keys",
+            );
         }
         let whole = match get("whole").map(|n| (&n.kind, n)) {
             None => false,
