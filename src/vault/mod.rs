@@ -4,7 +4,9 @@
 
 pub mod audit;
 pub mod bound;
+pub mod contents;
 pub mod crypt;
+mod desk;
 pub mod document;
 pub mod file;
 mod glob;
