@@ -110,8 +110,51 @@ impl Document {
         Some(start..end)
     }
 
+    /// SOPS's encrypted comments, in the clear. Which mapping a comment belongs to is tried out.
+    pub(super) fn comments(&self, key: &[u8]) -> Vec<(Range<usize>, String)> {
+        let mut places: Vec<Vec<String>> = vec![vec![]];
+        fn gather(node: &Node, at: &[String], into: &mut Vec<Vec<String>>) {
+            for (step, below) in steps(node) {
+                let mut keys = at.to_vec();
+                if let Step::Key(k) = step {
+                    keys.push(k);
+                }
+                if !into.contains(&keys) {
+                    into.push(keys.clone());
+                }
+                gather(below, &keys, into);
+            }
+        }
+        let mut found = vec![];
+        let mut at = 0;
+        for line in self.text().split_inclusive('\n') {
+            if let Some(i) = line.find("#ENC[").filter(|i| line.get(..*i).is_some_and(|b| b.trim().is_empty())) {
+                if places.len() == 1 {
+                    gather(&self.root, &[], &mut places);
+                }
+                let sealed = line.get(i + 1..).unwrap_or_default().trim_end();
+                let plain = places.iter().find_map(|keys| {
+                    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+                    super::sops::open(sealed, key, &keys)
+                });
+                if let Some((plain, _)) = plain {
+                    found.push((at + i + 1..at + i + 1 + sealed.len(), plain.to_string()));
+                }
+            }
+            at += line.len();
+        }
+        found
+    }
+
+    /// The lines of a key at the top, with its value.
+    pub(super) fn entry_range(&self, key: &str) -> Option<Range<usize>> {
+        let entry = self.root.entry(key)?;
+        let end = self.end_of(&entry.value).max(entry.key_span.range.end);
+        Some(entry.key_span.range.start..self.end_of_line(end))
+    }
+
     /// How a value that starts at `at` is to be written.
-    fn slot(&self, at: usize) -> Slot {
+    pub(super) fn slot(&self, at: usize) -> Slot {
         let flow = within_flow(&self.root, at);
         let text = self.text();
         // The key or the dash before it.

@@ -296,7 +296,7 @@ pub(super) fn choose(
     Ok((recipients, chosen))
 }
 
-fn refuse_link(path: &Path) -> Result<()> {
+pub(super) fn refuse_link(path: &Path) -> Result<()> {
     if path.is_symlink() {
         return Err(Error::input(format!("{} is a symbolic link", path.display()))
             .hint("Name the file it points to, or keep the original."));
