@@ -290,6 +290,7 @@ pub fn load(
     for u in opener.secrets.borrow().unredactable() {
         found.push(Diagnostic::warning(u.to_string()));
     }
+    vault::audit::check(&root, &mut found);
     found.sort();
     if found.has_errors() {
         return Ok((None, found, redactor));

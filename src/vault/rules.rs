@@ -11,8 +11,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::document::said;
+use super::document::{Document, said};
 use super::glob;
+use super::keypath::{KeyPath, Step};
 use super::note::fingerprint;
 use super::recipient::Recipient;
 use super::store;
@@ -107,6 +108,32 @@ pub fn find(dir: &Path) -> Option<PathBuf> {
         }
     }
     None
+}
+
+/// Writes a first `windlass.yml` into a folder: all that is there can be read with these keys.
+///
+/// # Errors
+/// There is one already, here or above; or it cannot be written.
+pub fn create(dir: &Path, keys: &[(String, Recipient)]) -> Result<PathBuf> {
+    if let Some(known) = find(dir) {
+        return Err(Error::input(format!("{} is there already", display_path(&known).display())).hint(
+            "See its rules with windlass vault recipients, and add to them with windlass vault recipients add.",
+        ));
+    }
+    let mut text = String::from("# The project's settings.\nvault:\n  # Public keys by name.\n  keys:\n");
+    for (name, key) in keys {
+        let key = key.to_string();
+        let key = if key.contains(' ') { format!("{key:?}") } else { key };
+        text.push_str(&format!("    {name}: {key}\n"));
+    }
+    let names: Vec<&str> = keys.iter().map(|(n, _)| n.as_str()).collect();
+    text.push_str(&format!(
+        "  # Who can read which files: the first path that fits counts.\n  recipients:\n    - path: \"**\"\n      to: [{}]\n",
+        names.join(", ")
+    ));
+    let path = dir.join(FILE);
+    store::write(&path, text.as_bytes(), 0o644, false)?;
+    Ok(path)
 }
 
 /// A path without links, also for a file that is not there yet.
@@ -271,6 +298,51 @@ impl Rules {
             .hint("Change the rule by hand; then run windlass vault rekey."));
         }
         Ok(text)
+    }
+
+    /// The rules with a key added under `keys`; [`Rules::text`] has the file's new text.
+    ///
+    /// # Errors
+    /// The key is none; the name stands for another key already.
+    pub fn with_key(&self, name: &str, key: &str) -> Result<Rules> {
+        let wanted = Recipient::parse(key)?;
+        let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@'));
+        if name.is_empty() || !plain || name == "passphrase" {
+            return Err(Error::input(format!("`{name}` cannot be a key's name"))
+                .hint("A name has letters, digits, `-`, `_`, `.` and `@`."));
+        }
+        match self.keys.iter().find(|(n, _)| n == name) {
+            Some((_, known)) if fingerprint(known) == fingerprint(&wanted) => return Ok(self.clone()),
+            Some(_) => {
+                return Err(Error::input(format!("{}: `{name}` is another key", self.shown.display()))
+                    .hint("Choose another name, or take the old key out first."));
+            }
+            None => {}
+        }
+        let path = KeyPath(["vault", "keys", name].map(|k| Step::Key(k.into())).to_vec());
+        let document = Document::parse(&self.shown, &self.source.text, false)?;
+        let text = document.set(&path, &|_| if key.contains(' ') { format!("{key:?}") } else { key.to_string() })?;
+        let source = Source::new(&self.shown, text.to_string());
+        let mut found = Diagnostics::default();
+        let rules = Rules::read(&self.file(), &source, &mut found);
+        match (rules, found.iter().next()) {
+            (Some(r), None) => Ok(r),
+            (_, Some(d)) => Err(said(d.clone())),
+            (None, None) => Err(Error::internal("the rules are gone")),
+        }
+    }
+
+    /// The file's text.
+    pub fn text(&self) -> &str {
+        &self.source.text
+    }
+
+    /// Writes the file's text anew.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write(&self, text: &str) -> Result<()> {
+        store::write(&real(&self.file()), text.as_bytes(), super::file::mode(&self.file()), true)
     }
 
     /// A key by its name under `keys`, or as it is.
@@ -495,6 +567,24 @@ mod tests {
         assert_eq!(of("staging/all.yml"), format!("anna {b}"));
         assert_eq!(rules.name_of(&fingerprint(&Recipient::parse(&b).unwrap()).unwrap()).as_deref(), Some("ci"));
         assert!(rules.rule(Path::new("/etc/passwd")).is_none());
+    }
+
+    #[test]
+    fn a_first_file_is_read_back_and_never_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let ssh = ssh_key(dir.path(), "ed25519", "").1;
+        let keys = [("anna", x25519().1), ("ben", ssh)];
+        let keys = keys.map(|(n, k)| (n.to_string(), Recipient::parse(&k).unwrap()));
+        create(dir.path(), &keys).unwrap();
+        let rules = Rules::of(dir.path()).unwrap().unwrap();
+        assert_eq!(rules.rules[0].to.iter().map(Reader::shown).collect::<Vec<_>>(), ["anna", "ben"]);
+        assert!(create(dir.path(), &keys).unwrap_err().message.contains("is there already"));
+        let carl = x25519().1;
+        let more = rules.with_key("carl", &carl).unwrap();
+        assert_eq!(more.keys.len(), 3);
+        assert!(more.changed("**", &["carl".into()], &[]).unwrap().contains("to: [anna, ben, carl]\n"));
+        assert!(rules.with_key("anna", &carl).unwrap_err().message.contains("`anna` is another key"));
+        assert!(rules.with_key("passphrase", &carl).unwrap_err().message.contains("cannot be a key's name"));
     }
 
     #[test]
