@@ -144,6 +144,9 @@ enum Verb {
 
 impl Vault {
     pub fn run(&self) -> Result<Exit> {
+        if !matches!(self.verb, Verb::Init { .. } | Verb::Keygen { .. } | Verb::Textconv { .. }) && rules_are_wrong() {
+            return Ok(Exit::Input);
+        }
         match &self.verb {
             Verb::Init { name } => init::run(name.as_deref(), self.identities()?)?,
             Verb::Keygen { path } => {
@@ -247,7 +250,9 @@ impl Vault {
                 Err(e) => return Err(e),
             }
         }
-        if rewritten == 0 && failed.is_none() {
+        if files.is_empty() {
+            say!("there are no secrets under the rules");
+        } else if rewritten == 0 && failed.is_none() {
             say!("all {} are for their readers already", count(files.len(), "file"));
         }
         match failed {
@@ -347,6 +352,14 @@ impl Vault {
         }
         file::recipients_for(path, None, &self.identities()?)
     }
+}
+
+/// Shows what is wrong with the rules that hold here, each with its place.
+fn rules_are_wrong() -> bool {
+    let Ok(dir) = std::env::current_dir() else { return false };
+    let (_, found) = vault::rules::Rules::look(&dir);
+    eprint!("{}", found.render(console::colors_enabled_stderr()));
+    found.has_errors()
 }
 
 fn print(bytes: &[u8]) -> Result<()> {

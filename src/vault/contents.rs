@@ -209,6 +209,12 @@ pub struct Set {
 /// The file is no YAML; something else stands at the path; nobody is known to encrypt for.
 pub fn set(path: &Path, key: &KeyPath, text: &str, to: Option<Recipients>, identities: &Identities) -> Result<Set> {
     let created = matches!(path.symlink_metadata(), Err(e) if e.kind() == std::io::ErrorKind::NotFound);
+    if created {
+        let dir = store::parent(path);
+        std::fs::create_dir_all(&dir).map_err(|e| {
+            Error::environment(format!("cannot make {}", dir.display())).because(e).hint("Choose another path.")
+        })?;
+    }
     let path = &super::rules::real(path);
     let shown = display_path(path);
     let bytes = if created { Zeroizing::default() } else { store::read(path)? };

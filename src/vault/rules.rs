@@ -458,6 +458,10 @@ impl Reading<'_> {
         let example = "- {path: \"inventories/prod/**\", to: [NAME]}";
         let get = |k: &str| entries.iter().find(|e| e.key == k).map(|e| &e.value);
         let (Some(path), Some(to)) = (get("path"), get("to")) else {
+            // A mistyped key has been named already.
+            if entries.iter().any(|e| !["path", "to", "whole"].contains(&e.key.as_str())) {
+                return None;
+            }
             let lacks = if get("path").is_none() { "path" } else { "to" };
             self.error(&node.span, format!("this rule has no `{lacks}`"), format!("write it as {example}"));
             return None;
