@@ -22,6 +22,10 @@ pub trait SecretOpener {
     fn open_file(&self, path: &Path, bytes: &[u8]) -> error::Result<String>;
     /// The text of an `!age` value.
     fn open_value(&self, armored: &str) -> error::Result<String>;
+    /// The same, where a value may be bound to the place it stands at.
+    fn open_value_at(&self, _node: &Node, armored: &str) -> error::Result<String> {
+        self.open_value(armored)
+    }
     /// Tells of a value that must never be shown from here on. `at` names it where it cannot be kept from being shown.
     fn learn(&self, at: &str, value: &Value);
 }
@@ -33,7 +37,7 @@ pub fn load_file(path: &Path, opener: &dyn SecretOpener, found: &mut Diagnostics
     let parsed = source.and_then(|s| match s.text.starts_with("$ANSIBLE_VAULT") {
         true => Err(Diagnostic::error("this file is encrypted with Ansible Vault")
             .at(&Span::new(&s, 0..0))
-            .hint("decrypt it with `ansible-vault decrypt` and encrypt it again with `windlass vault encrypt`")),
+            .hint("bring it over with `windlass vault import`")),
         false => yaml::parse(&s),
     });
     let node = match parsed {
@@ -119,7 +123,7 @@ pub fn open(node: &Node, opener: &dyn SecretOpener, found: &mut Diagnostics) -> 
                 );
                 return None;
             };
-            return match opener.open_value(text) {
+            return match opener.open_value_at(node, text) {
                 Ok(plain) => {
                     let value = Value::String(plain);
                     opener.learn(&node.span.line(), &value);
@@ -139,7 +143,7 @@ pub fn open(node: &Node, opener: &dyn SecretOpener, found: &mut Diagnostics) -> 
         Some(tag) => {
             let d = Diagnostic::error(format!("unknown YAML tag `{tag}`")).at(&node.span);
             found.push(if tag == "!vault" {
-                d.hint("this is an Ansible Vault value: decrypt it with ansible-vault and encrypt it again with `windlass vault encrypt`")
+                d.hint("this is an Ansible Vault value: bring it over with `windlass vault import`")
             } else {
                 d.hint("only `!age` is known")
             });

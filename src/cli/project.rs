@@ -5,7 +5,7 @@ use super::stages::{self, Stages};
 use crate::error::{self, Error};
 use crate::graph::{self, Checked, Program};
 use crate::inventory::{Connection, Inventory, setting_names};
-use crate::source::{Diagnostic, Diagnostics, Source, yaml};
+use crate::source::{Diagnostic, Diagnostics, Node, Source, yaml};
 use crate::ssh::Prompts;
 use crate::template::{Found, Lookup as _, Templates};
 use crate::vars::{self, SecretOpener, Var, Vars};
@@ -27,6 +27,7 @@ pub struct Opener {
     pub redactor: Redactor,
     secrets: RefCell<Secrets>,
     notes: RefCell<Vec<String>>,
+    values: vault::bound::Reading,
 }
 
 impl Opener {
@@ -38,6 +39,7 @@ impl Opener {
             redactor: Redactor::new(),
             secrets: RefCell::new(Secrets::new()),
             notes: RefCell::default(),
+            values: Default::default(),
         }
     }
     /// The project's folder, or the one we are in where only that has a key.
@@ -79,6 +81,9 @@ impl SecretOpener for Opener {
     }
     fn open_value(&self, armored: &str) -> error::Result<String> {
         vault::decrypt_value(armored, "the value", self.identities()?).map(|v| v.to_string())
+    }
+    fn open_value_at(&self, node: &Node, _: &str) -> error::Result<String> {
+        self.values.open(node, self.identities()?)
     }
     fn learn(&self, at: &str, value: &Value) {
         self.secrets.borrow_mut().add_json(at, value);
@@ -307,6 +312,7 @@ pub fn load(
     for u in opener.secrets.borrow().unredactable() {
         found.push(Diagnostic::warning(u.to_string()));
     }
+    vault::audit::check(&root, &mut found);
     found.sort();
     if found.has_errors() {
         return Ok((None, found, redactor));

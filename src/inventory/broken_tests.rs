@@ -46,7 +46,7 @@ const CASES: &[(&str, &str, &str, &str, &str)] = &[
     ("h.yml", "plugin: aws_ec2\n", "plugins are not supported", "1:1", "YAML or INI"),
     ("h.json", "{\"_meta\": {\"hostvars\": {}}}", "not supported yet", "1:2", ""),
     ("h.json", "{\"format_version\": \"1.0\"}", "Terraform's JSON", "1:2", ""),
-    ("h.yml", "all:\n  hosts:\n    a: {pw: !vault x}\n", "unknown YAML tag `!vault`", "3:13", "ansible-vault"),
+    ("h.yml", "all:\n  hosts:\n    a: {pw: !vault x}\n", "unknown YAML tag `!vault`", "3:13", "vault import"),
     ("h.yml", "all:\n  hosts:\n    a: {ansible_hots: x}\n", "`ansible_hots` is no setting", "3:23", "`ansible_host`"),
     ("h.yml", "web:\n  hosts: {web: }\n", "name of a host and of a group", "2:11", "another name"),
     ("h.yml", "web:\n  vars: {ansible_group_priority: high}\n", "must be a whole number", "2:34", ""),

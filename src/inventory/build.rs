@@ -4,7 +4,7 @@ use super::connection;
 use super::range;
 use super::{Group, Host, Inventory};
 use crate::error;
-use crate::source::{Diagnostic, Diagnostics, Span, nearest};
+use crate::source::{Diagnostic, Diagnostics, Node, Span, nearest};
 use crate::vars::{SecretOpener, Var, Vars};
 use indexmap::IndexSet;
 use serde_json::Value;
@@ -43,6 +43,9 @@ impl SecretOpener for Listening<'_> {
     }
     fn open_value(&self, armored: &str) -> error::Result<String> {
         self.inner.open_value(armored)
+    }
+    fn open_value_at(&self, node: &Node, armored: &str) -> error::Result<String> {
+        self.inner.open_value_at(node, armored)
     }
     fn learn(&self, at: &str, value: &Value) {
         if let Ok(mut heard) = self.heard.lock() {

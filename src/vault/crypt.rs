@@ -1,6 +1,7 @@
 //! Encrypting and decrypting bytes in age's format.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::iter;
 
@@ -10,6 +11,7 @@ use age::{DecryptError, Decryptor, Encryptor};
 use zeroize::Zeroizing;
 
 use super::identity::{Held, Identities, Key};
+use super::note::{self, Note, Noted, Place};
 use super::prompt::{self, PluginCallbacks, Prompt, Refusal, Tried};
 use super::recipient::{Recipient, Recipients};
 use crate::error::{Error, Result};
@@ -27,9 +29,30 @@ const RESTORE: &str = "Restore it from version control or a backup.";
 /// # Errors
 /// A recipient's plugin is missing or fails.
 pub fn encrypt(plain: &[u8], recipients: &Recipients) -> Result<String> {
+    encrypt_at(plain, recipients, None)
+}
+
+/// As [`encrypt`], for a value that belongs to `place`.
+///
+/// # Errors
+/// As [`encrypt`].
+pub fn encrypt_at(plain: &[u8], recipients: &Recipients, place: Option<&Place>) -> Result<String> {
     let failed = |e: io::Error| Error::internal("cannot encrypt").because(e);
     let keys = recipients.iter().map(Recipient::to_age).collect::<Result<Vec<_>>>()?;
-    let encryptor = Encryptor::with_recipients(keys.iter().map(|k| &**k)).map_err(|e| match e {
+    let mut noted = Noted { note: Note::new(recipients.iter(), place), labels: HashSet::new() };
+    let with_note = !recipients.iter().any(|r| matches!(r, Recipient::Passphrase { .. }));
+    let begin = |noted: &Noted| {
+        let note = with_note.then_some(noted as &dyn age::Recipient);
+        Encryptor::with_recipients(keys.iter().map(|k| &**k).chain(note))
+    };
+    let encryptor = match begin(&noted) {
+        Err(age::EncryptError::IncompatibleRecipients { l_labels, r_labels }) => {
+            noted.labels = if l_labels.is_empty() { r_labels } else { l_labels };
+            begin(&noted)
+        }
+        begun => begun,
+    };
+    let encryptor = encryptor.map_err(|e| match e {
         age::EncryptError::IncompatibleRecipients { .. } => {
             Error::input("these recipients cannot be used together").hint("Encrypt for each kind apart.")
         }
@@ -70,6 +93,23 @@ pub struct Stanza {
 /// # Errors
 /// Not age data, or damaged.
 pub fn stanzas(data: &[u8], what: &str) -> Result<Vec<Stanza>> {
+    header(data, what).map(|h| h.stanzas)
+}
+
+/// What a header tells without a key: true once the data was opened, a claim until then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// One for each recipient.
+    pub stanzas: Vec<Stanza>,
+    /// What Windlass wrote down when it encrypted.
+    pub note: Option<Note>,
+}
+
+/// Reads a header.
+///
+/// # Errors
+/// Not age data, or damaged.
+pub fn header(data: &[u8], what: &str) -> Result<Header> {
     read_header(&dearmor(data, what)?, what)
 }
 
@@ -78,15 +118,16 @@ pub(super) struct Opened {
     pub(super) plain: Zeroizing<Vec<u8>>,
     pub(super) passphrase: Option<(SecretString, Option<u8>)>,
     pub(super) stanzas: Vec<Stanza>,
+    pub(super) note: Option<Note>,
 }
 
 pub(super) fn open(data: &[u8], what: &str, identities: &Identities) -> Result<Opened> {
     let sealed = dearmor(data, what)?;
-    let stanzas = read_header(&sealed, what)?;
+    let Header { stanzas, note } = read_header(&sealed, what)?;
     if stanzas.iter().any(|s| s.kind == "scrypt") {
         let (plain, passphrase) =
             open_with_passphrase(&sealed, what, identities.prompt()).map_err(|r| r.error(what))?;
-        return Ok(Opened { plain, passphrase: Some((passphrase, work_factor(&stanzas))), stanzas });
+        return Ok(Opened { plain, passphrase: Some((passphrase, work_factor(&stanzas))), stanzas, note });
     }
     if identities.is_empty() {
         return Err(no_identity(what, identities));
@@ -94,12 +135,12 @@ pub(super) fn open(data: &[u8], what: &str, identities: &Identities) -> Result<O
     // Keys that need no question first, whatever their order.
     let open: Vec<&dyn age::Identity> = identities.held().iter().filter_map(ready).collect();
     if let Some(plain) = attempt(&sealed, &open, what)? {
-        return Ok(Opened { plain, passphrase: None, stanzas });
+        return Ok(Opened { plain, passphrase: None, stanzas, note });
     }
     let mut problem = None;
     for held in identities.held() {
         match try_locked(held, &sealed, &stanzas, what, identities) {
-            Ok(Some(plain)) => return Ok(Opened { plain, passphrase: None, stanzas }),
+            Ok(Some(plain)) => return Ok(Opened { plain, passphrase: None, stanzas, note }),
             Ok(None) => {}
             Err(e) => problem = problem.or(Some(e)),
         }
@@ -181,7 +222,7 @@ pub(super) fn open_with_passphrase(
     let broken = |e: Error| Refusal::Broken(e.to_string(), e.hint.unwrap_or_default());
     let sealed = dearmor(data, what).map_err(broken)?;
     // Before anyone is asked: a work factor that would not be accepted.
-    let stanzas = read_header(&sealed, what).map_err(broken)?;
+    let stanzas = read_header(&sealed, what).map_err(broken)?.stanzas;
     if let Some(required) = work_factor(&stanzas).filter(|w| *w > MAX_WORK_FACTOR) {
         return Err(broken(failed(DecryptError::ExcessiveWork { required, target: MAX_WORK_FACTOR }, what)));
     }
@@ -235,14 +276,14 @@ fn not_age(data: &[u8], what: &str) -> Error {
         Error::input(format!("{what} is empty")).hint(RESTORE)
     } else if data.starts_with(b"$ANSIBLE_VAULT") {
         Error::input(format!("{what} is an Ansible Vault file, not an age file"))
-            .hint("Decrypt it with ansible-vault, then encrypt it with windlass vault encrypt.")
+            .hint("Bring it over with windlass vault import.")
     } else {
         e.hint("If it is in the clear, encrypt it with windlass vault encrypt.")
     }
 }
 
 /// Reads the header's entries; entries that mean nothing (age adds some on purpose) are left out.
-fn read_header(sealed: &[u8], what: &str) -> Result<Vec<Stanza>> {
+fn read_header(sealed: &[u8], what: &str) -> Result<Header> {
     let truncated = || Error::input(format!("{what} is truncated")).hint(RESTORE);
     let mut lines = sealed.split(|b| *b == b'\n');
     let version = lines.next().and_then(|l| l.strip_prefix(MAGIC)).ok_or_else(|| not_age(sealed, what))?;
@@ -250,16 +291,18 @@ fn read_header(sealed: &[u8], what: &str) -> Result<Vec<Stanza>> {
         return Err(Error::input(format!("{what} is in an age format newer than v1"))
             .hint("Encrypt it again with an age that writes v1."));
     }
-    let mut stanzas = Vec::new();
+    let (mut stanzas, mut note) = (Vec::new(), None);
     for line in lines {
         if line.starts_with(b"---") {
-            return Ok(stanzas);
+            return Ok(Header { stanzas, note });
         }
         if let Some(entry) = line.strip_prefix(b"-> ") {
             let text = String::from_utf8_lossy(entry);
             let mut words = text.split(' ').map(str::to_string);
             let kind = words.next().unwrap_or_default();
-            if !kind.ends_with("-grease") {
+            if kind == note::KIND {
+                note = note.or_else(|| Some(Note::read(&words.collect::<Vec<_>>())));
+            } else if !kind.ends_with("-grease") {
                 stanzas.push(Stanza { kind, args: words.collect() });
             }
         }

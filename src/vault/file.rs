@@ -2,24 +2,26 @@
 //!
 //! Every write is all or nothing, and an original goes only after its replacement is durable.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use age::secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
+use super::audit;
+use super::contents;
 use super::crypt::{self, Opened};
+use super::desk::{Desk, Watch, memory_dir};
 use super::identity::Identities;
 use super::recipient::{Recipient, Recipients};
+use super::rules::Rules;
 use super::store;
 use crate::error::{Error, Result};
 
 /// Where recipients are listed, beside or above the file they are for.
 pub const RECIPIENT_FILES: [&str; 2] = [".windlass/recipients", ".age-recipients"];
-
-const EDIT_PREFIX: &str = "windlass-edit.";
 
 /// How [`encrypt_file`] and [`decrypt_file`] write.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +39,8 @@ pub struct Output {
 pub enum Chosen {
     /// The caller's.
     Explicit,
+    /// A rule of the project's `windlass.yml`: that file, and the rule's path.
+    Rule(PathBuf, String),
     /// A file of recipients found beside or above the secret.
     File(PathBuf),
     /// Nobody's: the public keys of the identities in use.
@@ -107,11 +111,13 @@ fn open(path: &Path, identities: &Identities) -> Result<Opened> {
     crypt::open(&store::read(path)?, &path.display().to_string(), identities)
 }
 
-/// Whom to encrypt `path` for: `explicit` ones, else a recipients file beside or above it (up to the directory that
-/// holds `.git`), else the public keys of `identities`.
+/// Whom to encrypt `path` for: `explicit` ones, else those of the rule in `windlass.yml` that covers it, else, where there
+/// are no rules, a recipients file beside or above it (up to the directory that holds `.git`), else the public keys of
+/// `identities`.
 ///
 /// # Errors
-/// A recipients file is wrong or belongs to another user, or there is nobody to encrypt for.
+/// There are rules and none covers the file; a list of recipients is wrong or belongs to another user; there is nobody to
+/// encrypt for.
 pub fn recipients_for(
     path: &Path,
     explicit: Option<Recipients>,
@@ -124,6 +130,14 @@ pub fn recipients_for(
     let dir = dir
         .canonicalize()
         .map_err(|e| Error::input(format!("cannot find {}", dir.display())).because(e).hint("Check the path."))?;
+    if let Some(rules) = Rules::of(&dir)?.filter(|r| !r.rules.is_empty()) {
+        let Some(rule) = rules.rule(path) else {
+            return Err(Error::input(format!("no rule of {} covers {}", rules.shown.display(), path.display()))
+                .hint("Add one under `vault: recipients:`, or name the recipients with -r."));
+        };
+        let list = if rule.is_passphrase() { vec![new_passphrase(path, identities)?] } else { rule.recipients() };
+        return Ok((Recipients::new(list)?, Chosen::Rule(rules.shown.clone(), rule.shown())));
+    }
     for above in dir.ancestors() {
         for name in RECIPIENT_FILES {
             let file = above.join(name);
@@ -139,8 +153,24 @@ pub fn recipients_for(
     Ok((Recipients::new(identities.recipients()?)?, Chosen::Identities))
 }
 
+/// A passphrase to come, asked for twice.
+fn new_passphrase(path: &Path, identities: &Identities) -> Result<Recipient> {
+    let ask = |words: &str| {
+        let what = format!("{} ({words})", path.display());
+        identities.prompt().passphrase(&what, 0).ok_or_else(|| {
+            Error::input(format!("{} is for a passphrase, and nobody can be asked for one", path.display()))
+                .hint("Run in a terminal, or let the rule name keys.")
+        })
+    };
+    let first = ask("a new one")?;
+    if ask("once more")?.expose_secret() != first.expose_secret() {
+        return Err(Error::input("the passphrases differ").hint("Try again."));
+    }
+    Recipient::passphrase(first, None)
+}
+
 /// A list of recipients that another user could have put there would hand secrets to that user.
-fn refuse_foreign(file: &Path, dir: &Path) -> Result<()> {
+pub(super) fn refuse_foreign(file: &Path, dir: &Path) -> Result<()> {
     let unreadable =
         |e: std::io::Error| Error::input(format!("cannot read {}", file.display())).because(e).hint("Check its mode.");
     let meta = file.metadata().map_err(unreadable)?;
@@ -176,40 +206,37 @@ pub struct Edited {
     pub recipients: usize,
 }
 
-/// Decrypts a file into a private directory in memory, runs the editor on it, and encrypts it again if it changed.
-/// The plaintext is wiped and removed in any case but the death of this process; the next edit then removes it.
+/// Decrypts a file into a private directory in memory, runs the editor on it, and encrypts it again if it changed. Of a
+/// YAML file in the clear, its `!age` values are opened: they stand in plain text behind their tag, and those left as they
+/// were keep their ciphertext. The plaintext is wiped and removed in any case but the death of this process; the next edit
+/// then removes it.
 ///
 /// # Errors
 /// No memory-backed directory (and the disk is not allowed); the recipients are not known to include everyone the file
-/// is encrypted for; the editor fails (the file is then as it was); the file was changed meanwhile.
+/// is encrypted for; the editor fails or a signal ends the edit (the file is then as it was); the file was changed meanwhile.
 pub fn edit(path: &Path, identities: &Identities, how: &Edit) -> Result<Edited> {
     let new = how.create && matches!(path.symlink_metadata(), Err(e) if e.kind() == std::io::ErrorKind::NotFound);
     // A link is followed, so that it stays one.
     let path = if new { path.to_path_buf() } else { path.canonicalize().unwrap_or_else(|_| path.to_path_buf()) };
     let sealed = if new { Zeroizing::default() } else { store::read(&path)? };
-    let opened = if new { None } else { Some(crypt::open(&sealed, &path.display().to_string(), identities)?) };
-    let passphrase = opened.as_ref().and_then(|o| o.passphrase.clone());
-    let (recipients, chosen) = match passphrase {
-        Some((passphrase, factor)) if how.recipients.is_none() => {
-            (Recipients::new([Recipient::passphrase(passphrase, factor)?])?, Chosen::SamePassphrase)
-        }
-        _ => recipients_for(&path, how.recipients.clone(), identities)?,
+    let of_values = audit::is_yaml(&path) && !crypt::is_encrypted(&sealed) && !contents::is_foreign(&sealed);
+    let (plain, recipients, chosen, values) = if of_values {
+        let shown = contents::open(&path, &sealed, identities)?;
+        let before = shown.values.iter().map(|v| v.header.stanzas.len()).max().unwrap_or(0);
+        let (recipients, chosen) = choose(&path, before, None, how.recipients.clone(), identities)?;
+        (Zeroizing::new(shown.text.as_bytes().to_vec()), recipients, chosen, Some(shown))
+    } else {
+        let opened = if new { None } else { Some(crypt::open(&sealed, &path.display().to_string(), identities)?) };
+        let passphrase = opened.as_ref().and_then(|o| o.passphrase.clone());
+        let before = opened.as_ref().map_or(0, |o| o.stanzas.len());
+        let (recipients, chosen) = choose(&path, before, passphrase, how.recipients.clone(), identities)?;
+        (opened.map(|o| o.plain).unwrap_or_default(), recipients, chosen, None)
     };
-    let before = opened.as_ref().map_or(0, |o| o.stanzas.len());
-    if chosen == Chosen::Identities && recipients.len() < before {
-        return Err(Error::input(format!(
-            "{} is encrypted for {before} recipients, and only your own {} known here",
-            path.display(),
-            if recipients.len() == 1 { "key is".to_string() } else { format!("{} keys are", recipients.len()) },
-        ))
-        .hint("List all of them in .windlass/recipients, or name them with -r, so that nobody is locked out."));
-    }
-
     if chosen != Chosen::SamePassphrase {
         // A recipient that cannot be used must show before the work, not after it.
         crypt::encrypt(b"", &recipients)?;
     }
-    let plain = opened.map(|o| o.plain).unwrap_or_default();
+    let mut watch = Watch::new()?;
     let desk = Desk::new(memory_dir(), how.allow_disk)?;
     let name = match path.file_name().map(Path::new) {
         Some(name) if name.extension().is_some_and(|e| e == "age") => name.with_extension(""),
@@ -221,140 +248,55 @@ pub fn edit(path: &Path, identities: &Identities, how: &Edit) -> Result<Edited> 
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&work).map_err(put)?;
     file.write_all(&plain).map_err(put)?;
     drop(file);
-    run_editor(how.editor.as_deref(), &work)?;
+    watch.edit(how.editor.as_deref(), &work)?;
     let edited = store::read(&work)?;
-    let changed = *edited != *plain;
+    let mut changed = *edited != *plain;
     if changed {
         if !new && *store::read(&path)? != *sealed {
             return Err(Error::input(format!("{} was changed by someone else meanwhile", path.display()))
                 .hint("Edit it again; your changes were not saved."));
         }
-        let text = crypt::encrypt(&edited, &recipients)?;
-        store::write(&path, text.as_bytes(), if new { 0o644 } else { mode(&path) }, !new)?;
+        let text = match &values {
+            Some(shown) => contents::seal(&path, shown, &edited, &recipients)?,
+            None => Zeroizing::new(crypt::encrypt(&edited, &recipients)?),
+        };
+        changed = text.as_bytes() != sealed.as_slice();
+        if changed {
+            store::write(&path, text.as_bytes(), if new { 0o644 } else { mode(&path) }, !new)?;
+        }
     }
     Ok(Edited { changed, chosen, recipients: recipients.len() })
 }
 
-fn run_editor(editor: Option<&str>, file: &Path) -> Result<()> {
-    let set = |name| std::env::var(name).ok().filter(|v| !v.trim().is_empty());
-    let editor =
-        editor.map(str::to_string).or_else(|| set("VISUAL")).or_else(|| set("EDITOR")).unwrap_or_else(|| "vi".into());
-    let hint = "Set $VISUAL or $EDITOR to an editor that waits until the file is closed.";
-    // Through sh, since people write arguments into $EDITOR.
-    let status = Command::new("sh")
-        .arg("-c")
-        .arg(format!("{editor} \"$1\""))
-        .arg("sh")
-        .arg(file)
-        .env_remove(super::identity::ENV_KEY)
-        .status()
-        .map_err(|e| Error::environment(format!("cannot run the editor `{editor}`")).because(e).hint(hint))?;
-    if !status.success() {
-        return Err(
-            Error::environment(format!("the editor `{editor}` failed ({status}); nothing was changed")).hint(hint)
-        );
-    }
-    Ok(())
-}
-
-/// A private directory for plaintext. Everything in it is wiped and removed when it is dropped.
-struct Desk(PathBuf);
-
-impl Desk {
-    fn new(memory: Option<PathBuf>, allow_disk: bool) -> Result<Desk> {
-        let base = match memory {
-            Some(dir) => dir,
-            None if allow_disk => std::env::temp_dir(),
-            None => {
-                return Err(Error::environment("there is no memory-backed directory to edit secrets in")
-                    .hint("Make /dev/shm or $XDG_RUNTIME_DIR a tmpfs, or allow the disk with --allow-disk."));
-            }
-        };
-        sweep(&base);
-        let prefix = format!("{EDIT_PREFIX}{}.", std::process::id());
-        for _ in 0..16 {
-            let dir = base.join(format!("{prefix}{:08x}", fresh()));
-            match DirBuilder::new().mode(0o700).create(&dir) {
-                Ok(()) => return Ok(Desk(dir)),
-                Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(e) => {
-                    return Err(Error::environment(format!("cannot make a directory in {}", base.display()))
-                        .because(e)
-                        .hint("Check its mode and free space."));
-                }
-            }
+/// Whom to encrypt for what is encrypted for `before` recipients now, or for a passphrase.
+///
+/// # Errors
+/// As [`recipients_for`]; someone who can read now would be locked out without having been named.
+pub(super) fn choose(
+    path: &Path,
+    before: usize,
+    passphrase: Option<(SecretString, Option<u8>)>,
+    explicit: Option<Recipients>,
+    identities: &Identities,
+) -> Result<(Recipients, Chosen)> {
+    let (recipients, chosen) = match passphrase {
+        Some((passphrase, factor)) if explicit.is_none() => {
+            (Recipients::new([Recipient::passphrase(passphrase, factor)?])?, Chosen::SamePassphrase)
         }
-        Err(Error::environment(format!("cannot make a directory in {}", base.display())).hint("Clear it out."))
+        _ => recipients_for(path, explicit, identities)?,
+    };
+    if chosen == Chosen::Identities && recipients.len() < before {
+        return Err(Error::input(format!(
+            "{} is encrypted for {before} recipients, and only your own {} known here",
+            path.display(),
+            if recipients.len() == 1 { "key is".to_string() } else { format!("{} keys are", recipients.len()) },
+        ))
+        .hint("List all of them in windlass.yml (windlass vault init), or name them with -r, so that nobody is locked out."));
     }
+    Ok((recipients, chosen))
 }
 
-impl Drop for Desk {
-    fn drop(&mut self) {
-        wipe(&self.0);
-    }
-}
-
-/// A number for a name; the directory's mode is what protects it.
-fn fresh() -> u32 {
-    use std::hash::{BuildHasher, RandomState};
-    (RandomState::new().hash_one(0u8) & u64::from(u32::MAX)) as u32
-}
-
-/// Overwrites and removes everything under `dir`, as far as possible, without following links.
-fn wipe(dir: &Path) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let Ok(kind) = entry.file_type() else { continue };
-        if kind.is_dir() {
-            wipe(&path);
-        } else if kind.is_file() {
-            let length = entry.metadata().map(|m| m.len()).unwrap_or(0);
-            if let Ok(mut file) = OpenOptions::new().write(true).open(&path) {
-                let _ = std::io::copy(&mut std::io::Read::take(std::io::repeat(0), length), &mut file);
-                let _ = file.sync_data();
-            }
-        }
-    }
-    let _ = fs::remove_dir_all(dir);
-}
-
-/// Removes what edits that were killed have left.
-fn sweep(base: &Path) {
-    let me = rustix::process::geteuid().as_raw();
-    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let pid = name.to_str().and_then(|n| n.strip_prefix(EDIT_PREFIX)).and_then(|n| n.split('.').next());
-        let Some(pid) = pid.and_then(|p| p.parse().ok()).and_then(rustix::process::Pid::from_raw) else { continue };
-        let is_mine = entry.metadata().is_ok_and(|m| m.is_dir() && m.uid() == me);
-        if is_mine && rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH) {
-            wipe(&entry.path());
-        }
-    }
-}
-
-/// A directory that lives in memory and can be written to.
-fn memory_dir() -> Option<PathBuf> {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|p| p.is_absolute());
-    [Some(PathBuf::from("/dev/shm")), runtime]
-        .into_iter()
-        .flatten()
-        .find(|dir| is_memory(dir) && rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok())
-}
-
-#[cfg(target_os = "linux")]
-fn is_memory(dir: &Path) -> bool {
-    const TMPFS: u64 = 0x0102_1994;
-    const RAMFS: u64 = 0x8584_58f6;
-    // The field's type differs between machines; its low 32 bits are the kind.
-    rustix::fs::statfs(dir).is_ok_and(|s| matches!(s.f_type as u64 & 0xffff_ffff, TMPFS | RAMFS))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn is_memory(_dir: &Path) -> bool {
-    false
-}
-
-fn refuse_link(path: &Path) -> Result<()> {
+pub(super) fn refuse_link(path: &Path) -> Result<()> {
     if path.is_symlink() {
         return Err(Error::input(format!("{} is a symbolic link", path.display()))
             .hint("Name the file it points to, or keep the original."));
@@ -367,14 +309,17 @@ fn same(a: &Path, b: &Path) -> bool {
 }
 
 /// A file's permission bits.
-fn mode(path: &Path) -> u32 {
+pub(super) fn mode(path: &Path) -> u32 {
     path.metadata().map_or(0o600, |m| m.permissions().mode() & 0o777)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::desk::*;
     use super::super::testing::*;
     use super::*;
+    use std::fs;
+    use std::process::Command;
 
     struct Place {
         dir: tempfile::TempDir,

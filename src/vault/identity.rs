@@ -9,9 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use age::secrecy::{ExposeSecret, SecretString};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD_NO_PAD;
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::crypt;
@@ -189,14 +186,8 @@ pub(super) struct LockedSsh {
 impl LockedSsh {
     /// Whether a header's stanza is addressed to this key.
     pub(super) fn is_named_by(&self, stanza: &crypt::Stanza) -> bool {
-        use age::ssh::Recipient::{SshEd25519, SshRsa};
-        let (kind, public) = match &self.recipient {
-            SshEd25519(public, _) => ("ssh-ed25519", public),
-            SshRsa(public, _) => ("ssh-rsa", public),
-        };
-        let digest = Sha256::digest(public);
-        let tag = digest.get(..4).map(|d| BASE64_STANDARD_NO_PAD.encode(d));
-        stanza.kind == kind && stanza.args.first() == tag.as_ref()
+        let own = Recipient::Ssh(self.recipient.clone()).stanza();
+        own.is_some_and(|(kind, tag)| stanza.kind == kind && stanza.args.first() == tag.as_ref())
     }
 
     pub(super) fn unlock(&self, prompt: &dyn Prompt, origin: &str) -> Result<Arc<age::ssh::Identity>, Refusal> {

@@ -4,6 +4,9 @@ use std::fmt;
 use std::path::Path;
 
 use age::secrecy::{ExposeSecret, SecretString};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD_NO_PAD;
+use sha2::{Digest, Sha256};
 
 use super::store;
 use crate::error::{Error, Result};
@@ -50,7 +53,9 @@ impl Recipient {
             }
             if ["age1pq1", "age1tag1", "age1tagpq1"].iter().any(|p| text.starts_with(p)) {
                 let kind = text.split('1').nth(1).unwrap_or_default();
-                return Err(Error::input(format!("age1{kind}1… recipients are not supported")).hint(kinds));
+                let what = if kind.contains("pq") { "post-quantum recipients" } else { "tagged recipients" };
+                return Err(Error::input(format!("{what} (age1{kind}1…) are not supported yet"))
+                    .hint(format!("The library Windlass is built on does not know them. {kinds}")));
             }
             if let Ok(key) = text.parse::<age::plugin::Recipient>() {
                 return Ok(Recipient::Plugin(key));
@@ -115,6 +120,23 @@ impl Recipient {
             return Err(Error::input("the work factor must be within 1 and 22").hint("Leave it out for a good one."));
         }
         Ok(Recipient::Passphrase { passphrase, work_factor })
+    }
+
+    /// What stands in a header for this key: the kind, and for ssh keys a short fingerprint. Nothing for plugins, whose
+    /// kinds only they know.
+    pub(super) fn stanza(&self) -> Option<(&'static str, Option<String>)> {
+        use age::ssh::Recipient::{SshEd25519, SshRsa};
+        let tag = |public: &[u8]| {
+            let digest = Sha256::digest(public);
+            digest.get(..4).map(|d| BASE64_STANDARD_NO_PAD.encode(d))
+        };
+        match self {
+            Recipient::X25519(_) => Some(("X25519", None)),
+            Recipient::Ssh(SshEd25519(public, _)) => Some(("ssh-ed25519", tag(public))),
+            Recipient::Ssh(SshRsa(public, _)) => Some(("ssh-rsa", tag(public))),
+            Recipient::Passphrase { .. } => Some(("scrypt", None)),
+            Recipient::Plugin(_) | Recipient::PluginIdentity(_) => None,
+        }
     }
 
     fn is_passphrase(&self) -> bool {

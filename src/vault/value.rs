@@ -1,7 +1,8 @@
 //! A single secret value: the armored block under `!age |` in a YAML file.
 
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
+use super::bound;
 use super::crypt;
 use super::identity::Identities;
 use super::recipient::Recipients;
@@ -12,17 +13,18 @@ use crate::error::{Error, Result};
 /// # Errors
 /// As [`crypt::decrypt`]; also when the block is not armored or the plaintext is not UTF-8.
 pub fn decrypt_value(block: &str, what: &str, identities: &Identities) -> Result<Zeroizing<String>> {
-    let armored: Vec<&str> = block.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
-    let armored = armored.join("\n");
+    bound::open(block, what, identities).map(|o| o.text)
+}
+
+/// The block without its indentation.
+pub(super) fn armored(block: &str, what: &str) -> Result<String> {
+    let lines: Vec<&str> = block.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    let armored = lines.join("\n");
     if !armored.starts_with("-----BEGIN AGE ENCRYPTED FILE-----") {
         return Err(Error::input(format!("{what} is not an armored age value"))
             .hint("Write it as `!age |`, followed by the indented block that windlass vault encrypt-value prints."));
     }
-    let mut plain = crypt::decrypt(armored.as_bytes(), what, identities)?;
-    String::from_utf8(std::mem::take(&mut *plain)).map(Zeroizing::new).map_err(|e| {
-        e.into_bytes().zeroize();
-        Error::input(format!("{what} does not hold text")).hint("Keep binary data in a file of its own.")
-    })
+    Ok(armored)
 }
 
 /// Encrypts one value, exactly as given, as armored text.

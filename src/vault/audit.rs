@@ -1,0 +1,295 @@
+//! Who can read what lies here, as far as headers tell, against who should.
+
+use std::path::{Path, PathBuf};
+
+use super::crypt::{self, Header};
+use super::document::{Document, Tagged};
+use super::note::fingerprint;
+use super::recipient::Recipient;
+use super::rules::{Rule, Rules};
+use super::store;
+use super::value;
+use crate::error::Result;
+use crate::source::{Diagnostic, Diagnostics, Source, Span, display_path};
+
+/// Files larger than this are not searched for values.
+const LARGEST: u64 = 4 << 20;
+/// More files than a project has.
+const MOST: usize = 50_000;
+
+/// What a file holds.
+pub enum Held {
+    /// The file is encrypted whole.
+    Whole(Header),
+    /// It is YAML with `!age` values.
+    Values(Document, Vec<(Tagged, Header)>),
+    /// Nothing in it is encrypted.
+    Plain,
+}
+
+/// Looks at a file without opening anything.
+///
+/// # Errors
+/// Unreadable; YAML with `!age` in it that cannot be parsed; a damaged header.
+pub fn look(path: &Path) -> Result<Held> {
+    let bytes = store::read(path)?;
+    let shown = display_path(path);
+    if crypt::is_encrypted(&bytes) {
+        return crypt::header(&bytes, &shown.display().to_string()).map(Held::Whole);
+    }
+    let text = match std::str::from_utf8(&bytes) {
+        Ok(t) if is_yaml(path) && t.contains("!age") => t,
+        _ => return Ok(Held::Plain),
+    };
+    let document = Document::parse(&shown, text, false)?;
+    let mut values = vec![];
+    for v in document.values() {
+        let what = format!("{}:{}", shown.display(), v.line);
+        let armored = value::armored(v.text.as_deref().unwrap_or_default(), &what)?;
+        let header = crypt::header(armored.as_bytes(), &what)?;
+        values.push((v, header));
+    }
+    Ok(if values.is_empty() { Held::Plain } else { Held::Values(document, values) })
+}
+
+/// Whether a file's name says that it is YAML.
+pub fn is_yaml(path: &Path) -> bool {
+    path.extension().is_some_and(|e| e == "yml" || e == "yaml")
+}
+
+/// The files below a folder, sorted: without hidden ones, and what is built or downloaded.
+pub fn files(root: &Path) -> Vec<PathBuf> {
+    let mut found = vec![];
+    let mut folders = vec![root.to_path_buf()];
+    while let Some(dir) = folders.pop() {
+        for e in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            let name = e.file_name();
+            let name = name.to_string_lossy();
+            let Ok(kind) = e.file_type() else { continue };
+            if name.starts_with('.') || found.len() >= MOST {
+                continue;
+            }
+            if kind.is_dir() {
+                if !["target", "node_modules", "logs"].contains(&name.as_ref()) {
+                    folders.push(e.path());
+                }
+            } else if kind.is_file() && e.metadata().is_ok_and(|m| m.len() <= LARGEST) {
+                found.push(e.path());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The project's files that a rule covers, each with its rule.
+pub fn covered(rules: &Rules) -> Vec<(PathBuf, &Rule)> {
+    let all = files(&rules.root);
+    all.into_iter().filter_map(|p| rules.rule(&p).map(|r| (p, r))).collect()
+}
+
+/// How those who can read fit those who should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fit {
+    /// The same.
+    Same,
+    /// Their number and kinds are the same; the header does not tell which keys these are.
+    Likely,
+    /// Not the same.
+    Differs {
+        /// They can read and should not.
+        extra: Vec<String>,
+        /// They should and cannot.
+        missing: Vec<String>,
+    },
+}
+
+/// Compares a header with whom the data should be for (`None`: a passphrase).
+pub fn fit(header: &Header, wanted: Option<&[Recipient]>, rules: Option<&Rules>) -> Fit {
+    let is_passphrase = header.stanzas.iter().any(|s| s.kind == "scrypt");
+    let name = |r: &Recipient| {
+        let known = fingerprint(r).and_then(|p| rules.and_then(|rules| rules.name_of(&p)));
+        known.unwrap_or_else(|| r.to_string())
+    };
+    let wanted = match wanted {
+        None if is_passphrase => return Fit::Same,
+        None => {
+            let extra = readers(header, rules);
+            return Fit::Differs { extra, missing: vec!["a passphrase".into()] };
+        }
+        Some(list) if is_passphrase => {
+            return Fit::Differs { extra: vec!["a passphrase".into()], missing: list.iter().map(name).collect() };
+        }
+        Some(list) => list,
+    };
+    let prints: Option<Vec<String>> = wanted.iter().map(fingerprint).collect();
+    if let (Some(told), Some(prints)) = (told(header), prints) {
+        let word = |p: &String| {
+            rules.and_then(|r| r.name_of(p)).unwrap_or_else(|| "a key that windlass.yml does not name".into())
+        };
+        let extra: Vec<String> = told.iter().filter(|p| !prints.contains(p)).map(word).collect();
+        let missing: Vec<String> =
+            wanted.iter().zip(&prints).filter(|(_, p)| !told.contains(p)).map(|(r, _)| name(r)).collect();
+        return if extra.is_empty() && missing.is_empty() { Fit::Same } else { Fit::Differs { extra, missing } };
+    }
+    by_kind(header, wanted, &name)
+}
+
+/// The fingerprints a header tells; nothing if it tells of fewer than there are.
+fn told(header: &Header) -> Option<&Vec<String>> {
+    header.note.as_ref()?.readers.as_ref().filter(|r| r.len() >= header.stanzas.len().min(1) && !r.is_empty())
+}
+
+/// As far as kinds and the fingerprints of ssh keys tell.
+fn by_kind(header: &Header, wanted: &[Recipient], name: &dyn Fn(&Recipient) -> String) -> Fit {
+    let mut left: Vec<&crypt::Stanza> = header.stanzas.iter().collect();
+    let mut missing = vec![];
+    let mut plugins = 0;
+    for r in wanted {
+        let Some((kind, tag)) = r.stanza() else {
+            plugins += 1;
+            continue;
+        };
+        match left.iter().position(|s| s.kind == kind && (tag.is_none() || s.args.first() == tag.as_ref())) {
+            Some(i) => drop(left.remove(i)),
+            None => missing.push(name(r)),
+        }
+    }
+    let known = ["X25519", "ssh-ed25519", "ssh-rsa"];
+    let of_plugins = left.iter().filter(|s| !known.contains(&s.kind.as_str())).count().min(plugins);
+    let mut extra: Vec<String> =
+        left.iter().filter(|s| known.contains(&s.kind.as_str())).map(|s| format!("an {} key", s.kind)).collect();
+    let others = left.len() - extra.len() - of_plugins;
+    extra.extend((0..others).map(|_| "a plugin's key".to_string()));
+    if extra.is_empty() && missing.is_empty() { Fit::Likely } else { Fit::Differs { extra, missing } }
+}
+
+/// Words for those who can read: names and keys where they are known, else kinds.
+pub fn readers(header: &Header, rules: Option<&Rules>) -> Vec<String> {
+    if let Some(told) = told(header) {
+        let word = |p: &String| {
+            rules.and_then(|r| r.name_of(p)).unwrap_or_else(|| "a key that windlass.yml does not name".into())
+        };
+        return told.iter().map(word).collect();
+    }
+    let keys = rules.into_iter().flat_map(|r| r.keys.iter());
+    let named: Vec<(&String, (&str, String))> =
+        keys.filter_map(|(n, k)| k.stanza().and_then(|(kind, tag)| Some((n, (kind, tag?))))).collect();
+    let word = |s: &crypt::Stanza| {
+        let known = named.iter().find(|(_, (kind, tag))| s.kind == *kind && s.args.first() == Some(tag));
+        match (known, s.kind.as_str()) {
+            (Some((n, _)), _) => n.to_string(),
+            (None, "scrypt") => "a passphrase".to_string(),
+            (None, kind) => format!("an {kind} key"),
+        }
+    };
+    header.stanzas.iter().map(word).collect()
+}
+
+/// What is wrong with the secrets of the project in `dir`, by its rules.
+pub fn check(dir: &Path, found: &mut Diagnostics) {
+    let (rules, wrong) = Rules::look(dir);
+    found.extend(wrong);
+    let Some(rules) = rules else { return };
+    for (path, rule) in covered(&rules) {
+        let shown = display_path(&path);
+        let is_age = path.extension().is_some_and(|e| e == "age");
+        let top = || Span::new(&Source::secret(&shown, ""), 0..0);
+        match look(&path) {
+            // Whoever needs the file says what is wrong with it.
+            Err(_) => {}
+            Ok(Held::Whole(header)) => {
+                let d = differs(&header, rule, &rules, &shown.display().to_string());
+                d.into_iter().for_each(|d| found.push(d.at(&top())));
+            }
+            Ok(Held::Values(document, values)) => {
+                for (v, header) in values {
+                    let span = Span::new(&document.source, v.range.start..v.range.start + v.tag.len());
+                    let what = format!("`{}`", v.path);
+                    if let Some(d) = differs(&header, rule, &rules, &what) {
+                        found.push(d.at(&span));
+                    }
+                    let place = header.note.as_ref().and_then(|n| n.place.as_ref());
+                    let can_be = !header.stanzas.iter().any(|s| s.kind == "scrypt");
+                    if place.is_none() && can_be {
+                        found.push(
+                            Diagnostic::warning(format!("{what} is not bound to its place, so it can be moved unseen"))
+                                .at(&span)
+                                .hint(format!(
+                                    "windlass vault rekey --rebind {}",
+                                    crate::quote::shell_quote(&shown.display().to_string())
+                                )),
+                        );
+                    }
+                }
+                plain_whole(rule, &shown, found);
+            }
+            Ok(Held::Plain) if !is_age => {
+                plain_whole(rule, &shown, found);
+                if !rule.whole {
+                    plain_secret(&path, &shown, found);
+                }
+            }
+            Ok(Held::Plain) => {}
+        }
+    }
+}
+
+fn differs(header: &Header, rule: &Rule, rules: &Rules, what: &str) -> Option<Diagnostic> {
+    let wanted = rule.recipients();
+    let Fit::Differs { extra, missing } = fit(header, (!rule.is_passphrase()).then_some(&wanted), Some(rules)) else {
+        return None;
+    };
+    let by = format!("the rule for `{}` in {}", rule.shown(), rules.shown.display());
+    let hint = "bring it in line with the rule: windlass vault rekey (windlass vault who-can-read shows all)";
+    // Too many readers is a leak; too few only a chore.
+    Some(if extra.is_empty() {
+        Diagnostic::warning(format!("{what} cannot be read by {}, as {by} says", listed(&missing))).hint(hint)
+    } else {
+        Diagnostic::error(format!("{what} can be read by {}, against {by}", listed(&extra))).hint(hint)
+    })
+}
+
+/// `a, b and c`.
+pub fn listed(words: &[String]) -> String {
+    match words {
+        [] => "nobody".into(),
+        [one] => one.clone(),
+        [most @ .., last] => format!("{} and {last}", most.join(", ")),
+    }
+}
+
+fn plain_whole(rule: &Rule, shown: &Path, found: &mut Diagnostics) {
+    if rule.whole {
+        found.push(
+            Diagnostic::error(format!(
+                "{} lies in the clear; the rule for `{}` says `whole: true`",
+                shown.display(),
+                rule.shown()
+            ))
+            .at(&rule.span)
+            .hint(format!("windlass vault encrypt {}", crate::quote::shell_quote(&shown.display().to_string()))),
+        );
+    }
+}
+
+/// Plain text that looks as if it were not meant to be plain.
+fn plain_secret(path: &Path, shown: &Path, found: &mut Diagnostics) {
+    let mut sealed = path.as_os_str().to_os_string();
+    sealed.push(".age");
+    let quoted = crate::quote::shell_quote(&shown.display().to_string());
+    if Path::new(&sealed).is_file() {
+        found.push(
+            Diagnostic::warning(format!("{} lies in the clear beside its encrypted file", shown.display()))
+                .hint(format!("remove it: rm {quoted}")),
+        );
+        return;
+    }
+    let stem = path.file_stem().map(|s| s.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    if is_yaml(path) && ["vault", "secret", "secrets"].contains(&stem.as_str()) {
+        found.push(
+            Diagnostic::warning(format!("{} is called a vault and holds nothing encrypted", shown.display()))
+                .hint(format!("windlass vault encrypt {quoted}, or set single values with windlass vault set")),
+        );
+    }
+}
