@@ -404,7 +404,7 @@ impl Look<'_> {
                 }
             }
             let template = Some(&known).filter(|_| task.module.name == "template").and_then(|k| k.get("src")?.as_str());
-            if let Some(src) = template.filter(|s| !s.ends_with(".j2")) {
+            if let Some(src) = template {
                 let text = files.find(FileKind::Template, src).and_then(|p| {
                     let text = String::from_utf8_lossy(&files.read(&p)?).into_owned();
                     files.render(&p, &text)
@@ -573,8 +573,8 @@ impl Local for Files<'_> {
             });
             ArgError { span: Some(span), hint: e.hint, ..ArgError::new("src", e.message) }
         };
-        match self.scope.render(text) {
-            Ok(v) => Ok(crate::template::text(&v)),
+        match self.scope.render_file(path, text) {
+            Ok(s) => Ok(s),
             Err(Trouble::Unknown(why)) => Err(ArgError { unknown: true, ..ArgError::new("src", why) }),
             Err(Trouble::Error(e)) => Err(at_place(e)),
         }

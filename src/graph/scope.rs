@@ -118,6 +118,10 @@ impl<'a> Scope<'a> {
         let c = self.program.templates.compile(text).map_err(Trouble::Error)?;
         self.program.templates.value(&c, self)
     }
+    /// A template file's text, rendered.
+    pub fn render_file(&self, path: &std::path::Path, text: &str) -> Result<String, Trouble> {
+        self.program.templates.render_file(path, text, self)
+    }
     /// What an expression comes to.
     pub fn evaluate(&self, c: &Condition) -> Result<Value, Trouble> {
         self.program.templates.value(&c.compiled, self)

@@ -502,7 +502,7 @@ impl Copy {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Template {
-    /// The template here (`.hbs`), looked for in the role's templates/ and beside the playbook.
+    /// The template here (`.hbs`, or Jinja's `.j2`), looked for in the role's templates/ and beside the playbook.
     src: Text,
     /// Where the file goes; with a trailing slash, the folder it goes into.
     dest: Text,
@@ -532,10 +532,6 @@ impl Module for Template {
 
     fn prepare(&mut self, local: &dyn Local) -> Result<(), ArgError> {
         let path = local.find(FileKind::Template, &self.src)?;
-        if path.extension().is_some_and(|e| e == "j2") {
-            return Err(ArgError::new("src", "Jinja2 templates (.j2) are not supported yet")
-                .hint("write it as a Handlebars template, `.hbs`"));
-        }
         let text = String::from_utf8(local.read(&path)?)
             .map_err(|_| ArgError::new("src", format!("{} is not UTF-8 text", path.display())))?;
         let end = match self.newline_sequence.as_deref() {

@@ -1,5 +1,7 @@
 //! The Handlebars engine: strict, no HTML escaping, values keep their type.
 
+use super::explain::{missing_field, place_of, undefined_variable};
+use super::jinja::Jinja;
 use super::{Found, Lookup, TemplateError, Trouble, helpers, outside};
 use crate::source::nearest;
 use handlebars::template::{HelperTemplate, Parameter, Subexpression, TemplateElement};
@@ -15,6 +17,8 @@ use std::sync::{Arc, RwLock};
 pub struct Templates {
     engine: Handlebars<'static>,
     compiled: RwLock<HashMap<String, Arc<Compiled>>>,
+    /// The other engine, for the files that are written for it.
+    pub(super) jinja: Jinja,
 }
 
 /// A template or expression that is ready to be evaluated.
@@ -49,7 +53,7 @@ impl Templates {
         engine.set_strict_mode(true);
         engine.register_escape_fn(handlebars::no_escape);
         helpers::register(&mut engine);
-        Templates { engine, compiled: RwLock::default() }
+        Templates { engine, compiled: RwLock::default(), jinja: Jinja::new() }
     }
 
     /// Compiles the text of a value or of a template file.
@@ -277,20 +281,6 @@ const MOST_QUESTIONS: usize = 1000;
 const EXPRESSION: &str = "write a variable, or a helper with its arguments: eq a \"x\"";
 const JINJA: &str = "here it is `{{#if x}}…{{/if}}` and `{{#each list}}…{{/each}}`";
 
-fn undefined_variable(name: &str, lookup: &dyn Lookup) -> TemplateError {
-    let t = TemplateError::new(format!("undefined variable `{name}`"));
-    if name.starts_with('@') {
-        return t.hint(format!("`{name}` exists inside `{{{{#each list}}}}…{{{{/each}}}}` only"));
-    }
-    if let Some(advice) = lookup.advice(name) {
-        return t.hint(advice);
-    }
-    match nearest(name, lookup.known().iter().map(String::as_str)) {
-        Some(n) => t.hint(format!("did you mean `{n}`?")),
-        None => t.hint("set it in `vars:`, in group_vars, in a role's defaults or with -e"),
-    }
-}
-
 /// Doubles the backslashes in an expression's text that begin no escape, as Python reads them: `"\d+"` is a pattern.
 fn free_backslashes(text: &str) -> Cow<'_, str> {
     if !text.contains('\\') {
@@ -345,13 +335,6 @@ fn free_backslashes(text: &str) -> Cow<'_, str> {
 /// Four hexadecimal digits, as they follow `\u`.
 fn is_code(text: &str) -> bool {
     text.as_bytes().get(..4).is_some_and(|d| d.iter().all(u8::is_ascii_hexdigit))
-}
-
-/// Line and column of a byte of a text.
-fn place_of(text: &str, at: usize) -> (usize, usize) {
-    let before = &text[..at];
-    let line = before.matches('\n').count() + 1;
-    (line, before.rsplit('\n').next().map_or(1, |l| l.chars().count() + 1))
 }
 
 /// The first `{{` that is not closed on its line, or the block that is not closed at all.
@@ -409,52 +392,6 @@ fn unclosed(text: &str) -> Option<TemplateError> {
         TemplateError::new(format!("`{{{{#{name}}}}}` is not closed")).hint(format!("close it with `{{{{/{name}}}}}`"));
     e.at = Some(place_of(text, i));
     Some(e)
-}
-
-/// Says which part of a path is missing and what is there instead.
-fn missing_field<'a>(path: &str, value: &Value, parts: impl Iterator<Item = &'a str>) -> TemplateError {
-    let mut at = value;
-    for part in parts {
-        match at.get(part).or_else(|| part.parse::<usize>().ok().and_then(|i| at.get(i))) {
-            Some(v) => at = v,
-            None => {
-                let t = TemplateError::new(format!("`{path}`: there is no `{part}`"));
-                // `hostvars` holds only what is asked for: what else a host has is not known here.
-                if let Some((host, _)) = path.strip_prefix("hostvars.").and_then(|r| r.split_once('.'))
-                    && host != part
-                {
-                    return t.hint(format!("the host `{host}` has no such variable"));
-                }
-                let o = match at {
-                    Value::Object(o) => o,
-                    Value::Array(a) => {
-                        return t.hint(match a.len() {
-                            0 => "the list is empty".to_string(),
-                            n => format!("the list has {n} element{}, counted from 0", if n == 1 { "" } else { "s" }),
-                        });
-                    }
-                    Value::Null => return t.hint("the value before it is empty"),
-                    _ => return t.hint("the value before it is no mapping: it has no fields"),
-                };
-                return match nearest(part, o.keys().map(String::as_str)) {
-                    Some(n) => t.hint(format!("did you mean `{n}`?")),
-                    None if o.is_empty() => t.hint("there is nothing in it"),
-                    None => {
-                        let some: Vec<&str> = o.keys().take(12).map(String::as_str).collect();
-                        t.hint(format!("there is: {}{}", some.join(", "), if o.len() > 12 { ", …" } else { "" }))
-                    }
-                };
-            }
-        }
-    }
-    let what = match at {
-        Value::Null => "empty",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "a mapping",
-        _ => "one value",
-    };
-    TemplateError::new(format!("`{path}` is {what}, and cannot be used like this"))
-        .hint("`{{#each}}` takes a list or a mapping, and the other blocks and helpers what their names say")
 }
 
 fn infix_hint(text: &str) -> Option<String> {

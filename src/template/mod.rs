@@ -1,13 +1,28 @@
 //! Templates and expressions. This is the one door: nothing outside knows which engine runs behind it.
 
 mod engine;
+mod explain;
 mod helpers;
+mod jinja;
 mod outside;
 
 pub use engine::{Compiled, Templates};
 pub use helpers::{list_page as helper_list, names as helper_names, page as helper_page, text};
 
 use serde_json::Value;
+use explain::place_of;
+use std::path::Path;
+
+impl Templates {
+    /// Renders the text of a template file, whatever it is written in.
+    pub fn render_file(&self, path: &Path, text: &str, lookup: &dyn Lookup) -> Result<String, Trouble> {
+        if path.extension().is_some_and(|e| e == "j2") {
+            return self.jinja.render(self, path, text, lookup);
+        }
+        let compiled = self.compile(text).map_err(Trouble::Error)?;
+        self.value(&compiled, lookup).map(|v| helpers::text(&v))
+    }
+}
 
 /// What a name stands for when a template asks for it.
 #[derive(Debug, Clone)]

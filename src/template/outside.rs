@@ -31,13 +31,7 @@ pub fn answer(ask: &Ask, templates: &Templates, lookup: &dyn Lookup) -> Result<V
         Ask::File(path) => Ok(json!(read(&find(path, "files", lookup)?)?)),
         Ask::Template(path) => {
             let text = read(&find(path, "templates", lookup)?)?;
-            nested(path, || {
-                let c = templates.compile(&text)?;
-                templates.value(&c, lookup).map_err(|t| match t {
-                    Trouble::Error(e) => e,
-                    Trouble::Unknown(why) => TemplateError::new(why),
-                })
-            })
+            nested(path, || templates.render_file(Path::new(path), &text, lookup))
         }
         Ask::FirstFound(paths) => paths
             .iter()
@@ -50,7 +44,7 @@ pub fn answer(ask: &Ask, templates: &Templates, lookup: &dyn Lookup) -> Result<V
 }
 
 /// The folders in which a relative path is searched, the first first.
-fn folders(kind: &str, lookup: &dyn Lookup) -> Vec<PathBuf> {
+pub fn folders(kind: &str, lookup: &dyn Lookup) -> Vec<PathBuf> {
     let mut all = vec![];
     for name in ["role_path", "playbook_dir"] {
         if let Found::Value(Value::String(dir)) = lookup.get(name, &[]) {
@@ -87,7 +81,7 @@ fn find(path: &str, kind: &str, lookup: &dyn Lookup) -> Result<PathBuf, No> {
 /// More than a template can use; a device would never end.
 const LARGEST: u64 = 16 << 20;
 
-fn read(path: &Path) -> Result<String, No> {
+pub fn read(path: &Path) -> Result<String, No> {
     let shown = path.display();
     if path.extension().is_some_and(|e| e == "age") {
         return Err(error(
@@ -111,17 +105,22 @@ thread_local! {
 }
 
 /// Renders a template within a template, not without end.
-fn nested(path: &str, render: impl FnOnce() -> Result<Value, TemplateError>) -> Result<Value, No> {
+fn nested(path: &str, render: impl FnOnce() -> Result<String, Trouble>) -> Result<Value, No> {
     if DEPTH.get() >= 8 {
         return Err(error(format!("`{path}` leads to itself"), "a template cannot hold itself"));
     }
     DEPTH.set(DEPTH.get() + 1);
     let result = render();
     DEPTH.set(DEPTH.get() - 1);
-    result.map(|v| json!(super::text(&v))).map_err(|mut e| {
-        e.message = format!("{} (in the template `{path}`)", e.message);
-        e.at = None;
-        No::Trouble(Trouble::Error(e))
+    result.map(|s| json!(s)).map_err(|t| {
+        No::Trouble(match t {
+            Trouble::Error(mut e) => {
+                e.message = format!("{} (in the template `{path}`)", e.message);
+                (e.at, e.len) = (None, None);
+                Trouble::Error(e)
+            }
+            later => later,
+        })
     })
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::cmp::Ordering;
 use std::ops::Index;
 
@@ -125,9 +126,28 @@ pub fn text(v: &Value) -> String {
     as_text(v).into_owned()
 }
 
+thread_local! {
+    /// Whether values become text as in Python. Jinja's filters are these same helpers.
+    static PYTHON: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether values become text as in Python.
+pub fn is_python() -> bool {
+    PYTHON.get()
+}
+
+/// Runs a helper whose values become text as in Python: `True`, `['a', 'b']`.
+pub fn as_python<T>(run: impl FnOnce() -> T) -> T {
+    let before = PYTHON.replace(true);
+    let result = run();
+    PYTHON.set(before);
+    result
+}
+
 pub fn as_text(v: &Value) -> Cow<'_, str> {
     match v {
         Value::String(s) => Cow::Borrowed(s),
+        other if is_python() => Cow::Owned(crate::template::jinja::python_text(other)),
         Value::Null => Cow::Borrowed(""),
         other => Cow::Owned(other.to_string()),
     }

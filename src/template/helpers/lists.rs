@@ -106,18 +106,20 @@ pub const ALL: &[Def] = &[
         |a| chosen_by(a, false),
     ),
     def("unique", "list", "Every element once, the first of the same kept; attribute= compares a field.", ("{{unique (list 1 2 1)}}", "[1,2]"), |a| {
-        let mut seen: Vec<&Value> = vec![];
+        let sensitive = a.flag("case_sensitive", true)?;
+        let mut seen: Vec<Value> = vec![];
         let mut out = vec![];
         for v in a.list(0)? {
             let by = by_field(v, a)?;
-            if !seen.iter().any(|s| equal(s, by)) {
+            let by = if sensitive { by.clone() } else { folded(by) };
+            if !seen.iter().any(|s| equal(s, &by)) {
                 seen.push(by);
                 out.push(v.clone());
             }
         }
         Ok(Value::Array(out))
     })
-    .named(&["attribute"]),
+    .named(&["attribute", "case_sensitive"]),
     def("difference", "list other", "The elements that the other list lacks.", ("{{difference (list 1 2 3) (list 2)}}", "[1,3]"), |a| {
         let other = a.list(1)?;
         once(a.list(0)?.iter().filter(|v| !has(other, v)))

@@ -1,6 +1,6 @@
 //! Comparisons, choices, and what kind of thing a value is.
 
-use super::args::{as_list, as_text, as_truth, at_path, equal, is_full, kind_of, order, shown};
+use super::args::{as_list, as_text, as_truth, at_path, equal, is_full, is_python, kind_of, order, shown};
 use super::{Args, Def, Fail, def};
 use serde_json::{Value, json};
 use std::cmp::Ordering;
@@ -198,6 +198,9 @@ pub fn test(name: &str, value: Option<&Value>, with: &[&Value], outer: &Args) ->
         "float" => "is_float",
         "boolean" => "is_boolean",
         "mapping" => "is_mapping",
+        "sequence" | "iterable" if is_python() => {
+            return Ok(matches!(value, Some(Value::String(_) | Value::Array(_) | Value::Object(_))));
+        }
         "sequence" | "iterable" | "list" => "is_list",
         "none" => "is_none",
         "success" => "succeeded",

@@ -19,11 +19,10 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
-pub use args::{OUTSIDE, text};
+pub use args::{Args, Fail, OUTSIDE, as_python, equal, is_full, text};
 pub use lookup::Ask;
 pub use pages::{list as list_page, page};
 
-use args::{Args, Fail};
 use handlebars::{
     Context, Handlebars, Helper, HelperDef, HelperResult, Output, RenderContext, RenderError, RenderErrorReason,
     Renderable, ScopedJson,
@@ -60,8 +59,22 @@ impl Def {
         self.lenient = true;
         self
     }
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+    /// The names of its named arguments.
+    pub fn names(&self) -> &'static [&'static str] {
+        self.named
+    }
+    /// The names of those that stand in their places.
+    pub fn positions(&self) -> impl Iterator<Item = &'static str> {
+        self.takes.split_whitespace().filter(|w| !w.contains('…')).map(|w| w.trim_matches(['[', ']']))
+    }
+    pub fn run(&self, args: &Args) -> Result<Value, Fail> {
+        (self.work)(args)
+    }
     /// Fewest and most arguments.
-    fn arity(&self) -> (usize, usize) {
+    pub fn arity(&self) -> (usize, usize) {
         let words = self.takes.split_whitespace();
         let least = words.clone().filter(|w| !w.starts_with('[') && *w != "…").count();
         let most = if self.takes.contains('…') { usize::MAX } else { words.count() };
@@ -98,7 +111,7 @@ const FAMILIES: &[(&str, &[Def])] = &[
 
 static BY_NAME: LazyLock<HashMap<&'static str, &'static Def>> = LazyLock::new(|| all().map(|d| (d.name, d)).collect());
 
-fn all() -> impl Iterator<Item = &'static Def> {
+pub fn all() -> impl Iterator<Item = &'static Def> {
     FAMILIES.iter().flat_map(|(_, defs)| defs.iter())
 }
 
@@ -108,6 +121,17 @@ const BLOCKS: [&str; 6] = ["defined", "if", "unless", "each", "with", "lookup"];
 /// The names of all helpers, the engine's own blocks included.
 pub fn names() -> impl Iterator<Item = &'static str> {
     all().map(|d| d.name).chain(BLOCKS)
+}
+
+/// The helper of this name, the engine's own blocks aside.
+pub fn find(name: &str) -> Option<&'static Def> {
+    BY_NAME.get(name).copied()
+}
+
+/// A test on one value, by the name that `select` knows it by.
+pub fn test(name: &str, value: &Value, with: &[&Value], outside: &Value) -> Result<bool, Fail> {
+    let outer = Args { values: vec![], named: vec![], missing: 0, outside: Some(outside) };
+    logic::test(name, Some(value), with, &outer)
 }
 
 /// Whether there is a helper of this name.

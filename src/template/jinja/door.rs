@@ -1,0 +1,645 @@
+//! The table of helpers seen from Jinja: filters, tests, `lookup` and what else a template can call, by Ansible's names
+//! and with Ansible's order of arguments.
+
+use super::values::{from_engine, python, to_engine};
+use super::world;
+use crate::template::helpers::{self, Args, Fail};
+use minijinja::value::{Rest, Tuple, ValueKind, ValueOrKwargs};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
+use serde_json::{Value as Json, json};
+
+/// Filters whose arguments have other names or another order here than in Ansible.
+const SIGNATURES: &[(&str, &str)] = &[
+    ("b64decode", "string encoding urlsafe"),
+    ("b64encode", "string encoding urlsafe"),
+    ("batch", "value linecount fill_with"),
+    ("d", "value default_value boolean"),
+    ("default", "value default_value boolean"),
+    ("dict2items", "mylist key_name value_name"),
+    ("groupby", "value attribute default"),
+    ("human_readable", "size isbits unit"),
+    ("human_to_bytes", "size default_unit isbits"),
+    ("items2dict", "mylist key_name value_name"),
+    ("join", "value d attribute"),
+    ("match", "value pattern ignorecase multiline"),
+    ("password_hash", "password hashtype salt salt_size rounds"),
+    ("regex", "value pattern ignorecase multiline match_type"),
+    ("regex_findall", "value regex multiline ignorecase"),
+    ("regex_replace", "value pattern replacement ignorecase multiline count mandatory_count"),
+    ("search", "value pattern ignorecase multiline"),
+    ("slice", "value slices fill_with"),
+    ("sort", "value reverse case_sensitive attribute"),
+    ("subelements", "obj subelements skip_missing"),
+    ("sum", "iterable attribute start"),
+    ("ternary", "value true_val false_val none_val"),
+    ("to_json", "a indent sort_keys"),
+    ("to_nice_json", "a indent sort_keys"),
+    ("to_nice_yaml", "a indent sort_keys"),
+    ("to_yaml", "a default_flow_style"),
+    ("unique", "a case_sensitive attribute"),
+    ("urlsplit", "value query"),
+    ("version", "value version operator strict version_type"),
+];
+
+/// What an argument is where Ansible's own default is another than the helper's.
+const OTHERWISE: &[(&str, &str, &str)] =
+    &[("int", "default", "0"), ("float", "default", "0.0"), ("unique", "case_sensitive", "false")];
+
+/// Other names of the same thing.
+const ALIASES: &[(&str, &str)] = &[
+    ("tojson", "to_json"),
+    ("e", "escape"),
+    ("fileglob", "fileglob"),
+    ("win_basename", "basename"),
+    ("version_compare", "version"),
+];
+
+/// Helpers that are operators, tests or lookups in Jinja.
+const NO_FILTERS: &[&str] = &[
+    "eq", "ne", "gt", "gte", "lt", "lte", "not", "and", "or", "in", "undefined", "env", "file", "template", "first_found",
+    "password", "vars", "range", "concat", "repeat", "sublist", "add", "sub", "mul", "div", "truediv", "mod", "now", "get",
+];
+
+/// Filters of the engine itself that the table lacks.
+const OF_ENGINE: &[&str] = &["safe", "escape", "attr", "pprint"];
+
+/// Tests beside those that are helpers by their own name.
+const TESTS: &[&str] = &[
+    "defined", "undefined", "equalto", "eq", "==", "sameas", "ne", "gt", "greaterthan", "ge", "gte", "lt", "lessthan",
+    "le", "lte", "string", "number", "integer", "float", "boolean", "mapping", "sequence", "iterable", "list", "none",
+    "true", "false", "truthy", "falsy", "success", "succeeded", "successful", "failed", "failure", "changed", "change",
+    "skipped", "skip", "version", "version_compare", "match", "search", "regex", "subset", "issubset", "superset",
+    "issuperset", "contains", "in", "all", "any", "even", "odd", "divisibleby", "lower", "upper", "abs", "finished",
+    "started", "unreachable", "reachable", "nan", "callable", "filter", "test", "in_network", "network_in_network",
+    "network_in_usable", "ip", "ipv4", "ipv6", "ipv4_address", "ipv6_address", "ip_address", "uri", "url",
+];
+
+/// Filters that give pairs, or lists of them.
+const PAIRS: &[&str] =
+    &["items", "dictsort", "zip", "zip_longest", "product", "permutations", "combinations", "subelements", "groupby"];
+
+/// Filters that go through the keys of a mapping.
+const OVER_KEYS: &[&str] = &[
+    "map", "select", "reject", "first", "last", "join", "unique", "min", "max", "zip", "difference", "intersect", "union",
+    "symmetric_difference", "reverse", "batch", "slice", "flatten", "random", "shuffle",
+];
+
+fn helper(name: &str) -> &str {
+    ALIASES.iter().find(|(a, _)| *a == name).map_or(name, |(_, h)| *h)
+}
+
+/// The names of all filters.
+pub fn filters() -> impl Iterator<Item = &'static str> {
+    helpers::all()
+        .filter(|d| d.arity().1 > 0 && !NO_FILTERS.contains(&d.name()) && !d.name().starts_with("is_"))
+        .map(|d| d.name())
+        .chain(ALIASES.iter().map(|(a, _)| *a).filter(|a| !helpers::exists(a)))
+        .chain(OF_ENGINE.iter().copied())
+}
+
+pub fn is_filter(name: &str) -> bool {
+    filters().any(|f| f == name)
+}
+
+/// The names of all tests.
+pub fn tests() -> impl Iterator<Item = &'static str> {
+    TESTS.iter().copied()
+}
+
+pub fn is_test(name: &str) -> bool {
+    TESTS.contains(&name)
+}
+
+/// Puts all of it into the engine.
+pub fn register(env: &mut Environment<'static>) {
+    let made: Vec<&'static str> = filters().filter(|n| !OF_ENGINE.contains(n)).collect();
+    for name in made.into_iter().chain(["__percent"]) {
+        match name {
+            // The engine's own values, not what they are elsewhere.
+            "list" => env.add_filter("list", |v: Value| v.try_iter().map(|i| Value::from(i.collect::<Vec<_>>()))),
+            "__percent" => env.add_filter("__percent", percent),
+            "string" => env.add_filter("string", |v: Value| python(&v)),
+            _ => env.add_filter(name, move |args: Rest<ValueOrKwargs>| filter(name, args)),
+        }
+    }
+    for name in tests().filter(|n| !["defined", "undefined", "callable", "filter", "test"].contains(n)) {
+        env.add_test(name, move |args: Rest<ValueOrKwargs>| test(name, args));
+    }
+    env.add_function("lookup", |args: Rest<ValueOrKwargs>| lookup(args, false));
+    env.add_function("query", |args: Rest<ValueOrKwargs>| lookup(args, true));
+    env.add_function("q", |args: Rest<ValueOrKwargs>| lookup(args, true));
+    env.add_function("now", now);
+    env.add_function("undef", |_: Rest<ValueOrKwargs>| Value::UNDEFINED);
+    env.add_function("__get", |args: Rest<ValueOrKwargs>| get(&into_values(args)));
+    env.add_function("__own", super::values::Own::of);
+    env.set_unknown_method_callback(method);
+}
+
+fn wrong(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message.into())
+}
+
+fn into_values(args: Rest<ValueOrKwargs>) -> Vec<Value> {
+    args.0.into_iter().map(ValueOrKwargs::into_value).collect()
+}
+
+/// A path whose every step may lead nowhere.
+fn get(args: &[Value]) -> Result<Value, Error> {
+    let [root, keys @ ..] = args else { return Ok(Value::UNDEFINED) };
+    let mut v = root.clone();
+    for k in keys {
+        if v.is_undefined() || k.is_undefined() || v.is_none() {
+            return Ok(Value::UNDEFINED);
+        }
+        v = v.get_item(k)?;
+    }
+    Ok(v)
+}
+
+/// Positional arguments, a bit for every undefined one, and the named ones.
+type Given = (Vec<Json>, u64, Vec<(String, Json)>);
+
+fn split(args: Rest<ValueOrKwargs>, lenient: bool) -> Result<Given, Error> {
+    let (mut values, mut missing, mut named) = (vec![], 0, vec![]);
+    for v in into_values(args) {
+        if v.is_kwargs() {
+            for k in v.try_iter()? {
+                named.push((k.to_string(), from_engine(&v.get_item(&k)?)?));
+            }
+        } else if v.is_undefined() && lenient {
+            missing |= 1u64.checked_shl(values.len() as u32).unwrap_or(0);
+            values.push(Json::Null);
+        } else {
+            values.push(from_engine(&v)?);
+        }
+    }
+    Ok((values, missing, named))
+}
+
+/// Calls a helper with arguments as Ansible orders and names them.
+fn invoke(name: &str, (mut values, missing, named): Given) -> Result<Json, Fail> {
+    let def = helpers::find(name).ok_or_else(|| format!("there is no filter `{name}`"))?;
+    let own: Vec<&str> = def.positions().collect();
+    let signature: Vec<&str> = match SIGNATURES.iter().find(|(n, _)| *n == name) {
+        Some((_, s)) => s.split(' ').collect(),
+        None => {
+            let more = def.names().iter().copied().filter(|n| !own.contains(n) && *n != "*");
+            own.iter().copied().chain(more).collect()
+        }
+    };
+    let most = def.arity().1;
+    let mut by_name: Vec<(String, Json)> = vec![];
+    if values.len() > most && signature.len() > most {
+        let rest: Vec<Json> = values.drain(most..).collect();
+        for (key, v) in signature[most..].iter().zip(rest) {
+            by_name.push((key.to_string(), v));
+        }
+    }
+    for (key, v) in named {
+        if key == "encoding" && signature.contains(&"encoding") {
+            continue;
+        }
+        match signature.iter().position(|s| *s == key) {
+            Some(i) if !def.names().contains(&key.as_str()) && i < most => {
+                if values.len() <= i {
+                    values.resize(i + 1, Json::Null);
+                }
+                values[i] = v;
+            }
+            _ => by_name.push((key, v)),
+        }
+    }
+    for (_, key, v) in OTHERWISE.iter().filter(|(n, ..)| *n == name) {
+        let stands = signature.iter().position(|s| s == key).is_some_and(|i| i < values.len());
+        if !stands && !by_name.iter().any(|(k, _)| k == key) {
+            by_name.push((key.to_string(), serde_json::from_str(v).unwrap_or_default()));
+        }
+    }
+    by_name.retain(|(k, _)| k != "encoding");
+    if let Some(e) = helpers::arity_error(name, values.len()) {
+        return Err(Fail::Wrong(e));
+    }
+    if let Some((e, hint)) = by_name.iter().find_map(|(k, _)| helpers::named_error(name, k)) {
+        return Err(Fail::Wrong(format!("{e}: {hint}")));
+    }
+    let outside = world(|w| w.outside.clone());
+    let args = Args {
+        values: values.iter().collect(),
+        named: by_name.iter().map(|(k, v)| (k.as_str(), v)).collect(),
+        missing,
+        outside: Some(&outside),
+    };
+    helpers::as_python(|| def.run(&args))
+}
+
+fn filter(name: &'static str, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let def = helper(name);
+    let lenient = helpers::is_lenient(def);
+    let mut given = split(args, lenient)?;
+    let values = &mut given.0;
+    match name {
+        // True and false are Python's.
+        "ternary" => {
+            if let Some(v) = values.first_mut().filter(|v| !v.is_null()) {
+                *v = json!(helpers::is_full(v));
+            } else if values.len() < 4 && given.2.iter().all(|(k, _)| k != "none_val")
+                && let Some(v) = values.first_mut()
+            {
+                *v = json!(false);
+            }
+        }
+        // What they name may have its collection before it.
+        "map" | "select" | "reject" => plain_name(values.get_mut(1)),
+        "selectattr" | "rejectattr" => plain_name(values.get_mut(2)),
+        _ => {}
+    }
+    if OVER_KEYS.contains(&name)
+        && let Some(first) = values.first_mut()
+    {
+        match first {
+            Json::Object(o) => *first = o.keys().map(|k| json!(k)).collect(),
+            Json::String(s) if ["map", "select", "reject", "join", "unique"].contains(&name) => {
+                *first = s.chars().map(|c| json!(c.to_string())).collect();
+            }
+            _ => {}
+        }
+    }
+    let v = answer(name, invoke(def, given))?;
+    Ok(match v {
+        None => Value::UNDEFINED,
+        Some(Json::Array(rows)) if PAIRS.contains(&name) => {
+            Value::from(rows.iter().map(tuple).collect::<Vec<_>>())
+        }
+        Some(v) => to_engine(&v),
+    })
+}
+
+fn plain_name(v: Option<&mut Json>) {
+    if let Some(Json::String(s)) = v {
+        let last = s.rsplit('.').next().unwrap_or_default();
+        if is_filter(last) || is_test(last) {
+            *s = helper(last).to_string();
+        }
+    }
+}
+
+fn tuple(v: &Json) -> Value {
+    match v {
+        Json::Array(a) => Value::from(Tuple::from(a.iter().map(to_engine).collect::<Vec<_>>())),
+        other => to_engine(other),
+    }
+}
+
+/// What a helper came to; none where it came to nothing.
+fn answer(name: &str, got: Result<Json, Fail>) -> Result<Option<Json>, Error> {
+    match got {
+        Ok(v) => Ok(Some(v)),
+        Err(Fail::Undefined(why)) => {
+            world(|w| w.why = Some(format!("`{name}`: {why}")));
+            Ok(None)
+        }
+        Err(Fail::Wrong(e)) => Err(wrong(format!("`{name}`: {e}"))),
+        Err(Fail::Outside(ask)) => {
+            world(|w| w.ask(super::Question::Outside(ask)));
+            Err(wrong("something is asked for"))
+        }
+    }
+}
+
+fn test(name: &'static str, args: Rest<ValueOrKwargs>) -> Result<bool, Error> {
+    let first = args.0.first().cloned().map_or(Value::UNDEFINED, ValueOrKwargs::into_value);
+    match name {
+        "iterable" | "sequence" => {
+            let all = matches!(first.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String | ValueKind::Iterable);
+            return Ok(all);
+        }
+        "number" => return Ok(first.is_number() || first.kind() == ValueKind::Bool),
+        "integer" => return Ok(first.is_integer() && first.kind() != ValueKind::Bool),
+        _ => {}
+    }
+    let given = split(args, false)?;
+    let truth = |key: &str| given.0.first().and_then(|v| v.get(key)).is_some_and(helpers::is_full);
+    let text = || given.0.first().and_then(Json::as_str).unwrap_or_default();
+    let helper = match name {
+        "lower" => return Ok(!text().chars().any(char::is_uppercase) && text().chars().any(char::is_lowercase)),
+        "upper" => return Ok(!text().chars().any(char::is_lowercase) && text().chars().any(char::is_uppercase)),
+        "abs" => return Ok(text().starts_with('/')),
+        "nan" => return Ok(false),
+        "finished" | "started" => return Ok(truth(name) || given.0.first().and_then(|v| v.get(name)) == Some(&json!(1))),
+        "unreachable" => return Ok(truth(name)),
+        "reachable" => return Ok(!truth("unreachable")),
+        "uri" | "url" => return Ok(text().split_once("://").is_some_and(|(s, r)| !s.is_empty() && !r.is_empty())),
+        "success" | "successful" => "succeeded",
+        "failure" => "failed",
+        "change" => "changed",
+        "skip" => "skipped",
+        "ip" | "ipv4_address" | "ipv6_address" | "ip_address" => &format!("is_{name}"),
+        "ipv4" | "ipv6" => {
+            let v = answer(name, invoke(name, given))?;
+            return Ok(v.is_some_and(|v| helpers::is_full(&v)));
+        }
+        other => helper(other),
+    };
+    let got = if helpers::find(helper).is_some() {
+        invoke(helper, given)
+    } else {
+        let outside = world(|w| w.outside.clone());
+        let (values, ..) = &given;
+        let Some((first, with)) = values.split_first() else { return Ok(false) };
+        let with: Vec<&Json> = with.iter().collect();
+        helpers::as_python(|| helpers::test(name, first, &with, &outside)).map(Json::Bool)
+    };
+    Ok(answer(name, got)?.is_some_and(|v| helpers::is_full(&v)))
+}
+
+/// Python's `%` on text.
+fn percent(pattern: Value, with: Value) -> Result<Value, Error> {
+    let Some(p) = pattern.as_str() else { return Err(wrong("`%` on the left of which text stands takes values")) };
+    let mut values = vec![json!(p)];
+    if with.is_tuple() {
+        for v in with.try_iter()? {
+            values.push(from_engine(&v)?);
+        }
+    } else {
+        values.push(from_engine(&with)?);
+    }
+    Ok(answer("%", invoke("format", (values, 0, vec![])))?.map_or(Value::UNDEFINED, |v| to_engine(&v)))
+}
+
+fn now(args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let (values, missing, mut named) = split(args, false)?;
+    named.retain(|(_, v)| !v.is_null());
+    if values.is_empty() && !named.iter().any(|(k, _)| k == "fmt") {
+        named.push(("fmt".into(), json!("%Y-%m-%d %H:%M:%S%.6f")));
+    }
+    let given = match values.as_slice() {
+        [Json::Bool(utc), rest @ ..] => {
+            named.push(("utc".into(), json!(utc)));
+            (rest.to_vec(), missing, named)
+        }
+        _ => (values, missing, named),
+    };
+    Ok(answer("now", invoke("now", given))?.map_or(Value::UNDEFINED, |v| to_engine(&v)))
+}
+
+/// `lookup('name', term, …)`, and `query`, which gives a list.
+fn lookup(args: Rest<ValueOrKwargs>, list: bool) -> Result<Value, Error> {
+    let (mut terms, _, mut named) = split(args, false)?;
+    if terms.is_empty() {
+        return Err(wrong("`lookup` takes the name of what looks up, then what it is to look for"));
+    }
+    let first = terms.remove(0);
+    let name = first.as_str().unwrap_or_default();
+    let name = name.rsplit('.').next().unwrap_or_default();
+    let mut take = |key: &str| named.iter().position(|(k, _)| k == key).map(|i| named.remove(i).1);
+    let list = take("wantlist").map_or(list, |v| helpers::is_full(&v));
+    let lenient = take("errors").is_some_and(|v| v != json!("strict"));
+    let flat = |terms: Vec<Json>| -> Vec<Json> {
+        terms.into_iter().flat_map(|t| if let Json::Array(a) = t { a } else { vec![t] }).collect()
+    };
+    let one = |name: &str, values: Vec<Json>, named: &[(String, Json)]| match invoke(name, (values, 0, named.to_vec())) {
+        Err(Fail::Undefined(_)) if lenient => Ok(None),
+        other => answer(&format!("lookup('{name}')"), other),
+    };
+    let mut out = vec![];
+    match name {
+        "env" | "file" | "template" | "vars" | "password" => {
+            for t in flat(terms) {
+                let mut named = named.clone();
+                let mut t = t;
+                match name {
+                    "env" if named.is_empty() => named.push(("default".into(), json!(""))),
+                    "password" => t = password(&t, &mut named),
+                    "template" => named.clear(),
+                    _ => {}
+                }
+                match one(name, vec![t], &named)? {
+                    Some(v) => out.push(v),
+                    None if lenient => {}
+                    None => return Ok(Value::UNDEFINED),
+                }
+            }
+        }
+        "fileglob" => {
+            for t in flat(terms) {
+                if let Some(Json::Array(a)) = one(name, vec![t], &[])? {
+                    out.extend(a);
+                }
+            }
+        }
+        "first_found" => {
+            let mut files = vec![];
+            let mut skip = take("skip").is_some_and(|v| helpers::is_full(&v));
+            for t in flat(terms).into_iter().chain(take("files")) {
+                let Json::Object(o) = &t else {
+                    files.extend(flat(vec![t]));
+                    continue;
+                };
+                let all = |k: &str| flat(o.get(k).cloned().into_iter().collect());
+                skip |= o.get("skip").is_some_and(helpers::is_full);
+                for f in all("files") {
+                    match all("paths") {
+                        p if p.is_empty() => files.push(f),
+                        p => files.extend(p.iter().map(|p| {
+                            json!(format!("{}/{}", helpers::text(p).trim_end_matches('/'), helpers::text(&f)))
+                        })),
+                    }
+                }
+            }
+            match one(name, vec![Json::Array(files)], &[("skip".into(), json!(skip))])? {
+                Some(v) if v == json!("") => {}
+                Some(v) => out.push(v),
+                None => return Ok(Value::UNDEFINED),
+            }
+        }
+        "items" | "flattened" => out = flat(terms),
+        "list" => out = terms,
+        "dict" => {
+            for t in terms {
+                if let Some(Json::Array(a)) = one("dict2items", vec![t], &[])? {
+                    out.extend(a);
+                }
+            }
+        }
+        "indexed_items" => out = flat(terms).into_iter().enumerate().map(|(i, v)| json!([i, v])).collect(),
+        "together" | "nested" | "cartesian" => {
+            let how = if name == "together" { "zip_longest" } else { "product" };
+            if let Some(Json::Array(a)) = one(how, terms, &[])? {
+                out = a;
+            }
+        }
+        "pipe" | "lines" | "url" | "script" => {
+            return Err(wrong(format!(
+                "`lookup('{name}')`: a template runs nothing and fetches nothing; let a task do it, and `register` what it says"
+            )));
+        }
+        _ => {
+            let known = [
+                "env", "file", "template", "vars", "password", "fileglob", "first_found", "items", "list", "dict",
+                "indexed_items", "together", "nested", "flattened",
+            ];
+            return Err(wrong(match crate::source::nearest(name, known) {
+                Some(n) => format!("there is no lookup `{name}`: did you mean `{n}`?"),
+                None => format!("there is no lookup `{name}`; there is {}", known.join(", ")),
+            }));
+        }
+    }
+    if list || name == "list" {
+        return Ok(to_engine(&Json::Array(out)));
+    }
+    Ok(match (out.len(), name) {
+        (1, _) => to_engine(&out[0]),
+        (0, "vars") => Value::UNDEFINED,
+        (0, _) => Value::from(""),
+        _ if out.iter().all(Json::is_string) => {
+            Value::from(out.iter().map(helpers::text).collect::<Vec<_>>().join(","))
+        }
+        _ => to_engine(&Json::Array(out)),
+    })
+}
+
+/// Ansible writes a password's settings behind its path: `path length=12 chars=ascii_letters,digits`.
+fn password(term: &Json, named: &mut Vec<(String, Json)>) -> Json {
+    let text = helpers::text(term);
+    let mut words = text.split(' ').peekable();
+    let mut path = vec![];
+    while let Some(w) = words.next_if(|w| !["length=", "chars=", "encrypt=", "seed="].iter().any(|k| w.starts_with(k))) {
+        path.push(w);
+    }
+    for w in words {
+        if let Some((k @ ("length" | "chars"), v)) = w.split_once('=') {
+            named.push((k.into(), v.parse::<u64>().map_or(json!(v), |n| json!(n))));
+        }
+    }
+    for (_, v) in named.iter_mut().filter(|(k, _)| k == "chars") {
+        let sets = match &*v {
+            Json::Array(a) => a.iter().map(helpers::text).collect(),
+            v => helpers::text(v).split(',').map(str::to_string).collect::<Vec<_>>(),
+        };
+        let letters = |from: char, to: char| (from..=to).collect::<String>();
+        *v = json!(
+            sets.iter()
+                .map(|s| match s.as_str() {
+                    "ascii_letters" => letters('a', 'z') + &letters('A', 'Z'),
+                    "ascii_lowercase" => letters('a', 'z'),
+                    "ascii_uppercase" => letters('A', 'Z'),
+                    "digits" => letters('0', '9'),
+                    "hexdigits" => "0123456789abcdefABCDEF".into(),
+                    "punctuation" => r##"!"#$%&'()*+,-./:;<=>?@[\]^_`{|}~"##.into(),
+                    other => other.to_string(),
+                })
+                .collect::<String>()
+        );
+    }
+    json!(path.join(" "))
+}
+
+/// Python's methods. What is not here the engine's own collection of them may have.
+pub fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    let whole = |i: usize| args.get(i).and_then(Value::as_i64);
+    let arg = |i: usize| args.get(i).and_then(Value::as_str);
+    if let Some(s) = value.as_str() {
+        let pad = |left: usize, right: usize| {
+            let c = arg(1).unwrap_or(" ");
+            Value::from(format!("{}{s}{}", c.repeat(left), c.repeat(right)))
+        };
+        let gap = || (whole(0).unwrap_or(0).clamp(0, 10_000) as usize).saturating_sub(s.chars().count());
+        let place = |at: Option<usize>| at.map_or(-1, |i| s[..i].chars().count() as i64);
+        match (name, args.len()) {
+            ("find", 1) => return Ok(place(s.find(arg(0).unwrap_or_default())).into()),
+            ("rfind", 1) => return Ok(place(s.rfind(arg(0).unwrap_or_default())).into()),
+            ("index" | "rindex", 1) => {
+                let what = arg(0).unwrap_or_default();
+                return match if name == "index" { s.find(what) } else { s.rfind(what) } {
+                    None => Err(wrong(format!("`{name}`: `{what}` is not in it"))),
+                    at => Ok(place(at).into()),
+                };
+            }
+            ("removeprefix", 1) => return Ok(s.strip_prefix(arg(0).unwrap_or_default()).unwrap_or(s).into()),
+            ("removesuffix", 1) => return Ok(s.strip_suffix(arg(0).unwrap_or_default()).unwrap_or(s).into()),
+            ("ljust", 1 | 2) => return Ok(pad(0, gap())),
+            ("rjust", 1 | 2) => return Ok(pad(gap(), 0)),
+            ("center", 1 | 2) => {
+                let gap = gap();
+                let left = gap / 2 + (gap & whole(0).unwrap_or(0) as usize & 1);
+                return Ok(pad(left, gap - left));
+            }
+            ("zfill", 1) => {
+                let (sign, digits) = s.strip_prefix(['-', '+']).map_or(("", s), |d| (&s[..1], d));
+                return Ok(format!("{sign}{}{digits}", "0".repeat(gap())).into());
+            }
+            ("casefold", 0) => return Ok(s.to_lowercase().into()),
+            ("swapcase", 0) => {
+                let swap = |c: char| -> String {
+                    if c.is_uppercase() { c.to_lowercase().collect() } else { c.to_uppercase().collect() }
+                };
+                return Ok(s.chars().map(swap).collect::<String>().into());
+            }
+            ("isdecimal", 0) => return Ok((!s.is_empty() && s.chars().all(|c| c.is_ascii_digit())).into()),
+            ("encode" | "decode", _) => return Ok(value.clone()),
+            ("title", 0) => {
+                let mut before = false;
+                let mut out = String::new();
+                for c in s.chars() {
+                    if before { out.extend(c.to_lowercase()) } else { out.extend(c.to_uppercase()) }
+                    before = c.is_alphabetic();
+                }
+                return Ok(out.into());
+            }
+            ("partition" | "rpartition", 1) => {
+                let sep = arg(0).filter(|s| !s.is_empty()).ok_or_else(|| wrong(format!("`{name}`: the separator is empty")))?;
+                let parts = match if name == "partition" { s.split_once(sep) } else { s.rsplit_once(sep) } {
+                    Some((a, b)) => [a, sep, b],
+                    None if name == "partition" => [s, "", ""],
+                    None => ["", "", s],
+                };
+                return Ok(Value::from(Tuple::from(parts.map(Value::from))));
+            }
+            ("split" | "rsplit", _) => {
+                let plain = name == "split" || arg(0).is_none();
+                return filtered(if plain { "split" } else { "rsplit" }, value, args);
+            }
+            ("join", 1) => {
+                let parts = args[0].try_iter()?.map(|v| python(&v)).collect::<Result<Vec<_>, _>>()?;
+                return Ok(parts.join(s).into());
+            }
+            ("strftime", _) => return Err(wrong("`strftime`: give `now` the form itself: now(fmt='%Y-%m-%d')")),
+            _ => {}
+        }
+    }
+    match (value.kind(), name, args) {
+        (_, "copy", []) => return Ok(value.clone()),
+        (ValueKind::Seq, "index", [v]) => {
+            return match value.try_iter()?.position(|x| x == *v) {
+                Some(i) => Ok(i.into()),
+                None => Err(wrong("`index`: the list has no such element")),
+            };
+        }
+        (ValueKind::Seq | ValueKind::Map, "append" | "extend" | "insert" | "update" | "remove" | "setdefault", _) => {
+            return Err(wrong(format!(
+                "`{name}`: only a list or mapping that the template itself sets can be changed; write `{{% set x = x + [y] %}}`"
+            )));
+        }
+        _ => {}
+    }
+    minijinja_contrib::pycompat::unknown_method_callback(state, value, name, args).map_err(|e| match e.kind() {
+        ErrorKind::UnknownMethod => {
+            let kind = match value.kind() {
+                ValueKind::String => "text",
+                ValueKind::Map => "a mapping",
+                ValueKind::Seq => "a list",
+                ValueKind::Number => "a number",
+                ValueKind::None => "nothing (None)",
+                _ => "this",
+            };
+            wrong(format!("{kind} has no method `{name}`"))
+        }
+        _ => e,
+    })
+}
+
+/// A filter as a method.
+fn filtered(name: &'static str, value: &Value, args: &[Value]) -> Result<Value, Error> {
+    let all = std::iter::once(value.clone()).chain(args.iter().cloned());
+    filter(name, Rest(all.map(ValueOrKwargs::from).collect()))
+}
