@@ -24,6 +24,7 @@ mod exit;
 mod helpers;
 mod inventory;
 mod lab;
+mod modules;
 mod ping;
 mod project;
 mod vault;
@@ -69,6 +70,8 @@ enum Verb {
     Inventory(inventory::Inventory),
     /// What templates and expressions can call.
     Helpers(helpers::Helpers),
+    /// What tasks can ask for.
+    Modules(modules::Modules),
     /// Encrypt, decrypt and edit secrets.
     Vault(vault::Vault),
     /// Throw-away Debian nodes on this machine.
@@ -139,6 +142,7 @@ pub fn main() -> Exit {
         Verb::Ping(p) => p.run(&common),
         Verb::Inventory(i) => i.run(),
         Verb::Helpers(h) => h.run(),
+        Verb::Modules(m) => m.run(),
         Verb::Vault(v) => v.run(),
         Verb::Lab(l) => l.run(),
         Verb::Demo(d) => d.run(&common),

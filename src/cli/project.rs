@@ -224,14 +224,25 @@ pub fn extra_vars(given: &[String], opener: &dyn SecretOpener, found: &mut Diagn
 pub fn load(
     playbook: &Path,
     args: &HostArgs,
-    mut options: graph::Options,
+    options: graph::Options,
 ) -> error::Result<(Option<Project>, Diagnostics, Redactor)> {
+    let opener = Opener::new(&args.identity, &root_of(playbook));
+    let (project, found) = load_with(playbook, args, options, &opener)?;
+    Ok((project, found, opener.redactor))
+}
+
+/// The same with an opener that has opened other projects before.
+pub fn load_with(
+    playbook: &Path,
+    args: &HostArgs,
+    mut options: graph::Options,
+    opener: &Opener,
+) -> error::Result<(Option<Project>, Diagnostics)> {
     let root = root_of(playbook);
-    let opener = Opener::new(&args.identity, &root);
     let templates = Templates::new();
     let mut found = Diagnostics::default();
     let mut no_inventory = false;
-    let (book, d) = crate::playbook::load(playbook, &templates, &opener);
+    let (book, d) = crate::playbook::load(playbook, &templates, opener);
     found.extend(d);
     let inventories = inventories(&args.inventory, &root).unwrap_or_else(|e| {
         let d = Diagnostic::error(e.to_string());
@@ -243,12 +254,12 @@ pub fn load(
         vec![]
     });
     let book_dir = book.as_ref().map(|b| b.dir.clone());
-    let (mut inventory, d) = Inventory::load(&inventories, &opener, book_dir.as_deref());
+    let (mut inventory, d) = Inventory::load(&inventories, opener, book_dir.as_deref());
     found.extend(d);
     inventory.partial_hosts |= no_inventory;
     inventory.partial_vars |= no_inventory;
     let mut of_extra = Diagnostics::default();
-    options.extra = extra_vars(&args.extra_vars, &opener, &mut of_extra);
+    options.extra = extra_vars(&args.extra_vars, opener, &mut of_extra);
     options.partial = of_extra.has_errors();
     found.extend(of_extra);
     let of_groups = inventory.groups.values().map(|g| &g.vars);
@@ -267,9 +278,9 @@ pub fn load(
     let redactor = opener.redactor.clone();
     let Some(mut book) = book else {
         found.sort();
-        return Ok((None, found, redactor));
+        return Ok((None, found));
     };
-    prompts(&mut book, &mut options, &opener, &mut found);
+    prompts(&mut book, &mut options, opener, &mut found);
     let program = graph::compile(book, inventory, templates, &options, &mut found);
     let checked = if program.graph.node_count() > 0 { graph::check(&program, &mut found) } else { Checked::default() };
     let delegates = delegates(&program, &mut found);
@@ -287,10 +298,10 @@ pub fn load(
     }
     found.sort();
     if found.has_errors() {
-        return Ok((None, found, redactor));
+        return Ok((None, found));
     }
     let project = Project { program, settings, delegates, checked, redactor: redactor.clone(), inventories, root };
-    Ok((Some(project), found, redactor))
+    Ok((Some(project), found))
 }
 
 /// Answers `vars_prompt`: by `-e`, or by the person at the terminal. A check asks nobody.

@@ -41,6 +41,8 @@ const OTHERS: [(&str, &str); 5] = [
 
 impl Module for Package {
     const NAME: &'static str = "package";
+    const RETURNS: &'static [(&'static str, &'static str)] = &[("stdout, stderr", "What the package manager printed.")];
+    const EXAMPLE: &'static str = r#"- package: {name: [tmux, htop], state: present}"#;
 
     fn prepare(&mut self, local: &dyn Local) -> Result<(), ArgError> {
         if !matches!(&*self.manager, "auto" | "apt") {

@@ -1,6 +1,7 @@
 //! What stands in a list of tasks besides tasks: blocks, files and roles taken in, and the flushing of handlers.
 
 use super::keys::Reader;
+use super::vocabulary::{BLOCK_LISTS as LISTS, INNER_ROLE_KEYS};
 use super::{Become, Block, RoleUse, Shared, TaskItem};
 use crate::source::{Diagnostic, Entry, Kind, Node, Source, nearest, yaml};
 use crate::vars::Vars;
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Keys of a block besides its lists, and of whatever is taken in.
-const KEYS: &[&str] = &[
+pub const KEYS: &[&str] = &[
     "name",
     "when",
     "tags",
@@ -46,9 +47,8 @@ const LATER: &[&str] = &[
     "debugger",
 ];
 
-const LISTS: &[&str] = &["block", "rescue", "always"];
-const FILES: &[&str] = &["import_tasks", "include_tasks"];
-const ROLES: &[&str] = &["import_role", "include_role"];
+pub const FILES: &[&str] = &["import_tasks", "include_tasks"];
+pub const ROLES: &[&str] = &["import_role", "include_role"];
 
 fn bare(key: &str) -> &str {
     key.strip_prefix("ansible.builtin.").unwrap_or(key)
@@ -193,15 +193,14 @@ impl Reader<'_> {
         let what = format!("`{}`", e.key);
         self.keys_of_block(entries, ROLES, &what);
         let inner = self.mapping(&e.value, &what)?;
-        let accepted = ["name", "role", "tasks_from", "public", "allow_duplicates"];
-        self.unknown_keys(inner, &accepted, &["apply", "vars_from", "defaults_from", "handlers_from"], &what);
+        self.unknown_keys(inner, INNER_ROLE_KEYS, &["apply", "vars_from", "defaults_from", "handlers_from"], &what);
         let Some(name) = e.value.get("name").or_else(|| e.value.get("role")) else {
             self.error_hint(&e.value.span, format!("{what} names no role"), "write {name: ROLE}");
             return None;
         };
         let text = self.string(name, "a role's name")?;
         let role = self.role(&text, &name.span)?;
-        let mut entry = None;
+        let (mut entry, mut entry_name) = (None, None);
         if let Some(from) = e.value.get("tasks_from") {
             let file = self.string(from, "`tasks_from`")?;
             let dir = role.dir.join("tasks");
@@ -211,6 +210,7 @@ impl Reader<'_> {
                 .find(|p| p.is_file())
                 .unwrap_or_else(|| dir.join(format!("{file}.yml")));
             entry = Some(Arc::new(self.tasks_of_file(&path, from)?));
+            entry_name = path.file_stem().map(|s| s.to_string_lossy().into_owned());
         }
         let params = node
             .get("vars")
@@ -222,12 +222,14 @@ impl Reader<'_> {
         let used = RoleUse {
             role,
             entry,
+            entry_name,
             span: node.span.clone(),
             params,
             when: vec![],
             tags: vec![],
             become_: Become::default(),
         };
+        self.nearly_arguments(&used);
         let list = vec![TaskItem::Role(Arc::new(used))];
         // Its other keys are those of a block around the role; its variables are the role's own.
         let mut block = self.block_of(node, list, None, None);

@@ -1,12 +1,15 @@
 //! Playbooks and roles as typed data, every part with its place.
 
+mod arguments;
 mod block;
 mod budget;
 mod keys;
 mod load;
 mod role;
 mod task;
+pub mod vocabulary;
 
+pub use arguments::{Argument, Arguments, Misfit, Rule, Type};
 pub use budget::{Budget, Size};
 
 pub use keys::{argument_diagnostic, place_in, template_diagnostic};
@@ -195,6 +198,8 @@ pub struct RoleUse {
     pub role: Arc<Role>,
     /// Tasks of another file than `tasks/main.yml` (`tasks_from`).
     pub entry: Option<Arc<Vec<TaskItem>>>,
+    /// That file's name, without its ending.
+    pub entry_name: Option<String>,
     pub span: Span,
     pub params: Vars,
     pub when: Vec<Condition>,
@@ -213,6 +218,8 @@ pub struct Role {
     pub handlers: Vec<Arc<Task>>,
     pub dependencies: Vec<Arc<RoleUse>>,
     pub budgets: Vec<Arc<Budget>>,
+    /// What it takes, by the file of tasks (`main`).
+    pub arguments: Vec<(String, Arguments)>,
     pub allow_duplicates: bool,
     /// Some of it could not be read.
     pub partial: bool,
@@ -271,6 +278,14 @@ pub struct Loop {
     pub var: String,
     pub index_var: Option<String>,
     pub label: Option<Text>,
+}
+
+impl RoleUse {
+    /// What the role takes where it is used like this.
+    pub fn arguments(&self) -> Option<&Arguments> {
+        let entry = self.entry_name.as_deref().unwrap_or("main");
+        self.role.arguments.iter().find(|(n, _)| n == entry).map(|(_, a)| a)
+    }
 }
 
 impl Task {
