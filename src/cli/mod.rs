@@ -27,6 +27,7 @@ mod lab;
 mod modules;
 mod ping;
 mod project;
+mod schema;
 mod vault;
 
 use apply::Apply;
@@ -72,6 +73,8 @@ enum Verb {
     Helpers(helpers::Helpers),
     /// What tasks can ask for.
     Modules(modules::Modules),
+    /// JSON Schema of playbooks, tasks and inventories, for editors.
+    Schema(schema::Schema),
     /// Encrypt, decrypt and edit secrets.
     Vault(vault::Vault),
     /// Throw-away Debian nodes on this machine.
@@ -143,6 +146,7 @@ pub fn main() -> Exit {
         Verb::Inventory(i) => i.run(),
         Verb::Helpers(h) => h.run(),
         Verb::Modules(m) => m.run(),
+        Verb::Schema(s) => s.run(),
         Verb::Vault(v) => v.run(),
         Verb::Lab(l) => l.run(),
         Verb::Demo(d) => d.run(&common),

@@ -10,6 +10,7 @@ mod task;
 pub mod vocabulary;
 
 pub use arguments::{Argument, Arguments, Misfit, Rule, Type};
+pub use block::KEYS as BLOCK_KEYS;
 pub use budget::{Budget, Size};
 
 pub use keys::{argument_diagnostic, place_in, template_diagnostic};
