@@ -118,7 +118,8 @@ fn definitions() -> Map<String, Value> {
     role["description"] = json!("A role in the middle of the tasks.");
     role["anyOf"] = json!([{"required": ["name"]}, {"required": ["role"]}]);
     add("inner_role", taken_in(&["include_role", "import_role"], &role));
-    let meta = json!({"enum": ["flush_handlers", "noop"], "description": "`flush_handlers` runs the handlers that are due."});
+    let meta =
+        json!({"enum": ["flush_handlers", "noop"], "description": "`flush_handlers` runs the handlers that are due."});
     let beside = TASK.iter().filter(|w| ["name", "tags"].contains(&w.name));
     let mut all = properties(beside);
     all.insert("meta".into(), meta);
@@ -178,7 +179,8 @@ fn task() -> Value {
         let target = reference(&format!("module_{}", m.name));
         for name in std::iter::once(&m.name).chain(m.aliases) {
             all.insert(name.to_string(), target.clone());
-            patterns.insert(format!("^(ansible\\.(builtin|posix|legacy)|community\\.general)\\.{name}$"), target.clone());
+            patterns
+                .insert(format!("^(ansible\\.(builtin|posix|legacy)|community\\.general)\\.{name}$"), target.clone());
         }
     }
     json!({

@@ -126,7 +126,10 @@ fn what_an_editor_shows_is_there() {
         .as_object()
         .unwrap()
         .iter()
-        .filter(|(k, v)| v["description"].is_null() && !v["$ref"].as_str().is_some_and(|r| r.ends_with(k.as_str()) || k.contains("systemd")))
+        .filter(|(k, v)| {
+            v["description"].is_null()
+                && !v["$ref"].as_str().is_some_and(|r| r.ends_with(k.as_str()) || k.contains("systemd"))
+        })
         .map(|(k, _)| k.clone())
         .collect();
     assert!(missing.is_empty(), "{missing:?}");

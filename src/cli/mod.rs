@@ -28,7 +28,9 @@ mod modules;
 mod ping;
 mod project;
 mod schema;
+mod vars;
 mod vault;
+mod why;
 
 use apply::Apply;
 pub use exit::Exit;
@@ -69,6 +71,10 @@ enum Verb {
     Ping(ping::Ping),
     /// Show hosts, groups and variables.
     Inventory(inventory::Inventory),
+    /// What a host's variables are, and where each comes from.
+    Vars(vars::VarsOf),
+    /// Why a task would be done on a host, be skipped, or wait.
+    Why(why::Why),
     /// What templates and expressions can call.
     Helpers(helpers::Helpers),
     /// What tasks can ask for.
@@ -147,6 +153,8 @@ pub fn main() -> Exit {
         Verb::Helpers(h) => h.run(),
         Verb::Modules(m) => m.run(),
         Verb::Schema(s) => s.run(),
+        Verb::Vars(v) => v.run(),
+        Verb::Why(w) => w.run(),
         Verb::Vault(v) => v.run(),
         Verb::Lab(l) => l.run(),
         Verb::Demo(d) => d.run(&common),

@@ -235,6 +235,17 @@ pub fn load(
 pub fn load_with(
     playbook: &Path,
     args: &HostArgs,
+    options: graph::Options,
+    opener: &Opener,
+) -> error::Result<(Option<Project>, Diagnostics)> {
+    let (project, found) = look(playbook, args, options, opener)?;
+    Ok((project.filter(|_| !found.has_errors()), found))
+}
+
+/// What could be read, to be looked at and not to be run: there may be errors in it.
+pub fn look(
+    playbook: &Path,
+    args: &HostArgs,
     mut options: graph::Options,
     opener: &Opener,
 ) -> error::Result<(Option<Project>, Diagnostics)> {
@@ -297,9 +308,6 @@ pub fn load_with(
         found.push(Diagnostic::warning(u.to_string()));
     }
     found.sort();
-    if found.has_errors() {
-        return Ok((None, found));
-    }
     let project = Project { program, settings, delegates, checked, redactor: redactor.clone(), inventories, root };
     Ok((Some(project), found))
 }

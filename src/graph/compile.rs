@@ -490,7 +490,7 @@ fn budgets_of(
 }
 
 /// Whether the tags on the command line let a task with these tags through.
-fn selected(tags: &[String], options: &Options) -> bool {
+pub fn selected(tags: &[String], options: &Options) -> bool {
     let has = |t: &str| tags.iter().any(|x| x == t);
     let matches = |wanted: &[String]| {
         wanted.iter().any(|w| match w.as_str() {

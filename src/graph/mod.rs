@@ -8,10 +8,10 @@ mod prepare;
 mod scope;
 
 pub use check::{Checked, check};
-pub use compile::{Options, compile, hears, sets};
+pub use compile::{Options, compile, hears, selected, sets};
 pub use prepare::{Item, Part, Place, Prepared, Refusal, evaluate, prepare, render_node, render_text};
 
-pub use scope::{Dynamic, Learned, Scope};
+pub use scope::{Dynamic, Layer, Learned, Scope};
 
 use crate::inventory::Inventory;
 use crate::playbook::{Block, Condition, Diagnosis, Hold, Playbook, RoleUse, Shared, Task, Text};
