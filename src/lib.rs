@@ -18,6 +18,7 @@ pub mod probe;
 pub mod quote;
 pub mod report;
 pub mod run;
+pub mod schema;
 pub mod source;
 pub mod ssh;
 pub mod template;

@@ -24,10 +24,14 @@ mod exit;
 mod helpers;
 mod inventory;
 mod lab;
+mod modules;
 mod ping;
 mod project;
+mod schema;
 mod stages;
+mod vars;
 mod vault;
+mod why;
 
 use apply::Apply;
 pub use exit::Exit;
@@ -68,8 +72,16 @@ enum Verb {
     Ping(ping::Ping),
     /// Show hosts, groups and variables.
     Inventory(inventory::Inventory),
+    /// What a host's variables are, and where each comes from.
+    Vars(vars::VarsOf),
+    /// Why a task would be done on a host, be skipped, or wait.
+    Why(why::Why),
     /// What templates and expressions can call.
     Helpers(helpers::Helpers),
+    /// What tasks can ask for.
+    Modules(modules::Modules),
+    /// JSON Schema of playbooks, tasks and inventories, for editors.
+    Schema(schema::Schema),
     /// Encrypt, decrypt and edit secrets.
     Vault(vault::Vault),
     /// Throw-away Debian nodes on this machine.
@@ -140,6 +152,10 @@ pub fn main() -> Exit {
         Verb::Ping(p) => p.run(&common),
         Verb::Inventory(i) => i.run(),
         Verb::Helpers(h) => h.run(),
+        Verb::Modules(m) => m.run(),
+        Verb::Schema(s) => s.run(),
+        Verb::Vars(v) => v.run(),
+        Verb::Why(w) => w.run(),
         Verb::Vault(v) => v.run(),
         Verb::Lab(l) => l.run(),
         Verb::Demo(d) => d.run(&common),

@@ -246,14 +246,36 @@ pub fn extra_vars(given: &[String], opener: &dyn SecretOpener, found: &mut Diagn
 pub fn load(
     playbook: &Path,
     args: &HostArgs,
-    mut options: graph::Options,
+    options: graph::Options,
 ) -> error::Result<(Option<Loaded>, Diagnostics, Redactor)> {
+    let opener = Opener::new(&args.identity, &root_of(playbook));
+    let (project, found) = load_with(playbook, args, options, &opener)?;
+    Ok((project, found, opener.redactor))
+}
+
+/// The same with an opener that has opened other projects before.
+pub fn load_with(
+    playbook: &Path,
+    args: &HostArgs,
+    options: graph::Options,
+    opener: &Opener,
+) -> error::Result<(Option<Loaded>, Diagnostics)> {
+    let (project, found) = look(playbook, args, options, opener)?;
+    Ok((project.filter(|_| !found.has_errors()), found))
+}
+
+/// What could be read, to be looked at and not to be run: there may be errors in it.
+pub fn look(
+    playbook: &Path,
+    args: &HostArgs,
+    mut options: graph::Options,
+    opener: &Opener,
+) -> error::Result<(Option<Loaded>, Diagnostics)> {
     let root = root_of(playbook);
-    let opener = Opener::new(&args.identity, &root);
     let templates = Arc::new(Templates::new());
     let mut found = Diagnostics::default();
     let mut no_inventory = false;
-    let (book, d) = crate::playbook::load(playbook, &templates, &opener);
+    let (book, d) = crate::playbook::load(playbook, &templates, opener);
     found.extend(d);
     let inventories = inventories(&args.inventory, &root).unwrap_or_else(|e| {
         let d = Diagnostic::error(e.to_string());
@@ -266,12 +288,12 @@ pub fn load(
     });
     let makes = book.as_ref().map(stages::groups_made).unwrap_or_default();
     let book_dir = book.as_ref().map(|b| b.dir.clone());
-    let (mut inventory, d) = Inventory::load(&inventories, &opener, book_dir.as_deref(), &makes);
+    let (mut inventory, d) = Inventory::load(&inventories, opener, book_dir.as_deref(), &makes);
     found.extend(d);
     inventory.partial_hosts |= no_inventory;
     inventory.partial_vars |= no_inventory;
     let mut of_extra = Diagnostics::default();
-    options.extra = extra_vars(&args.extra_vars, &opener, &mut of_extra);
+    options.extra = extra_vars(&args.extra_vars, opener, &mut of_extra);
     options.partial = of_extra.has_errors();
     found.extend(of_extra);
     let of_groups = inventory.groups.values().map(|g| &g.vars);
@@ -290,9 +312,9 @@ pub fn load(
     let redactor = opener.redactor.clone();
     let Some(mut book) = book else {
         found.sort();
-        return Ok((None, found, redactor));
+        return Ok((None, found));
     };
-    prompts(&mut book, &mut options, &opener, &mut found);
+    prompts(&mut book, &mut options, opener, &mut found);
     let left = book.stages();
     let mut stages = Stages { playbook: Arc::new(book), inventory, templates, options, left };
     let whole = match stages.left.len() {
@@ -314,16 +336,13 @@ pub fn load(
     }
     vault::audit::check(&root, &mut found);
     found.sort();
-    if found.has_errors() {
-        return Ok((None, found, redactor));
-    }
-    if stages.left.len() > 1 && !stages.options.checks_only {
+    if stages.left.len() > 1 && !stages.options.checks_only && !found.has_errors() {
         // Only the first of it can be begun with.
         project = stages.next(&Default::default(), &mut found).unwrap_or(project);
     } else {
         stages.left.clear();
     }
-    Ok((Some(Loaded { project, stages, redactor: redactor.clone(), inventories, root }), found, redactor))
+    Ok((Some(Loaded { project, stages, redactor, inventories, root }), found))
 }
 
 /// Answers `vars_prompt`: by `-e`, or by the person at the terminal. A check asks nobody.

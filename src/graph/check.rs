@@ -37,6 +37,7 @@ pub fn check(program: &Program, found: &mut Diagnostics) -> Checked {
         }
         checked.wants_facts |= scope.wants_facts();
     }
+    super::arguments::check(program, &|task| promises.before(task), found);
     for (i, b) in program.budgets.iter().enumerate() {
         let used =
             |t: &super::TaskUse| t.holds(0).iter().any(|(_, h)| h.budgets.iter().any(|(n, _)| *n == b.budget.name));

@@ -1,7 +1,8 @@
 //! Playbook and inventory to a program: which tasks are meant, on which hosts, in which order.
 
 use super::{
-    BlockUse, BudgetUse, HostPlan, Program, Refusal, Section, StepGraph, TaskUse, Turn, Turns, Within, edges, turns,
+    BlockUse, BudgetUse, HostPlan, Program, Refusal, RoleAt, Section, StepGraph, TaskUse, Turn, Turns, Within, edges,
+    turns,
 };
 use crate::inventory::{self, Inventory};
 use crate::playbook::{Batch, Block, Condition, Include, Phase, Playbook, RoleUse, Task, TaskItem};
@@ -122,6 +123,7 @@ pub fn compile(
         graph: StepGraph::default(),
         blocks: vec![],
         budgets: vec![],
+        roles: vec![],
         batches: vec![],
         asked_later: options.asked_later.clone(),
         check_mode: options.check_mode,
@@ -133,6 +135,7 @@ pub fn compile(
     let mut plan: Vec<edges::PhasePlan> = vec![];
     let mut all_tags: HashSet<String> = HashSet::new();
     let mut blocks: Vec<BlockUse> = vec![];
+    let mut role_places: Vec<RoleAt> = vec![];
     let mut roles_of: Vec<(Vec<Arc<RoleUse>>, std::ops::Range<usize>)> = vec![];
     for ((index, phase), indices) in program.playbook.phases.iter().enumerate().zip(of_phase) {
         let first = tasks.len();
@@ -146,6 +149,7 @@ pub fn compile(
             found,
             done: vec![],
             roles: vec![],
+            with_arguments: vec![],
             row: vec![],
             out: &mut tasks,
             blocks: &mut blocks,
@@ -154,7 +158,20 @@ pub fn compile(
         phase.roles.iter().for_each(|r| flat.role(r, &around));
         flat.items(&phase.tasks, &around);
         flat.items(&phase.post_tasks, &around);
-        let Flat { row, roles, .. } = flat;
+        let Flat { row, roles, with_arguments, .. } = flat;
+        for (used, around, at) in with_arguments {
+            // Its place is that of any task of the phase.
+            let Some(any) = tasks[first..].iter().find(|t| t.task.vars.is_empty()).or(tasks.get(first)) else { break };
+            let place = TaskUse {
+                role: Some(used.clone()),
+                around: around.roles,
+                within: around.within,
+                outer_when: around.when,
+                handler: false,
+                ..handler(&any.task, index, None)
+            };
+            role_places.push(RoleAt { used, place, first: at.min(tasks.len() - 1) });
+        }
         let handlers_from = tasks.len();
         for h in &phase.handlers {
             tasks.push(handler(h, index, None));
@@ -224,6 +241,7 @@ pub fn compile(
     }
     program.batches = plan.iter().map(|p| p.batches.clone()).collect();
     (program.tasks, program.blocks, program.budgets) = (tasks, blocks, budgets);
+    program.roles = role_places;
     check_notifies(&program, found);
     program.graph = edges::build(&program, &plan, found);
     program
@@ -263,6 +281,8 @@ struct Flat<'a> {
     done: Vec<DoneRole>,
     /// All roles in the row, each with its handlers once.
     roles: Vec<Arc<RoleUse>>,
+    /// Roles that say what they take, what is around them, and the task they begin with.
+    with_arguments: Vec<(Arc<RoleUse>, Around, usize)>,
     row: Vec<Row>,
     out: &'a mut Vec<TaskUse>,
     blocks: &'a mut Vec<BlockUse>,
@@ -325,6 +345,7 @@ impl Flat<'_> {
         }
         self.done.push(DoneRole { role: r.clone(), outer_when: outer, tags: inside.tags.clone() });
         self.has(r);
+        self.takes(r, &inside);
         inside.roles.insert(0, r.clone());
         self.items(&r.role.tasks, &inside);
     }
@@ -332,6 +353,12 @@ impl Flat<'_> {
     fn has(&mut self, r: &Arc<RoleUse>) {
         if !self.roles.iter().any(|o| same_role(o, r)) {
             self.roles.push(r.clone());
+        }
+    }
+
+    fn takes(&mut self, r: &Arc<RoleUse>, around: &Around) {
+        if r.arguments().is_some() {
+            self.with_arguments.push((r.clone(), around.clone(), self.out.len()));
         }
     }
 
@@ -345,6 +372,7 @@ impl Flat<'_> {
                         self.role(d, around);
                     }
                     self.has(r);
+                    self.takes(r, around);
                     let mut inside = around.clone();
                     inside.roles.insert(0, r.clone());
                     let entry = r.entry.as_ref().map_or(&r.role.tasks, |e| e);
@@ -575,7 +603,7 @@ fn budgets_of(
 }
 
 /// Whether the tags on the command line let a task with these tags through.
-fn selected(tags: &[String], options: &Options) -> bool {
+pub fn selected(tags: &[String], options: &Options) -> bool {
     let has = |t: &str| tags.iter().any(|x| x == t);
     let matches = |wanted: &[String]| {
         wanted.iter().any(|w| match w.as_str() {

@@ -1,5 +1,6 @@
 //! From files to a graph of steps: who does what, and what waits for what. No host is contacted here.
 
+mod arguments;
 mod check;
 mod compile;
 mod edges;
@@ -8,10 +9,10 @@ mod scope;
 mod turns;
 
 pub use check::{Checked, check};
-pub use compile::{Options, compile, hears};
+pub use compile::{Options, compile, hears, selected};
 pub use prepare::{Item, Part, Place, Prepared, Refusal, evaluate, prepare, render_node, render_text};
 
-pub use scope::{Dynamic, Learned, Scope};
+pub use scope::{Dynamic, Layer, Learned, Scope};
 pub use turns::turn;
 
 use crate::inventory::Inventory;
@@ -41,6 +42,8 @@ pub struct Program {
     /// The blocks at their places; [`Within::id`] and [`Node`]s point here.
     pub blocks: Vec<BlockUse>,
     pub budgets: Vec<BudgetUse>,
+    /// The roles that say what they take, at their places.
+    pub roles: Vec<RoleAt>,
     /// Per phase: the hosts of each batch, indices into `hosts`.
     pub batches: Vec<Vec<Vec<usize>>>,
     /// Variables a person is asked for, and was not yet.
@@ -152,6 +155,16 @@ pub struct BudgetUse {
     pub budget: Arc<crate::playbook::Budget>,
     /// Something to render its texts with: the phase, and the role that defines it.
     pub place: TaskUse,
+}
+
+/// A role that says what it takes, at one place of the playbook.
+#[derive(Debug)]
+pub struct RoleAt {
+    pub used: Arc<RoleUse>,
+    /// Something to look its variables up with.
+    pub place: TaskUse,
+    /// The task it begins with, an index into the program's.
+    pub first: usize,
 }
 
 /// What is held together: by a block, or by a task alone.

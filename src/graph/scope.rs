@@ -2,6 +2,7 @@
 
 use super::{HostPlan, Program, TaskUse, Turns};
 use crate::playbook::Condition;
+use crate::probe::ansible_names;
 use crate::source::{Span, nearest};
 use crate::template::{Found, Lookup, TemplateError, Trouble};
 use crate::vars::{Var, Vars};
@@ -38,6 +39,8 @@ pub struct Scope<'a> {
     /// Names that steps before this one will set: not to be taken from a lower layer.
     pending: &'a HashSet<String>,
     memo: RefCell<HashMap<String, Found>>,
+    /// Made once: they are asked for with every name.
+    layers: Vec<(Layer<'a>, &'a Vars)>,
     /// Variables being rendered right now, to see one that needs itself.
     active: RefCell<Vec<String>>,
     facts_asked: Cell<bool>,
@@ -54,7 +57,9 @@ impl<'a> Scope<'a> {
         dynamic: &'a Dynamic,
         pending: &'a HashSet<String>,
     ) -> Self {
-        Scope { task, ..Scope::of_host(program, &program.hosts[host], dynamic, pending) }
+        let host = &program.hosts[host];
+        let layers = read_layers(program, host, task);
+        Scope { task, layers, ..Scope::bare(program, host, dynamic, pending) }
     }
 
     /// What a host knows outside any task.
@@ -64,6 +69,11 @@ impl<'a> Scope<'a> {
         dynamic: &'a Dynamic,
         pending: &'a HashSet<String>,
     ) -> Self {
+        let layers = read_layers(program, host, None);
+        Scope { layers, ..Scope::bare(program, host, dynamic, pending) }
+    }
+
+    fn bare(program: &'a Program, host: &'a HostPlan, dynamic: &'a Dynamic, pending: &'a HashSet<String>) -> Self {
         Scope {
             program,
             host,
@@ -73,6 +83,7 @@ impl<'a> Scope<'a> {
             dynamic,
             pending,
             memo: RefCell::default(),
+            layers: vec![],
             active: RefCell::default(),
             facts_asked: Cell::new(false),
         }
@@ -93,6 +104,7 @@ impl<'a> Scope<'a> {
             dynamic: self.dynamic,
             pending: self.pending,
             memo: RefCell::default(),
+            layers: self.layers.clone(),
             active: RefCell::default(),
             facts_asked: Cell::new(false),
         };
@@ -140,37 +152,25 @@ impl<'a> Scope<'a> {
     }
     /// The variable as it is written, before rendering.
     pub fn raw(&self, name: &str) -> Option<&'a Var> {
-        self.layers().into_iter().find_map(|l| l.get(name))
+        self.layers().find_map(|l| l.get(name))
     }
 
     /// The layers of written variables, highest first.
-    fn layers(&self) -> Vec<&'a Vars> {
-        let mut all: Vec<&Vars> = vec![&self.program.extra];
-        if let Some(t) = self.task {
-            let phase = &self.program.playbook.phases[t.phase];
-            all.push(&t.task.vars);
-            all.extend(t.inherits().iter().rev().map(|w| &w.block.vars));
-            // A role sees the variables of the roles it depends on, and of those that took it in.
-            for r in t.role.iter().chain(&t.around) {
-                all.push(&r.params);
-                add_vars(r, &mut all);
-            }
-            // The vars of the phase's other roles are seen by all, as in Ansible.
-            for r in phase.roles.iter().rev() {
-                add_vars(r, &mut all);
-            }
-            all.extend(phase.vars_files.iter().rev().map(|(_, v)| v));
-            all.push(&phase.vars);
-        }
-        all.extend(self.program.inventory.host_layers(&self.host.name).into_iter().rev().map(|(_, v)| v));
-        if let Some(t) = self.task {
-            t.role.iter().chain(&t.around).for_each(|r| add_defaults(r, &mut all));
-            // A role's own come first; the other roles' of the phase are seen by all, as in Ansible.
-            for r in self.program.playbook.phases[t.phase].roles.iter().rev() {
-                add_defaults(r, &mut all);
-            }
-        }
-        all
+    fn layers(&self) -> impl Iterator<Item = &'a Vars> {
+        self.layers.iter().map(|(_, v)| *v)
+    }
+
+    /// Where a variable is written: every layer that has it, the one that counts first.
+    pub fn origins(&self, name: &str) -> Vec<(Layer<'a>, &'a Var)> {
+        self.layers.iter().filter_map(|(l, v)| Some((l.clone(), v.get(name)?))).collect()
+    }
+
+    /// The names that are written somewhere for this host, sorted.
+    pub fn written(&self) -> Vec<&'a str> {
+        let mut names: Vec<&str> = self.layers().flat_map(|l| l.keys().map(String::as_str)).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     fn magic(&self, name: &str, words: &[String]) -> Option<Found> {
@@ -273,13 +273,26 @@ impl<'a> Scope<'a> {
             }
             "facts" | "ansible_facts" => match &self.dynamic.facts {
                 Some(f) if name == "ansible_facts" => {
-                    let mut f = f.clone();
+                    let mut f = ansible_names::ansible_facts(f);
                     for k in told_facts(self.dynamic.vars.keys()) {
                         f[k] = self.dynamic.vars[k].clone();
                     }
                     Found::Value(f)
                 }
                 Some(f) => Found::Value(f.clone()),
+                None => {
+                    self.facts_asked.set(true);
+                    Found::Unknown("facts are not gathered yet".into())
+                }
+            },
+            _ if ansible_names::is_fact(name) => match &self.dynamic.facts {
+                Some(f) => {
+                    let all = ansible_names::ansible_facts(f);
+                    name.strip_prefix("ansible_")
+                        .and_then(|n| all.get(n))
+                        .cloned()
+                        .map_or(Found::Undefined, Found::Value)
+                }
                 None => {
                     self.facts_asked.set(true);
                     Found::Unknown("facts are not gathered yet".into())
@@ -372,13 +385,76 @@ impl<'a> Scope<'a> {
     }
 }
 
-fn add_vars<'a>(r: &'a crate::playbook::RoleUse, all: &mut Vec<&'a Vars>) {
-    all.push(&r.role.vars);
+/// The layers of written variables, highest first.
+fn read_layers<'a>(program: &'a Program, host: &'a HostPlan, task: Option<&'a TaskUse>) -> Vec<(Layer<'a>, &'a Vars)> {
+    let mut all: Vec<(Layer, &Vars)> = vec![(Layer::CommandLine, &program.extra)];
+    if let Some(t) = task {
+        let phase = &program.playbook.phases[t.phase];
+        all.push((Layer::Task, &t.task.vars));
+        all.extend(t.inherits().iter().rev().map(|w| (Layer::Block, &w.block.vars)));
+        // A role sees the variables of the roles it depends on, and of those that took it in.
+        for r in t.role.iter().chain(&t.around) {
+            all.push((Layer::RoleUse(&r.role.name), &r.params));
+            add_vars(r, &mut all);
+        }
+        // The vars of the phase's other roles are seen by all, as in Ansible.
+        for r in phase.roles.iter().rev() {
+            add_vars(r, &mut all);
+        }
+        all.extend(phase.vars_files.iter().rev().map(|(_, v)| (Layer::VarsFile, v)));
+        all.push((Layer::Phase(&phase.name), &phase.vars));
+    }
+    let inventory = program.inventory.host_layers(&host.name).into_iter().rev();
+    all.extend(inventory.map(|(l, v)| (Layer::Inventory(l), v)));
+    if let Some(t) = task {
+        t.role.iter().chain(&t.around).for_each(|r| add_defaults(r, &mut all));
+        // A role's own come first; the other roles' of the phase are seen by all, as in Ansible.
+        for r in program.playbook.phases[t.phase].roles.iter().rev() {
+            add_defaults(r, &mut all);
+        }
+    }
+    all
+}
+
+/// Where variables are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Layer<'a> {
+    CommandLine,
+    Task,
+    Block,
+    /// Where a role is used.
+    RoleUse(&'a str),
+    RoleVars(&'a str),
+    VarsFile,
+    Phase(&'a str),
+    /// A group or a host.
+    Inventory(String),
+    RoleDefaults(&'a str),
+}
+
+impl std::fmt::Display for Layer<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Layer::CommandLine => write!(f, "command line"),
+            Layer::Task => write!(f, "the task"),
+            Layer::Block => write!(f, "a block around the task"),
+            Layer::RoleUse(r) => write!(f, "given to the role `{r}`"),
+            Layer::RoleVars(r) => write!(f, "vars of the role `{r}`"),
+            Layer::VarsFile => write!(f, "vars_files"),
+            Layer::Phase(p) => write!(f, "vars of the phase `{p}`"),
+            Layer::Inventory(l) => f.write_str(l),
+            Layer::RoleDefaults(r) => write!(f, "defaults of the role `{r}`"),
+        }
+    }
+}
+
+fn add_vars<'a>(r: &'a crate::playbook::RoleUse, all: &mut Vec<(Layer<'a>, &'a Vars)>) {
+    all.push((Layer::RoleVars(&r.role.name), &r.role.vars));
     r.role.dependencies.iter().for_each(|d| add_vars(d, all));
 }
 
-fn add_defaults<'a>(r: &'a crate::playbook::RoleUse, all: &mut Vec<&'a Vars>) {
-    all.push(&r.role.defaults);
+fn add_defaults<'a>(r: &'a crate::playbook::RoleUse, all: &mut Vec<(Layer<'a>, &'a Vars)>) {
+    all.push((Layer::RoleDefaults(&r.role.name), &r.role.defaults));
     r.role.dependencies.iter().for_each(|d| add_defaults(d, all));
 }
 
@@ -425,7 +501,7 @@ impl Lookup for Scope<'_> {
     }
 
     fn known(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.layers().into_iter().flat_map(|l| l.keys().cloned()).collect();
+        let mut names: Vec<String> = self.layers().flat_map(|l| l.keys().cloned()).collect();
         names.extend(self.locals.keys().cloned());
         names.extend(self.dynamic.vars.keys().cloned());
         names.extend(self.program.promised.iter().cloned());
@@ -433,6 +509,7 @@ impl Lookup for Scope<'_> {
             ["inventory_hostname", "groups", "group_names", "hostvars", "facts", "playbook_dir", "role_path"]
                 .map(str::to_string),
         );
+        names.extend(ansible_names::NAMES.iter().map(|n| format!("ansible_{n}")));
         names.sort();
         names.dedup();
         names

@@ -80,15 +80,6 @@ w_kmod() {
 w_mounts() { w_m mounts; cat /proc/self/mountinfo; }
 w_hostname() { w_m hostname; uname -n; head -n 1 /etc/hostname 2>/dev/null; }
 w_timezone() { w_m timezone; readlink /etc/localtime; }
-w_facts() {
-  w_m os; cat /etc/os-release /usr/lib/os-release 2>/dev/null
-  w_m kernel; uname -srmn
-  w_m memory; grep -E '^(MemTotal|SwapTotal):' /proc/meminfo
-  w_m cpus; nproc
-  w_m route; ip -4 route show default 2>/dev/null
-  w_m addresses; ip -4 -o addr show 2>/dev/null
-  w_m board; [ -r /proc/device-tree/model ] && tr -d '\000' </proc/device-tree/model
-}
 w_result() {
   w_m "rc $1 $2"
   [ -s "$W/o$1" ] && head -c 8388608 "$W/o$1"

@@ -27,7 +27,7 @@ pub struct Alternatives {
     state: State,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum State {
     #[default]
@@ -39,6 +39,10 @@ enum State {
 
 impl Module for Alternatives {
     const NAME: &'static str = "alternatives";
+    const RETURNS: &'static [(&'static str, &'static str)] =
+        &[("name", "The common name."), ("path", "What it leads to.")];
+    const EXAMPLE: &'static str = r#"- name: iptables by nf_tables
+  alternatives: {name: iptables, path: /usr/sbin/iptables-nft}"#;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         let plain = |c: char| c.is_ascii_graphic() && c != '/';

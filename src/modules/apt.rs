@@ -114,7 +114,7 @@ fn keep_conffiles() -> List {
     List(vec!["force-confdef".into(), "force-confold".into()])
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum State {
     #[default]
@@ -226,6 +226,11 @@ impl Spec {
 
 impl Module for Apt {
     const NAME: &'static str = "apt";
+    const EXAMPLE: &'static str = r#"- name: Packages, from lists of at most a day
+  apt:
+    name: [curl, "nginx=1.22*"]
+    update_cache: true
+    cache_valid_time: 86400"#;
     const FREE_FORM: Option<&'static str> = None;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {

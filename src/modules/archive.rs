@@ -22,6 +22,7 @@ pub struct Archive {
     path: List,
     /// The archive.
     dest: Text,
+    /// How it is packed.
     #[serde(default)]
     format: Format,
     /// Paths that are left out, each with all below it.
@@ -36,15 +37,18 @@ pub struct Archive {
     /// Take away what was packed.
     #[serde(default)]
     remove: Bool,
+    /// The mode: `"0644"`, or `u=rw,g=r`; without it, as it is, or as the umask makes it.
     mode: Option<Mode>,
+    /// The user it belongs to.
     owner: Option<Text>,
+    /// The group it belongs to.
     group: Option<Text>,
     #[serde(skip)]
     #[schemars(skip)]
     root: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Format {
     #[default]
@@ -70,6 +74,19 @@ impl Format {
 
 impl Module for Archive {
     const NAME: &'static str = "archive";
+    const RETURNS: &'static [(&'static str, &'static str)] = &[
+        ("dest", "The archive."),
+        ("dest_state", "What is there afterwards."),
+        ("archived", "The paths that are in it."),
+        ("arcroot", "The folder that names in it are seen from."),
+        ("expanded_paths", "The paths that the patterns came to."),
+    ];
+    const EXAMPLE: &'static str = r#"- name: A copy of the configuration
+  archive:
+    path: /etc/app/
+    dest: /var/backups/app.tar.gz
+    exclude_path: [/etc/app/cache]
+    mode: "0600""#;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         absolute("dest", &self.dest)?;

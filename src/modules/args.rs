@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::borrow::Cow;
 
 /// True or false; also `yes`, `no`, `on`, `off`, `1`, `0` and their text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Bool(pub bool);
 
 impl<'de> Deserialize<'de> for Bool {
@@ -43,7 +43,7 @@ impl JsonSchema for Bool {
 }
 
 /// Text; numbers and booleans are taken as their text.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash, PartialOrd, Ord, serde::Serialize)]
 pub struct Text(pub String);
 
 impl std::ops::Deref for Text {
@@ -82,7 +82,7 @@ impl JsonSchema for Text {
 }
 
 /// A list of texts; one text is split at commas.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 pub struct List(pub Vec<String>);
 
 impl std::ops::Deref for List {

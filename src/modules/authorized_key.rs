@@ -39,7 +39,7 @@ pub struct AuthorizedKey {
     keys: Vec<Key>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum State {
     #[default]
@@ -166,6 +166,14 @@ fn is_kind(word: &str) -> bool {
 
 impl Module for AuthorizedKey {
     const NAME: &'static str = "authorized_key";
+    const RETURNS: &'static [(&'static str, &'static str)] =
+        &[("keyfile", "The file."), ("key", "The keys that were given.")];
+    const EXAMPLE: &'static str = r#"- name: The administrators' keys, and no others
+  authorized_key:
+    user: admin
+    key: "{{lookup_file}}"
+    exclusive: true
+  vars: {lookup_file: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl admin}"#;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         account_name("user", &self.user)?;

@@ -33,8 +33,10 @@ pub struct BlockInFile {
     /// different ones.
     #[serde(default = "marker")]
     marker: Text,
+    /// What stands for `{mark}` in the first marker.
     #[serde(default = "begin")]
     marker_begin: Text,
+    /// What stands for `{mark}` in the last marker.
     #[serde(default = "end")]
     marker_end: Text,
     /// Where a new block goes: after the last line that this regular expression matches, or `EOF`, the default.
@@ -53,8 +55,11 @@ pub struct BlockInFile {
     /// Keep the old file beside the new one.
     #[serde(default)]
     backup: Bool,
+    /// The mode: `"0644"`, or `u=rw,g=r`; without it, as it is, or as the umask makes it.
     mode: Option<Mode>,
+    /// The user it belongs to.
     owner: Option<Text>,
+    /// The group it belongs to.
     group: Option<Text>,
     /// A command that must accept the new file before it is moved into place; `%s` is its path.
     validate: Option<Text>,
@@ -73,7 +78,7 @@ fn end() -> Text {
     "END".into()
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum State {
     #[default]
@@ -83,6 +88,13 @@ enum State {
 
 impl Module for BlockInFile {
     const NAME: &'static str = "blockinfile";
+    const EXAMPLE: &'static str = r##"- name: The cluster's names
+  blockinfile:
+    path: /etc/hosts
+    marker: "# {mark} cluster"
+    block: |
+      192.0.2.11 node1
+      192.0.2.12 node2"##;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         absolute("path", &self.path)?;

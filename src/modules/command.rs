@@ -64,6 +64,16 @@ pub struct Shell {
 
 impl Module for Command {
     const NAME: &'static str = "command";
+    const RETURNS: &'static [(&'static str, &'static str)] = &[
+        ("cmd", "The command, word by word."),
+        ("rc", "Its exit code."),
+        ("stdout, stdout_lines", "What it printed."),
+        ("stderr, stderr_lines", "What it printed on standard error."),
+        ("msg", "Why it was not run, where `creates` or `removes` says so."),
+    ];
+    const EXAMPLE: &'static str = r#"- name: A new cluster, once
+  command: initdb --data /srv/db
+  args: {creates: /srv/db/PG_VERSION}"#;
     const FREE_FORM: Option<&'static str> = Some("cmd");
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
@@ -104,6 +114,17 @@ impl Module for Command {
 
 impl Module for Shell {
     const NAME: &'static str = "shell";
+    const RETURNS: &'static [(&'static str, &'static str)] = &[
+        ("cmd", "The command, word by word."),
+        ("rc", "Its exit code."),
+        ("stdout, stdout_lines", "What it printed."),
+        ("stderr, stderr_lines", "What it printed on standard error."),
+        ("msg", "Why it was not run, where `creates` or `removes` says so."),
+    ];
+    const EXAMPLE: &'static str = r#"- name: The newest backup
+  shell: ls -1t /var/backups/*.gz | head -n 1
+  register: newest
+  changed_when: false"#;
     const FREE_FORM: Option<&'static str> = Some("cmd");
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {

@@ -31,7 +31,9 @@ pub struct Copy {
     mode: Option<Mode>,
     /// Permissions of folders that are made.
     directory_mode: Option<Mode>,
+    /// The user it belongs to.
     owner: Option<Text>,
+    /// The group it belongs to.
     group: Option<Text>,
     /// Keep the old file beside the new one.
     #[serde(default)]
@@ -87,6 +89,18 @@ fn yes() -> Bool {
 
 impl Module for Copy {
     const NAME: &'static str = "copy";
+    const RETURNS: &'static [(&'static str, &'static str)] = &[
+        ("dest", "The path on the host."),
+        ("src", "Where it came from."),
+        ("checksum", "The content's SHA-256."),
+        ("backup_file", "The old file's copy, where one was kept."),
+    ];
+    const EXAMPLE: &'static str = r##"- name: A small file
+  copy:
+    content: "vm.swappiness = 10\n"
+    dest: /etc/app.conf
+    mode: "0644"
+  notify: restart it"##;
 
     fn prepare(&mut self, local: &dyn Local) -> Result<(), ArgError> {
         absolute("dest", &self.dest)?;
@@ -506,8 +520,11 @@ pub struct Template {
     src: Text,
     /// Where the file goes; with a trailing slash, the folder it goes into.
     dest: Text,
+    /// The mode: `"0644"`, or `u=rw,g=r`; without it, as it is, or as the umask makes it.
     mode: Option<Mode>,
+    /// The user it belongs to.
     owner: Option<Text>,
+    /// The group it belongs to.
     group: Option<Text>,
     /// Keep the old file beside the new one.
     #[serde(default)]
@@ -529,6 +546,19 @@ pub struct Template {
 
 impl Module for Template {
     const NAME: &'static str = "template";
+    const RETURNS: &'static [(&'static str, &'static str)] = &[
+        ("dest", "The path on the host."),
+        ("src", "Where it came from."),
+        ("checksum", "The content's SHA-256."),
+        ("backup_file", "The old file's copy, where one was kept."),
+    ];
+    const EXAMPLE: &'static str = r##"- name: The configuration, looked at before it is put in place
+  template:
+    src: app.conf.hbs
+    dest: /etc/app.conf
+    mode: "0640"
+    validate: app --check %s
+  notify: restart it"##;
 
     fn prepare(&mut self, local: &dyn Local) -> Result<(), ArgError> {
         let path = local.find(FileKind::Template, &self.src)?;

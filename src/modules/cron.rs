@@ -69,7 +69,7 @@ fn every() -> Text {
     "*".into()
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum State {
     #[default]
@@ -94,6 +94,12 @@ const MARK: &str = "#Ansible: ";
 
 impl Module for Cron {
     const NAME: &'static str = "cron";
+    const EXAMPLE: &'static str = r#"- name: Every night
+  cron:
+    name: backup
+    hour: "3"
+    minute: "15"
+    job: /usr/local/bin/backup"#;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         let texts = [("name", Some(&self.name)), ("job", self.job.as_ref()), ("user", self.user.as_ref())];

@@ -22,6 +22,10 @@ pub struct Debug {
 
 impl Module for Debug {
     const NAME: &'static str = "debug";
+    const RETURNS: &'static [(&'static str, &'static str)] =
+        &[("msg", "The message."), ("NAME", "With `var`: the variable's value.")];
+    const EXAMPLE: &'static str = r#"- debug: {msg: "{{inventory_hostname}} is in {{join group_names ', '}}"}
+- debug: {var: groups}"#;
     const HARMLESS: bool = true;
     const FREE_FORM: Option<&'static str> = Some("msg");
     const EXPRESSIONS: &'static [&'static str] = &["var"];
@@ -61,6 +65,15 @@ pub struct Assert {
 
 impl Module for Assert {
     const NAME: &'static str = "assert";
+    const RETURNS: &'static [(&'static str, &'static str)] = &[
+        ("msg", "What was said."),
+        ("assertion", "The condition that does not hold."),
+        ("evaluated_to", "What it came to."),
+    ];
+    const EXAMPLE: &'static str = r#"- name: An odd number of servers
+  assert:
+    that: [eq (mod (len groups.all) 2) 1]
+    fail_msg: a quorum needs an odd number of servers"#;
     const HARMLESS: bool = true;
     const EXPRESSIONS: &'static [&'static str] = &["that"];
 
@@ -112,6 +125,10 @@ fn as_requested() -> Text {
 
 impl Module for Fail {
     const NAME: &'static str = "fail";
+    const RETURNS: &'static [(&'static str, &'static str)] = &[("msg", "The message.")];
+    const EXAMPLE: &'static str = r#"- name: Not on this system
+  fail: {msg: only Debian is known here}
+  when: ne facts.os.family "Debian""#;
     const HARMLESS: bool = true;
     const FREE_FORM: Option<&'static str> = Some("msg");
 
@@ -129,6 +146,9 @@ pub struct SetFact(#[schemars(with = "std::collections::BTreeMap<String, Value>"
 
 impl Module for SetFact {
     const NAME: &'static str = "set_fact";
+    const RETURNS: &'static [(&'static str, &'static str)] = &[("ansible_facts", "The variables.")];
+    const EXAMPLE: &'static str = r#"- set_fact:
+    first_server: "{{first groups.all}}""#;
     const HARMLESS: bool = true;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {

@@ -42,6 +42,16 @@ const LIMIT: u64 = 2 << 30;
 
 impl Module for Fetch {
     const NAME: &'static str = "fetch";
+    const RETURNS: &'static [(&'static str, &'static str)] = &[
+        ("dest", "The path on this machine."),
+        ("checksum, remote_checksum", "The content's SHA-256."),
+        ("file", "The path on the host."),
+    ];
+    const EXAMPLE: &'static str = r#"- name: The cluster's own certificate
+  fetch:
+    src: /etc/ssl/cluster.crt
+    dest: backup/
+    flat: true"#;
 
     fn prepare(&mut self, local: &dyn Local) -> Result<(), ArgError> {
         absolute("src", &self.src)?;

@@ -34,7 +34,9 @@ pub struct File {
     follow: Bool,
     /// Permissions, octal in quotes or symbolic. Each folder that is made gets them.
     mode: Option<Mode>,
+    /// The user it belongs to.
     owner: Option<Text>,
+    /// The group it belongs to.
     group: Option<Text>,
     /// `preserve`, or `now`, the default of `touch`.
     access_time: Option<Time>,
@@ -68,6 +70,17 @@ fn yes() -> Bool {
 
 impl Module for File {
     const NAME: &'static str = "file";
+    const RETURNS: &'static [(&'static str, &'static str)] = &[
+        ("path", "What it is about (`dest` for a link)."),
+        ("state", "What is there."),
+        ("src", "For a link: where it leads."),
+    ];
+    const EXAMPLE: &'static str = r#"- name: A folder
+  file: {path: /srv/app, state: directory, owner: root, mode: "0750"}
+- name: A link
+  file: {src: /srv/app/current, dest: /opt/app, state: link}
+- name: Gone
+  file: {path: /etc/old.conf, state: absent}"#;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         absolute("path", &self.path)?;

@@ -34,11 +34,13 @@ pub struct Find {
     #[serde(alias = "exclude")]
     #[schemars(extend("x-aliases" = ["exclude"]))]
     excludes: Option<Patterns>,
+    /// `patterns` and `excludes` are regular expressions.
     #[serde(default)]
     use_regex: Bool,
     /// A regular expression that must match a file's content: from a line's start, or anywhere in the file with
     /// `read_whole_file`.
     contains: Option<Text>,
+    /// `contains` is looked for in the whole file at once, not line by line.
     #[serde(default)]
     read_whole_file: Bool,
     /// At least so old (`2d`, `12h`, `30m`, `1w`, seconds without a letter); with `-` in front, at most.
@@ -62,6 +64,7 @@ pub struct Find {
     /// Follow links to folders.
     #[serde(default)]
     follow: Bool,
+    /// Give each file's checksum.
     #[serde(default)]
     get_checksum: Bool,
     /// The checksum's kind: md5, sha1 (the default), sha224, sha256, sha384, sha512.
@@ -102,7 +105,7 @@ impl<'de> Deserialize<'de> for Patterns {
     }
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Stamp {
     Atime,
@@ -111,7 +114,7 @@ enum Stamp {
     Mtime,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
     Any,
@@ -121,7 +124,7 @@ enum Kind {
     Link,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Algorithm {
     Md5,
@@ -151,6 +154,15 @@ const READ: u64 = 1 << 20;
 
 impl Module for Find {
     const NAME: &'static str = "find";
+    const EXAMPLE: &'static str = r#"- name: Old logs
+  find:
+    paths: [/var/log/app]
+    patterns: ["*.log"]
+    age: 4w
+  register: old
+- name: Gone
+  file: {path: "{{item.path}}", state: absent}
+  loop: "{{old.files}}""#;
     const HARMLESS: bool = true;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {

@@ -32,8 +32,11 @@ pub struct GetUrl {
     /// Keep the old file beside the new one.
     #[serde(default)]
     backup: Bool,
+    /// The mode: `"0644"`, or `u=rw,g=r`; without it, as it is, or as the umask makes it.
     mode: Option<Mode>,
+    /// The user it belongs to.
     owner: Option<Text>,
+    /// The group it belongs to.
     group: Option<Text>,
     /// More header lines for the server.
     #[serde(default)]
@@ -72,7 +75,7 @@ pub struct GetUrl {
     sums: Option<(Algorithm, Download)>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Via {
     #[default]
@@ -92,6 +95,20 @@ type Old<'a> = Option<(&'a Entry, bool)>;
 
 impl Module for GetUrl {
     const NAME: &'static str = "get_url";
+    const RETURNS: &'static [(&'static str, &'static str)] = &[
+        ("dest", "The path on the host."),
+        ("url", "Where it came from."),
+        ("checksum_src, checksum_dest", "SHA-256 of what was fetched and of what is there."),
+        ("size", "Bytes."),
+        ("status_code", "The server's answer."),
+        ("backup_file", "The old file's copy, where one was kept."),
+    ];
+    const EXAMPLE: &'static str = r#"- name: A program
+  get_url:
+    url: https://example.org/app-1.2-linux-amd64
+    dest: /usr/local/bin/app
+    checksum: sha256:https://example.org/sha256sum.txt
+    mode: "0755""#;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         absolute("dest", &self.dest)?;

@@ -33,6 +33,9 @@ fn yes() -> Bool {
 
 impl Module for Getent {
     const NAME: &'static str = "getent";
+    const RETURNS: &'static [(&'static str, &'static str)] = &[("ansible_facts", "The variable.")];
+    const EXAMPLE: &'static str = r#"- getent: {database: passwd, key: root}
+- debug: {msg: "root's home is {{getent_passwd.root.[4]}}"}"#;
     const HARMLESS: bool = true;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {

@@ -17,6 +17,7 @@ use serde_json::{Map, json};
 pub struct Group {
     /// The group's name.
     name: Text,
+    /// Its number.
     gid: Option<u32>,
     /// `present` or `absent`.
     #[serde(default)]
@@ -32,7 +33,7 @@ pub struct Group {
     force: Bool,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum State {
     #[default]
@@ -42,6 +43,13 @@ enum State {
 
 impl Module for Group {
     const NAME: &'static str = "group";
+    const RETURNS: &'static [(&'static str, &'static str)] = &[
+        ("name", "The group."),
+        ("gid", "Its number."),
+        ("state", "`present` or `absent`."),
+        ("system", "Whether it is one of the system's."),
+    ];
+    const EXAMPLE: &'static str = r#"- group: {name: app, system: true}"#;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         account_name("name", &self.name)?;

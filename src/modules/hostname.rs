@@ -43,6 +43,7 @@ enum Strategy {
 
 impl Module for Hostname {
     const NAME: &'static str = "hostname";
+    const EXAMPLE: &'static str = r#"- hostname: {name: "{{inventory_hostname}}"}"#;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         let label = |l: &str| {

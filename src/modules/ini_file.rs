@@ -52,8 +52,11 @@ pub struct IniFile {
     /// Keep the old file beside the new one.
     #[serde(default)]
     backup: Bool,
+    /// The mode: `"0644"`, or `u=rw,g=r`; without it, as it is, or as the umask makes it.
     mode: Option<Mode>,
+    /// The user it belongs to.
     owner: Option<Text>,
+    /// The group it belongs to.
     group: Option<Text>,
 }
 
@@ -61,7 +64,7 @@ fn yes() -> Bool {
     Bool(true)
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum State {
     #[default]
@@ -71,6 +74,13 @@ enum State {
 
 impl Module for IniFile {
     const NAME: &'static str = "ini_file";
+    const EXAMPLE: &'static str = r#"- name: A setting
+  ini_file:
+    path: /etc/app.ini
+    section: log
+    option: level
+    value: info
+    mode: "0644""#;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         absolute("path", &self.path)?;

@@ -50,8 +50,11 @@ pub struct LineInFile {
     /// Keep the old file beside the new one.
     #[serde(default)]
     backup: Bool,
+    /// The mode: `"0644"`, or `u=rw,g=r`; without it, as it is, or as the umask makes it.
     mode: Option<Mode>,
+    /// The user it belongs to.
     owner: Option<Text>,
+    /// The group it belongs to.
     group: Option<Text>,
     /// A command that must accept the new file before it is moved into place; `%s` is its path.
     validate: Option<Text>,
@@ -60,7 +63,7 @@ pub struct LineInFile {
     regexes: Regexes,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum State {
     #[default]
@@ -83,6 +86,17 @@ struct Edit {
 
 impl Module for LineInFile {
     const NAME: &'static str = "lineinfile";
+    const RETURNS: &'static [(&'static str, &'static str)] = &[
+        ("msg", "What was done."),
+        ("found", "With `state: absent`: how many lines there were."),
+        ("backup", "The old file's copy, where one was kept."),
+    ];
+    const EXAMPLE: &'static str = r##"- name: No root over SSH
+  lineinfile:
+    path: /etc/ssh/sshd_config
+    regexp: "^#?PermitRootLogin"
+    line: PermitRootLogin no
+  notify: restart it"##;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         absolute("path", &self.path)?;

@@ -39,6 +39,7 @@ mod package;
 mod package_facts;
 mod packages;
 mod pacman;
+pub mod pages;
 mod pause;
 mod place;
 pub mod reboot;
@@ -84,6 +85,10 @@ pub trait Module: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     const HARMLESS: bool = false;
     /// Parameters that are bare expressions, as `that` of `assert`.
     const EXPRESSIONS: &'static [&'static str] = &[];
+    /// The fields of what is registered, each with a few words; for the module's page.
+    const RETURNS: &'static [(&'static str, &'static str)] = &[];
+    /// Tasks that show how it is used, as YAML; for the module's page.
+    const EXAMPLE: &'static str = "";
 
     /// Brings in what lies on this side (source files, rendered templates) and checks parameters against each other.
     fn prepare(&mut self, _local: &dyn Local) -> Result<(), ArgError> {
@@ -338,6 +343,10 @@ pub struct ModuleDef {
     pub harmless: bool,
     /// Parameters that are bare expressions; they arrive as `{expression: text, value: what it came to}`.
     pub expressions: &'static [&'static str],
+    /// See [`Module::RETURNS`].
+    pub returns: &'static [(&'static str, &'static str)],
+    /// See [`Module::EXAMPLE`].
+    pub example: &'static str,
     /// Whether the module has no parameter of a name.
     unknown: fn(&str) -> bool,
     /// Whether a value has the type of a parameter, whatever the other parameters are.
@@ -374,6 +383,10 @@ impl ModuleDef {
             .map(|r| ArgError::new("", format!("missing field `{r}`")))
             .collect()
     }
+    /// Any name is a parameter, as for `set_fact`.
+    pub fn takes_any_name(&self) -> bool {
+        !(self.unknown)("no module has a parameter of this name")
+    }
     /// If the module has no parameter of this name (nor alias): the names it has.
     pub fn refuses(&self, param: &str) -> Option<Vec<String>> {
         (self.unknown)(param).then(|| self.params())
@@ -396,6 +409,8 @@ const fn def<M: Module>() -> ModuleDef {
         schema: || schemars::schema_for!(M).to_value(),
         harmless: M::HARMLESS,
         expressions: M::EXPRESSIONS,
+        returns: M::RETURNS,
+        example: M::EXAMPLE,
         unknown: |param| {
             let probe = Value::Object(Map::from_iter([(param.to_string(), Value::Null)]));
             // serde looks at the key before it looks at the value or at what is missing.

@@ -31,7 +31,7 @@ pub struct Modprobe {
     persistent: Persistent,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum State {
     #[default]
@@ -39,7 +39,7 @@ enum State {
     Absent,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Persistent {
     Present,
@@ -50,6 +50,7 @@ enum Persistent {
 
 impl Module for Modprobe {
     const NAME: &'static str = "modprobe";
+    const EXAMPLE: &'static str = r#"- modprobe: {name: br_netfilter, persistent: present}"#;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);

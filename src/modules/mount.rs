@@ -84,6 +84,12 @@ impl State {
 
 impl Module for Mount {
     const NAME: &'static str = "mount";
+    const EXAMPLE: &'static str = r#"- mount:
+    path: /srv/data
+    src: LABEL=data
+    fstype: ext4
+    opts: noatime
+    state: mounted"#;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         absolute("fstab", &self.fstab)?;

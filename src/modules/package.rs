@@ -72,6 +72,8 @@ fn module(name: &str, args: Value, local: &dyn Local) -> Result<Box<dyn super::B
 
 impl Module for Package {
     const NAME: &'static str = "package";
+    const RETURNS: &'static [(&'static str, &'static str)] = &[("stdout, stderr", "What the package manager printed.")];
+    const EXAMPLE: &'static str = r#"- package: {name: [tmux, htop], state: present}"#;
 
     fn prepare(&mut self, local: &dyn Local) -> Result<(), ArgError> {
         let wanted = match &*self.manager {

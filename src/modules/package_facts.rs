@@ -34,6 +34,10 @@ const LOOK: &str = "if command -v dpkg-query >/dev/null 2>&1; then echo apt; \
 
 impl Module for PackageFacts {
     const NAME: &'static str = "package_facts";
+    const RETURNS: &'static [(&'static str, &'static str)] = &[("ansible_facts", "The variable.")];
+    const EXAMPLE: &'static str = r#"- package_facts: {}
+- debug: {msg: "{{packages.openssh-server}}"}
+  when: defined packages.openssh-server"#;
     const HARMLESS: bool = true;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {

@@ -32,6 +32,7 @@ fn yes() -> Bool {
 
 impl Module for Pause {
     const NAME: &'static str = "pause";
+    const EXAMPLE: &'static str = r#"- pause: {seconds: 10}"#;
     const HARMLESS: bool = true;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {

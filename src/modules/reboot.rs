@@ -92,6 +92,9 @@ const EVERY: Duration = Duration::from_secs(1);
 
 impl Module for Reboot {
     const NAME: &'static str = "reboot";
+    const EXAMPLE: &'static str = r#"- name: A new kernel
+  reboot: {reboot_timeout: 600, test_command: systemctl is-system-running --wait}
+  budget: nodes"#;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         for p in self.search_paths.iter() {
@@ -181,6 +184,7 @@ fn one() -> Whole {
 
 impl Module for WaitForConnection {
     const NAME: &'static str = "wait_for_connection";
+    const EXAMPLE: &'static str = r#"- wait_for_connection: {timeout: 300}"#;
     const HARMLESS: bool = true;
 
     fn decide(&self, _: &Observed, _: &Ctx) -> Result<Decision, Stop> {

@@ -35,8 +35,11 @@ pub struct Replace {
     /// Keep the old file beside the new one.
     #[serde(default)]
     backup: Bool,
+    /// The mode: `"0644"`, or `u=rw,g=r`; without it, as it is, or as the umask makes it.
     mode: Option<Mode>,
+    /// The user it belongs to.
     owner: Option<Text>,
+    /// The group it belongs to.
     group: Option<Text>,
     /// A command that must accept the new file before it is moved into place; `%s` is its path.
     validate: Option<Text>,
@@ -53,6 +56,10 @@ struct Regexes {
 
 impl Module for Replace {
     const NAME: &'static str = "replace";
+    const EXAMPLE: &'static str = r##"- replace:
+    path: /etc/app.conf
+    regexp: "^host = .*$"
+    replace: host = 192.0.2.10"##;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         absolute("path", &self.path)?;

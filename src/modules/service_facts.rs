@@ -20,6 +20,9 @@ const LOOK: &str = "command -v systemctl >/dev/null 2>&1 || { echo none; exit 0;
 
 impl Module for ServiceFacts {
     const NAME: &'static str = "service_facts";
+    const RETURNS: &'static [(&'static str, &'static str)] = &[("ansible_facts", "The variable.")];
+    const EXAMPLE: &'static str = r#"- service_facts: {}
+- debug: {msg: "{{lookup services 'ssh.service'}}"}"#;
     const HARMLESS: bool = true;
 
     fn probes(&self, _: &Ctx) -> Vec<Probe> {

@@ -22,6 +22,12 @@ pub struct Slurp {
 
 impl Module for Slurp {
     const NAME: &'static str = "slurp";
+    const RETURNS: &'static [(&'static str, &'static str)] =
+        &[("content", "The file's content, in base64."), ("encoding", "`base64`."), ("source", "The path.")];
+    const EXAMPLE: &'static str = r#"- slurp: {src: /var/lib/app/token}
+  register: token
+  no_log: true
+- debug: {msg: "{{b64decode token.content}}"}"#;
     const HARMLESS: bool = true;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {

@@ -66,6 +66,14 @@ impl Algorithm {
 
 impl Module for Stat {
     const NAME: &'static str = "stat";
+    const RETURNS: &'static [(&'static str, &'static str)] = &[(
+        "stat",
+        "A mapping: exists, and where something is there path, isdir, isreg, islnk, mode, size, uid, gid, pw_name, gr_name, mtime, nlink, readable, writeable, executable, lnk_source, lnk_target, checksum and more.",
+    )];
+    const EXAMPLE: &'static str = r#"- stat: {path: /etc/app.conf}
+  register: conf
+- debug: {msg: there is one}
+  when: conf.stat.exists"#;
     const HARMLESS: bool = true;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {

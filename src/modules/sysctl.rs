@@ -49,7 +49,7 @@ fn yes() -> Bool {
     Bool(true)
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum State {
     #[default]
@@ -59,6 +59,7 @@ enum State {
 
 impl Module for Sysctl {
     const NAME: &'static str = "sysctl";
+    const EXAMPLE: &'static str = r#"- sysctl: {name: net.ipv4.ip_forward, value: "1"}"#;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         self.name.0 = self.name.trim().to_string();

@@ -86,7 +86,7 @@ enum State {
     Reloaded,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Scope {
     #[default]
@@ -112,6 +112,11 @@ const SUFFIXES: [&str; 12] = [
 
 impl Module for Systemd {
     const NAME: &'static str = "systemd";
+    const EXAMPLE: &'static str = r#"- systemd:
+    name: app
+    state: restarted
+    enabled: true
+    daemon_reload: true"#;
     const ALIASES: &'static [&'static str] = &["systemd_service"];
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
@@ -253,6 +258,7 @@ impl Module for Systemd {
 
 impl Module for Service {
     const NAME: &'static str = "service";
+    const EXAMPLE: &'static str = r#"- service: {name: nginx, state: started, enabled: true}"#;
 
     fn prepare(&mut self, local: &dyn Local) -> Result<(), ArgError> {
         let missing = [

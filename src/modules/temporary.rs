@@ -31,7 +31,7 @@ pub struct Tempfile {
     name: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum State {
     #[default]
@@ -45,6 +45,11 @@ fn prefix() -> Text {
 
 impl Module for Tempfile {
     const NAME: &'static str = "tempfile";
+    const RETURNS: &'static [(&'static str, &'static str)] =
+        &[("path", "What was made."), ("state", "`file` or `directory`."), ("mode", "Its mode.")];
+    const EXAMPLE: &'static str = r#"- tempfile: {state: directory, suffix: .build}
+  register: work
+- debug: {msg: "{{work.path}}"}"#;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         let folder = self.path.as_deref().unwrap_or("/tmp");

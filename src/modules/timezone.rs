@@ -37,6 +37,7 @@ const ADJUST: &str = "/etc/adjtime";
 
 impl Module for Timezone {
     const NAME: &'static str = "timezone";
+    const EXAMPLE: &'static str = r#"- timezone: {name: Europe/Berlin}"#;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         let Some(name) = &self.name else {

@@ -35,7 +35,9 @@ pub struct Unarchive {
     creates: Option<Text>,
     /// Permissions of all that is in the archive.
     mode: Option<Mode>,
+    /// The user it belongs to.
     owner: Option<Text>,
+    /// The group it belongs to.
     group: Option<Text>,
     /// More options for tar (`--strip-components=1`) or unzip.
     #[serde(default)]
@@ -88,6 +90,17 @@ const MOST: usize = 50_000;
 
 impl Module for Unarchive {
     const NAME: &'static str = "unarchive";
+    const RETURNS: &'static [(&'static str, &'static str)] = &[
+        ("dest", "The folder."),
+        ("src", "The archive."),
+        ("handler", "What unpacks it."),
+        ("files", "With `list_files`: the names in it."),
+    ];
+    const EXAMPLE: &'static str = r#"- unarchive:
+    src: https://example.org/app-1.2.tar.gz
+    dest: /opt
+    remote_src: true
+    creates: /opt/app-1.2"#;
 
     fn prepare(&mut self, local: &dyn Local) -> Result<(), ArgError> {
         absolute("dest", &self.dest)?;

@@ -85,7 +85,9 @@ pub struct Uri {
     dest: Option<Text>,
     /// Permissions of `dest`.
     mode: Option<Mode>,
+    /// The user it belongs to.
     owner: Option<Text>,
+    /// The group it belongs to.
     group: Option<Text>,
 }
 
@@ -105,7 +107,7 @@ fn agent() -> Text {
     "windlass".into()
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Format {
     #[default]
@@ -142,6 +144,12 @@ const EXPLANATION: usize = 64 << 10;
 
 impl Module for Uri {
     const NAME: &'static str = "uri";
+    const EXAMPLE: &'static str = r#"- name: Until it is healthy
+  uri: {url: "http://127.0.0.1:8080/health", return_content: true}
+  register: answer
+  until: eq answer.status 200
+  retries: 30
+  delay: 2"#;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         let lower = self.url.to_ascii_lowercase();

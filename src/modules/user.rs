@@ -22,6 +22,7 @@ pub struct User {
     /// `present` or `absent`.
     #[serde(default)]
     state: State,
+    /// Its number.
     uid: Option<u32>,
     /// The uid may be another account's already.
     #[serde(default)]
@@ -46,6 +47,7 @@ pub struct User {
     move_home: Bool,
     /// The folder whose content a new home gets, in place of /etc/skel.
     skeleton: Option<Text>,
+    /// The program that a login starts.
     shell: Option<Text>,
     /// The hash of the password, as in /etc/shadow; `*` or `!` for none.
     password: Option<Text>,
@@ -77,7 +79,7 @@ pub struct User {
     ssh_key_comment: Option<Text>,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum State {
     #[default]
@@ -85,7 +87,7 @@ enum State {
     Absent,
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum UpdatePassword {
     #[default]
@@ -118,6 +120,18 @@ fn rsa() -> Text {
 
 impl Module for User {
     const NAME: &'static str = "user";
+    const RETURNS: &'static [(&'static str, &'static str)] = &[
+        ("name, uid, group, groups, comment, home, shell", "The account."),
+        ("state", "`present` or `absent`."),
+        ("ssh_key_file, ssh_public_key", "Where a key was made."),
+    ];
+    const EXAMPLE: &'static str = r##"- user:
+    name: app
+    system: true
+    home: /srv/app
+    shell: /usr/sbin/nologin
+    groups: [adm]
+    append: true"##;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
         account_name("name", &self.name)?;

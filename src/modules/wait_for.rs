@@ -73,7 +73,7 @@ fn active() -> Vec<TcpState> {
     vec![Established, FinWait1, FinWait2, SynRecv, SynSent, TimeWait]
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum State {
     #[default]
@@ -119,6 +119,7 @@ impl State {
 
 impl Module for WaitFor {
     const NAME: &'static str = "wait_for";
+    const EXAMPLE: &'static str = r#"- wait_for: {host: 127.0.0.1, port: 5432, timeout: 60}"#;
     const HARMLESS: bool = true;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {

@@ -2,6 +2,7 @@
 
 use super::files::{pattern, yaml_below};
 use super::keys::Reader;
+use super::vocabulary::{BLOCK_LISTS as LISTS, INNER_ROLE_KEYS};
 use super::{Become, Block, Include, RoleUse, Shared, Task, TaskItem, Text, each_task};
 use crate::source::{Diagnostic, Entry, Kind, Node, Source, nearest, yaml};
 use crate::vars::Vars;
@@ -9,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Keys of a block besides its lists, and of whatever is taken in.
-const KEYS: &[&str] = &[
+pub const KEYS: &[&str] = &[
     "name",
     "when",
     "tags",
@@ -47,9 +48,8 @@ const LATER: &[&str] = &[
     "debugger",
 ];
 
-const LISTS: &[&str] = &["block", "rescue", "always"];
-const FILES: &[&str] = &["import_tasks", "include_tasks"];
-const ROLES: &[&str] = &["import_role", "include_role"];
+pub const FILES: &[&str] = &["import_tasks", "include_tasks"];
+pub const ROLES: &[&str] = &["import_role", "include_role"];
 /// Besides, of those that can be taken in more than once.
 const LOOPS: &[&str] = &["loop", "loop_control"];
 /// Keys for the tasks alone, not for the taking in.
@@ -291,8 +291,7 @@ impl Reader<'_> {
         let what = format!("`{}`", e.key);
         self.keys_of_taken(entries, ROLES, e);
         let inner = self.mapping(&e.value, &what)?;
-        let accepted = ["name", "role", "tasks_from", "public", "allow_duplicates", "apply"];
-        self.unknown_keys(inner, &accepted, &["vars_from", "defaults_from", "handlers_from"], &what);
+        self.unknown_keys(inner, INNER_ROLE_KEYS, &["vars_from", "defaults_from", "handlers_from"], &what);
         let Some(name) = e.value.get("name").or_else(|| e.value.get("role")) else {
             self.error_hint(&e.value.span, format!("{what} names no role"), "write {name: ROLE}");
             return None;
@@ -321,19 +320,24 @@ impl Reader<'_> {
         let mut candidates = vec![];
         for n in names {
             let role = self.role(&n, &name.span)?;
-            let entry = match e.value.get("tasks_from") {
-                Some(from) => Some(Arc::new(self.tasks_from(&role.dir, from)?)),
-                None => None,
+            let (entry, entry_name) = match e.value.get("tasks_from") {
+                Some(from) => {
+                    let (tasks, name) = self.tasks_from(&role.dir, from)?;
+                    (Some(Arc::new(tasks)), name)
+                }
+                None => (None, None),
             };
             let used = RoleUse {
                 role,
                 entry,
+                entry_name,
                 span: node.span.clone(),
                 params: params.clone(),
                 when: vec![],
                 tags: vec![],
                 become_: Become::default(),
             };
+            self.nearly_arguments(&used);
             candidates.push((n, vec![TaskItem::Role(Arc::new(used))]));
         }
         // Its other keys are those of a block around the role; its variables are the role's own.
@@ -342,8 +346,8 @@ impl Reader<'_> {
         self.taken(node, e, block, text, candidates)
     }
 
-    /// The tasks of a role's other file.
-    fn tasks_from(&mut self, role: &Path, from: &Node) -> Option<Vec<TaskItem>> {
+    /// The tasks of a role's other file, and its name without the ending.
+    fn tasks_from(&mut self, role: &Path, from: &Node) -> Option<(Vec<TaskItem>, Option<String>)> {
         let file = self.string(from, "`tasks_from`")?;
         let dir = role.join("tasks");
         let path = [file.clone(), format!("{file}.yml"), format!("{file}.yaml")]
@@ -351,7 +355,8 @@ impl Reader<'_> {
             .map(|f| dir.join(f))
             .find(|p| p.is_file())
             .unwrap_or_else(|| dir.join(format!("{file}.yml")));
-        self.tasks_of_file(&path, from)
+        let name = path.file_stem().map(|s| s.to_string_lossy().into_owned());
+        Some((self.tasks_of_file(&path, from)?, name))
     }
 
     fn meta(&mut self, entries: &[Entry], e: &Entry) -> Option<TaskItem> {

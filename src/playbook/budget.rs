@@ -1,6 +1,7 @@
 //! Budgets: how many members of something may be away at once, and how one knows that they are back.
 
 use super::keys::Reader;
+use super::vocabulary::BUDGET_KEYS as KEYS;
 use super::{Diagnosis, Text};
 use crate::source::{Node, Span};
 use serde_json::Value;
@@ -63,8 +64,6 @@ impl Size {
         n.max(1)
     }
 }
-
-const KEYS: &[&str] = &["hosts", "size", "before", "after", "environment", "timeout", "every", "evidence", "diagnosis"];
 
 impl Reader<'_> {
     /// `budgets:`, a mapping of names.

@@ -211,7 +211,6 @@ pub fn instead_of(key: &str) -> &'static str {
         "port" => "set `ansible_port` in the inventory",
         "strategy" | "order" => "hosts never wait for each other: take it out",
         "collections" => "modules need no collection: take it out",
-        "arguments" | "argument_specs" => "check the role's variables with the module `assert`",
         _ => "take it out",
     }
 }

@@ -3,42 +3,13 @@
 use super::budget::percent;
 use super::keys::{Reader, template_diagnostic};
 use super::role::Roles;
+use super::vocabulary::{IMPORT_KEYS, PHASE_KEYS as KEYS, PROMPT_KEYS};
 use super::{Batch, Phase, PhaseNeed, Playbook, Text, VarPrompt};
 use crate::source::{Diagnostic, Diagnostics, Kind, Node, Source, Span, yaml};
 use crate::template::Templates;
 use crate::vars::{self, SecretOpener, Vars};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-const KEYS: &[&str] = &[
-    "phase",
-    "name",
-    "hosts",
-    "needs",
-    "become",
-    "become_user",
-    "vars",
-    "vars_files",
-    "tags",
-    "environment",
-    "pre_tasks",
-    "roles",
-    "tasks",
-    "post_tasks",
-    "handlers",
-    "gather_facts",
-    "connection",
-    "gather",
-    "when",
-    "serial",
-    "max_fail_percentage",
-    "any_errors_fatal",
-    "vars_prompt",
-    "budgets",
-];
-
-/// Keys of an entry that takes in another playbook.
-const IMPORT_KEYS: &[&str] = &["import_playbook", "name", "when", "tags", "vars"];
 
 const LATER: &[&str] = &[
     "strategy",
@@ -265,9 +236,8 @@ impl Reader<'_> {
         let mut all = vec![];
         for n in self.list(node, "`vars_prompt`") {
             let Some(entries) = self.mapping(n, "an entry of `vars_prompt`") else { continue };
-            let known = ["name", "prompt", "private", "default"];
             let later = ["confirm", "encrypt", "salt", "salt_size", "unsafe"];
-            self.unknown_keys(entries, &known, &later, "an entry of `vars_prompt`");
+            self.unknown_keys(entries, PROMPT_KEYS, &later, "an entry of `vars_prompt`");
             let Some(name) = n.get("name") else {
                 self.error_hint(&n.span, "an entry of `vars_prompt` has no `name`", "name: VARIABLE");
                 continue;

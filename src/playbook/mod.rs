@@ -1,5 +1,6 @@
 //! Playbooks and roles as typed data, every part with its place.
 
+mod arguments;
 mod block;
 mod budget;
 mod files;
@@ -7,7 +8,10 @@ mod keys;
 mod load;
 mod role;
 mod task;
+pub mod vocabulary;
 
+pub use arguments::{Argument, Arguments, Misfit, Rule, Type};
+pub use block::KEYS as BLOCK_KEYS;
 pub use budget::{Budget, Size};
 
 pub use files::pattern;
@@ -219,6 +223,8 @@ pub struct RoleUse {
     pub role: Arc<Role>,
     /// Tasks of another file than `tasks/main.yml` (`tasks_from`).
     pub entry: Option<Arc<Vec<TaskItem>>>,
+    /// That file's name, without its ending.
+    pub entry_name: Option<String>,
     pub span: Span,
     pub params: Vars,
     pub when: Vec<Condition>,
@@ -237,6 +243,8 @@ pub struct Role {
     pub handlers: Vec<Arc<Task>>,
     pub dependencies: Vec<Arc<RoleUse>>,
     pub budgets: Vec<Arc<Budget>>,
+    /// What it takes, by the file of tasks (`main`).
+    pub arguments: Vec<(String, Arguments)>,
     pub allow_duplicates: bool,
     /// Some of it could not be read.
     pub partial: bool,
@@ -405,6 +413,14 @@ impl Playbook {
         let mut note = |t: &Task| names.extend(t.sets());
         self.phases.iter().for_each(|p| p.each_task(&mut note));
         names
+    }
+}
+
+impl RoleUse {
+    /// What the role takes where it is used like this.
+    pub fn arguments(&self) -> Option<&Arguments> {
+        let entry = self.entry_name.as_deref().unwrap_or("main");
+        self.role.arguments.iter().find(|(n, _)| n == entry).map(|(_, a)| a)
     }
 }
 

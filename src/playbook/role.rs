@@ -1,6 +1,7 @@
 //! Roles: finding their folders and reading what is in them.
 
 use super::keys::Reader;
+use super::vocabulary::{META_KEYS, ROLE_USE_KEYS as USE_KEYS};
 use super::{Role, RoleUse};
 use crate::source::{Diagnostic, Node, Source, Span, nearest, yaml};
 use crate::vars::{self, Vars};
@@ -54,8 +55,6 @@ impl Roles {
     }
 }
 
-const USE_KEYS: &[&str] = &["role", "name", "when", "tags", "vars", "become", "become_user"];
-
 impl Reader<'_> {
     /// An entry of `roles:` or of a role's dependencies.
     pub fn role_use(&mut self, node: &Node) -> Option<RoleUse> {
@@ -64,6 +63,7 @@ impl Reader<'_> {
             return Some(RoleUse {
                 role,
                 entry: None,
+                entry_name: None,
                 span: node.span.clone(),
                 params: Vars::new(),
                 when: vec![],
@@ -98,15 +98,18 @@ impl Reader<'_> {
                 }
             }
         }
-        Some(RoleUse {
+        let used = RoleUse {
             role,
             entry: None,
+            entry_name: None,
             span: node.span.clone(),
             params,
             when: node.get("when").map(|n| self.conditions(n, "`when`")).unwrap_or_default(),
             tags: node.get("tags").map(|n| self.words(n, "`tags`")).unwrap_or_default(),
             become_: self.become_(node.get("become"), node.get("become_user")),
-        })
+        };
+        self.nearly_arguments(&used);
+        Some(used)
     }
 
     pub fn role(&mut self, name: &str, at: &Span) -> Option<Arc<Role>> {
@@ -155,6 +158,7 @@ impl Reader<'_> {
             handlers: vec![],
             dependencies: vec![],
             budgets: vec![],
+            arguments: vec![],
             allow_duplicates: false,
             partial: false,
         };
@@ -182,23 +186,77 @@ impl Reader<'_> {
         if let Some(n) = self.main(&dir.join("meta"))
             && let Some(entries) = self.mapping(&n, "a role's meta")
         {
-            self.unknown_keys(
-                entries,
-                &["dependencies", "allow_duplicates", "budgets", "galaxy_info", "collections"],
-                &["arguments", "argument_specs"],
-                "a role's meta",
-            );
+            self.unknown_keys(entries, META_KEYS, &[], "a role's meta");
             role.allow_duplicates =
                 n.get("allow_duplicates").and_then(|b| self.boolean(b, "`allow_duplicates`")).unwrap_or(false);
             if let Some(b) = n.get("budgets") {
                 role.budgets = self.budgets(b).into_iter().map(Arc::new).collect();
+            }
+            if let Some(a) = n.get("arguments") {
+                role.arguments.push(("main".into(), self.arguments(a)));
+            }
+            if let Some(a) = n.get("argument_specs") {
+                role.arguments.extend(self.argument_specs(a));
             }
             if let Some(d) = n.get("dependencies") {
                 role.dependencies =
                     self.list(d, "`dependencies`").iter().filter_map(|n| self.role_use(n)).map(Arc::new).collect();
             }
         }
+        self.spec_file(dir, &mut role);
+        self.take_defaults(&mut role);
         role
+    }
+
+    /// `meta/argument_specs.yml`, where Ansible's roles say what they take.
+    fn spec_file(&mut self, dir: &Path, role: &mut Role) {
+        let files = ["argument_specs.yml", "argument_specs.yaml"].map(|f| dir.join("meta").join(f));
+        let Some(file) = files.iter().find(|f| f.is_file()) else { return };
+        match Source::read(file).and_then(|s| yaml::parse(&s)) {
+            Ok(n) => {
+                let Some(entries) = self.mapping(&n, "a file of argument specs") else { return };
+                self.unknown_keys(entries, &["argument_specs"], &[], "a file of argument specs");
+                if let Some(a) = n.get("argument_specs") {
+                    role.arguments.extend(self.argument_specs(a));
+                }
+            }
+            Err(d) => self.found.push(d),
+        }
+    }
+
+    /// A default of `arguments:` stands for one in `defaults/`. (In Ansible's specs a default only tells of the one there.)
+    fn take_defaults(&mut self, role: &mut Role) {
+        for (_, a) in &role.arguments {
+            for o in a.options.iter().filter(|_| a.own) {
+                let Some((value, span)) = &o.default else { continue };
+                match role.defaults.get(&o.name) {
+                    Some(other) if other.value != *value => {
+                        let d = Diagnostic::error(format!("`{}` has two defaults that differ", o.name)).at(span);
+                        self.found.push(d.also(&other.span, "the other").hint("take one of them out"));
+                    }
+                    Some(_) => {}
+                    None => {
+                        role.defaults.insert(o.name.clone(), vars::Var { value: value.clone(), span: span.clone() });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Variables given to a role that are nearly, but not quite, one of its arguments.
+    pub fn nearly_arguments(&mut self, used: &RoleUse) {
+        let Some(arguments) = used.arguments() else { return };
+        let names: Vec<&str> = arguments.options.iter().map(|o| o.name.as_str()).collect();
+        for (name, var) in &used.params {
+            let other = [&used.role.defaults, &used.role.vars].iter().any(|v| v.contains_key(name));
+            if !other
+                && !names.contains(&name.as_str())
+                && let Some(near) = nearest(name, names.iter().copied())
+            {
+                let message = format!("the role `{}` has no argument `{name}`", used.role.name);
+                self.error_hint(&var.span, message, format!("did you mean `{near}`?"));
+            }
+        }
     }
 
     fn role_vars(&mut self, dir: &Path) -> Vars {

@@ -1,45 +1,12 @@
 //! A task's keys.
 
 use super::keys::{Reader, argument_diagnostic, instead_of, unknown_key};
+use super::vocabulary::{DIAGNOSIS_KEYS, LOOP_CONTROL_KEYS, TASK_KEYS as KEYS};
 use super::{Diagnosis, Hold, Loop, Shared, Task, TaskItem, TaskNeed};
 use crate::modules::{self, ModuleDef};
 use crate::source::{Diagnostic, Diagnostics, Entry, Kind, Node, Span, nearest};
 use crate::vars;
 use std::sync::Arc;
-
-const KEYS: &[&str] = &[
-    "name",
-    "id",
-    "needs",
-    "when",
-    "loop",
-    "loop_control",
-    "register",
-    "notify",
-    "listen",
-    "tags",
-    "become",
-    "become_user",
-    "vars",
-    "environment",
-    "timeout",
-    "ignore_errors",
-    "changed_when",
-    "failed_when",
-    "no_log",
-    "check_mode",
-    "until",
-    "retries",
-    "delay",
-    "args",
-    "run_once",
-    "delegate_to",
-    "lock",
-    "throttle",
-    "budget",
-    "evidence",
-    "diagnosis",
-];
 
 const LATER: &[&str] = &[
     "delegate_facts",
@@ -275,7 +242,7 @@ impl Reader<'_> {
         let mut all = vec![];
         for n in self.list(node, "`diagnosis`") {
             let Some(entries) = self.mapping(n, "an entry of `diagnosis`") else { continue };
-            self.unknown_keys(entries, &["match", "in", "say"], &[], "an entry of `diagnosis`");
+            self.unknown_keys(entries, DIAGNOSIS_KEYS, &[], "an entry of `diagnosis`");
             let (Some(pattern), Some(say)) = (n.get("match"), n.get("say")) else {
                 let hint = "write {match: REGEX, say: WHAT IT MEANS}";
                 self.error_hint(&n.span, "an entry of `diagnosis` has a `match` and a `say`", hint);
@@ -483,12 +450,7 @@ impl Reader<'_> {
         let mut l = Loop { over: over.clone(), var: "item".into(), index_var: None, label: None };
         if let Some(c) = control {
             let entries = self.mapping(c, "`loop_control`")?;
-            self.unknown_keys(
-                entries,
-                &["loop_var", "index_var", "label"],
-                &["pause", "extended", "break_when"],
-                "`loop_control`",
-            );
+            self.unknown_keys(entries, LOOP_CONTROL_KEYS, &["pause", "extended", "break_when"], "`loop_control`");
             if let Some(n) = c.get("loop_var") {
                 l.var = self.name(n, "`loop_var`")?;
             }

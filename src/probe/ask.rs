@@ -56,11 +56,13 @@ pub fn ask(probes: &[Probe], sequence: u64, script: &mut String) -> Asked {
         (Probe::Mounts, "w_mounts"),
         (Probe::Hostname, "w_hostname"),
         (Probe::Timezone, "w_timezone"),
-        (Probe::Facts, "w_facts"),
     ] {
         if probes.contains(&probe) {
             let _ = writeln!(script, "{name}");
         }
+    }
+    if probes.contains(&Probe::Facts) {
+        script.push_str(super::facts::SCRIPT);
     }
     for (i, text) in scripts(probes).enumerate() {
         let id = format!("{sequence}p{i}");

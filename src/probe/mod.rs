@@ -1,5 +1,6 @@
 //! Questions to a host. A small closed set, each kind answered for many targets by one remote command.
 
+pub mod ansible_names;
 mod ask;
 mod facts;
 mod observed;

@@ -2,6 +2,7 @@
 
 use super::Span;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use serde_json::{Value, json};
 use std::fmt::Write as _;
 
 /// How bad a finding is. Only errors keep a run from starting.
@@ -64,6 +65,34 @@ impl Diagnostic {
         self
     }
 
+    /// The finding as data: severity, message, hint, place (line and column from 1, `end` behind the last character) and
+    /// the other places.
+    pub fn to_json(&self) -> Value {
+        let mut out = json!({
+            "severity": match self.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            },
+            "message": self.message,
+            "hint": self.hint,
+            "label": self.label,
+        });
+        let place = self
+            .span
+            .as_ref()
+            .map_or_else(|| json!({"file": null, "line": null, "column": null, "end": null}), place_of);
+        let related = self.also.iter().map(|(s, words)| {
+            let mut p = place_of(s);
+            p["message"] = json!(words);
+            p
+        });
+        out["related"] = related.collect();
+        if let (Value::Object(all), Value::Object(p)) = (&mut out, place) {
+            all.extend(p);
+        }
+        out
+    }
+
     /// The finding as the terminal shows it: message, `--> path:line:column`, source line, caret, hint.
     pub fn render(&self, renderer: &Renderer) -> String {
         let level = match self.severity {
@@ -99,6 +128,17 @@ impl Diagnostic {
         }
         renderer.render(&[group])
     }
+}
+
+fn place_of(span: &Span) -> Value {
+    let (line, column) = span.source.line_column(span.range.start);
+    let (end_line, end_column) = span.source.line_column(span.range.end.max(span.range.start));
+    json!({
+        "file": span.source.path.display().to_string(),
+        "line": line,
+        "column": column,
+        "end": {"line": end_line, "column": end_column},
+    })
 }
 
 /// The part of a span that fits on its first line, at least one character wide where there is one.
@@ -144,6 +184,16 @@ impl Diagnostics {
     pub fn extend(&mut self, other: Diagnostics) {
         for d in other.items {
             self.push(d);
+        }
+    }
+    /// Adds findings of another reading of the same files: those that say the same of the same place are one.
+    pub fn extend_read_again(&mut self, other: Diagnostics) {
+        let place = |d: &Diagnostic| d.span.as_ref().map(Span::place);
+        for d in other.items {
+            let same = |x: &Diagnostic| (x.severity, &x.message, place(x)) == (d.severity, &d.message, place(&d));
+            if !self.items.iter().any(same) {
+                self.items.push(d);
+            }
         }
     }
     pub fn has_errors(&self) -> bool {
@@ -212,6 +262,26 @@ mod tests {
         let s = Source::secret("vault.yml.age", "password: [hunter2\n");
         let text = Diagnostic::error("broken").at(&Span::new(&s, 10..18)).render(&Renderer::plain());
         assert!(text.contains("vault.yml.age:1:11") && !text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn as_data_it_has_its_places() {
+        let s = Source::new("a.yml", "- x: ö\n  tempalte: {}\n");
+        let d = Diagnostic::error("unknown")
+            .at(&Span::new(&s, 10..18))
+            .also(&Span::new(&s, 2..7), "here")
+            .hint("did you mean `template`?");
+        assert_eq!(
+            d.to_json(),
+            json!({
+                "severity": "error", "message": "unknown", "hint": "did you mean `template`?", "label": null,
+                "related": [{
+                    "file": "a.yml", "line": 1, "column": 3, "end": {"line": 1, "column": 7}, "message": "here"
+                }],
+                "file": "a.yml", "line": 2, "column": 3, "end": {"line": 2, "column": 11},
+            })
+        );
+        assert_eq!(Diagnostic::warning("w").to_json()["line"], Value::Null);
     }
 
     #[test]

@@ -118,6 +118,7 @@ areas!(
     expressions,
     parameters,
     variables,
+    arguments,
     files,
     roles,
     inventory,

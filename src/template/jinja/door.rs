@@ -56,8 +56,35 @@ const ALIASES: &[(&str, &str)] = &[
 
 /// Helpers that are operators, tests or lookups in Jinja.
 const NO_FILTERS: &[&str] = &[
-    "eq", "ne", "gt", "gte", "lt", "lte", "not", "and", "or", "in", "undefined", "env", "file", "template", "first_found",
-    "password", "vars", "range", "concat", "repeat", "sublist", "add", "sub", "mul", "div", "truediv", "mod", "now", "get",
+    "eq",
+    "ne",
+    "gt",
+    "gte",
+    "lt",
+    "lte",
+    "not",
+    "and",
+    "or",
+    "in",
+    "undefined",
+    "env",
+    "file",
+    "template",
+    "first_found",
+    "password",
+    "vars",
+    "range",
+    "concat",
+    "repeat",
+    "sublist",
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "truediv",
+    "mod",
+    "now",
+    "get",
 ];
 
 /// Filters of the engine itself that the table lacks.
@@ -65,13 +92,82 @@ const OF_ENGINE: &[&str] = &["safe", "escape", "attr", "pprint"];
 
 /// Tests beside those that are helpers by their own name.
 const TESTS: &[&str] = &[
-    "defined", "undefined", "equalto", "eq", "==", "sameas", "ne", "gt", "greaterthan", "ge", "gte", "lt", "lessthan",
-    "le", "lte", "string", "number", "integer", "float", "boolean", "mapping", "sequence", "iterable", "list", "none",
-    "true", "false", "truthy", "falsy", "success", "succeeded", "successful", "failed", "failure", "changed", "change",
-    "skipped", "skip", "version", "version_compare", "match", "search", "regex", "subset", "issubset", "superset",
-    "issuperset", "contains", "in", "all", "any", "even", "odd", "divisibleby", "lower", "upper", "abs", "finished",
-    "started", "unreachable", "reachable", "nan", "callable", "filter", "test", "in_network", "network_in_network",
-    "network_in_usable", "ip", "ipv4", "ipv6", "ipv4_address", "ipv6_address", "ip_address", "uri", "url",
+    "defined",
+    "undefined",
+    "equalto",
+    "eq",
+    "==",
+    "sameas",
+    "ne",
+    "gt",
+    "greaterthan",
+    "ge",
+    "gte",
+    "lt",
+    "lessthan",
+    "le",
+    "lte",
+    "string",
+    "number",
+    "integer",
+    "float",
+    "boolean",
+    "mapping",
+    "sequence",
+    "iterable",
+    "list",
+    "none",
+    "true",
+    "false",
+    "truthy",
+    "falsy",
+    "success",
+    "succeeded",
+    "successful",
+    "failed",
+    "failure",
+    "changed",
+    "change",
+    "skipped",
+    "skip",
+    "version",
+    "version_compare",
+    "match",
+    "search",
+    "regex",
+    "subset",
+    "issubset",
+    "superset",
+    "issuperset",
+    "contains",
+    "in",
+    "all",
+    "any",
+    "even",
+    "odd",
+    "divisibleby",
+    "lower",
+    "upper",
+    "abs",
+    "finished",
+    "started",
+    "unreachable",
+    "reachable",
+    "nan",
+    "callable",
+    "filter",
+    "test",
+    "in_network",
+    "network_in_network",
+    "network_in_usable",
+    "ip",
+    "ipv4",
+    "ipv6",
+    "ipv4_address",
+    "ipv6_address",
+    "ip_address",
+    "uri",
+    "url",
 ];
 
 /// Filters that give pairs, or lists of them.
@@ -80,8 +176,26 @@ const PAIRS: &[&str] =
 
 /// Filters that go through the keys of a mapping.
 const OVER_KEYS: &[&str] = &[
-    "map", "select", "reject", "first", "last", "join", "unique", "min", "max", "zip", "difference", "intersect", "union",
-    "symmetric_difference", "reverse", "batch", "slice", "flatten", "random", "shuffle",
+    "map",
+    "select",
+    "reject",
+    "first",
+    "last",
+    "join",
+    "unique",
+    "min",
+    "max",
+    "zip",
+    "difference",
+    "intersect",
+    "union",
+    "symmetric_difference",
+    "reverse",
+    "batch",
+    "slice",
+    "flatten",
+    "random",
+    "shuffle",
 ];
 
 fn helper(name: &str) -> &str {
@@ -242,7 +356,8 @@ fn filter(name: &'static str, args: Rest<ValueOrKwargs>) -> Result<Value, Error>
         "ternary" => {
             if let Some(v) = values.first_mut().filter(|v| !v.is_null()) {
                 *v = json!(helpers::is_full(v));
-            } else if values.len() < 4 && given.2.iter().all(|(k, _)| k != "none_val")
+            } else if values.len() < 4
+                && given.2.iter().all(|(k, _)| k != "none_val")
                 && let Some(v) = values.first_mut()
             {
                 *v = json!(false);
@@ -267,9 +382,7 @@ fn filter(name: &'static str, args: Rest<ValueOrKwargs>) -> Result<Value, Error>
     let v = answer(name, invoke(def, given))?;
     Ok(match v {
         None => Value::UNDEFINED,
-        Some(Json::Array(rows)) if PAIRS.contains(&name) => {
-            Value::from(rows.iter().map(tuple).collect::<Vec<_>>())
-        }
+        Some(Json::Array(rows)) if PAIRS.contains(&name) => Value::from(rows.iter().map(tuple).collect::<Vec<_>>()),
         Some(v) => to_engine(&v),
     })
 }
@@ -325,7 +438,9 @@ fn test(name: &'static str, args: Rest<ValueOrKwargs>) -> Result<bool, Error> {
         "upper" => return Ok(!text().chars().any(char::is_lowercase) && text().chars().any(char::is_uppercase)),
         "abs" => return Ok(text().starts_with('/')),
         "nan" => return Ok(false),
-        "finished" | "started" => return Ok(truth(name) || given.0.first().and_then(|v| v.get(name)) == Some(&json!(1))),
+        "finished" | "started" => {
+            return Ok(truth(name) || given.0.first().and_then(|v| v.get(name)) == Some(&json!(1)));
+        }
         "unreachable" => return Ok(truth(name)),
         "reachable" => return Ok(!truth("unreachable")),
         "uri" | "url" => return Ok(text().split_once("://").is_some_and(|(s, r)| !s.is_empty() && !r.is_empty())),
@@ -397,7 +512,8 @@ fn lookup(args: Rest<ValueOrKwargs>, list: bool) -> Result<Value, Error> {
     let flat = |terms: Vec<Json>| -> Vec<Json> {
         terms.into_iter().flat_map(|t| if let Json::Array(a) = t { a } else { vec![t] }).collect()
     };
-    let one = |name: &str, values: Vec<Json>, named: &[(String, Json)]| match invoke(name, (values, 0, named.to_vec())) {
+    let one = |name: &str, values: Vec<Json>, named: &[(String, Json)]| match invoke(name, (values, 0, named.to_vec()))
+    {
         Err(Fail::Undefined(_)) if lenient => Ok(None),
         other => answer(&format!("lookup('{name}')"), other),
     };
@@ -475,8 +591,20 @@ fn lookup(args: Rest<ValueOrKwargs>, list: bool) -> Result<Value, Error> {
         }
         _ => {
             let known = [
-                "env", "file", "template", "vars", "password", "fileglob", "first_found", "items", "list", "dict",
-                "indexed_items", "together", "nested", "flattened",
+                "env",
+                "file",
+                "template",
+                "vars",
+                "password",
+                "fileglob",
+                "first_found",
+                "items",
+                "list",
+                "dict",
+                "indexed_items",
+                "together",
+                "nested",
+                "flattened",
             ];
             return Err(wrong(match crate::source::nearest(name, known) {
                 Some(n) => format!("there is no lookup `{name}`: did you mean `{n}`?"),
@@ -503,7 +631,8 @@ fn password(term: &Json, named: &mut Vec<(String, Json)>) -> Json {
     let text = helpers::text(term);
     let mut words = text.split(' ').peekable();
     let mut path = vec![];
-    while let Some(w) = words.next_if(|w| !["length=", "chars=", "encrypt=", "seed="].iter().any(|k| w.starts_with(k))) {
+    while let Some(w) = words.next_if(|w| !["length=", "chars=", "encrypt=", "seed="].iter().any(|k| w.starts_with(k)))
+    {
         path.push(w);
     }
     for w in words {
@@ -581,13 +710,19 @@ pub fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> R
                 let mut before = false;
                 let mut out = String::new();
                 for c in s.chars() {
-                    if before { out.extend(c.to_lowercase()) } else { out.extend(c.to_uppercase()) }
+                    if before {
+                        out.extend(c.to_lowercase())
+                    } else {
+                        out.extend(c.to_uppercase())
+                    }
                     before = c.is_alphabetic();
                 }
                 return Ok(out.into());
             }
             ("partition" | "rpartition", 1) => {
-                let sep = arg(0).filter(|s| !s.is_empty()).ok_or_else(|| wrong(format!("`{name}`: the separator is empty")))?;
+                let sep = arg(0)
+                    .filter(|s| !s.is_empty())
+                    .ok_or_else(|| wrong(format!("`{name}`: the separator is empty")))?;
                 let parts = match if name == "partition" { s.split_once(sep) } else { s.rsplit_once(sep) } {
                     Some((a, b)) => [a, sep, b],
                     None if name == "partition" => [s, "", ""],

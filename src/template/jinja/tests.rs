@@ -86,7 +86,9 @@ fn filters_and_tests_give_what_ansible_gives() {
         let text = format!("{{{{ ({jinja}) | to_json }}}}");
         let got = templates.render_file(Path::new("t.j2"), &text, &given);
         let agrees = match (&got, case.get("gives")) {
-            (Ok(s), Some(want)) => serde_json::from_str::<Json>(s).is_ok_and(|v| crate::template::helpers::equal(&v, want)),
+            (Ok(s), Some(want)) => {
+                serde_json::from_str::<Json>(s).is_ok_and(|v| crate::template::helpers::equal(&v, want))
+            }
             (Err(_), None) => true,
             _ => false,
         };
