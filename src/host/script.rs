@@ -156,10 +156,7 @@ fn command(s: &mut String, c: &Command, nonce: &str, id: &str) {
     }
     let mut heredocs = String::new();
     match &c.what {
-        CommandLine::Words { words, expand: false } => s.push_str(&shell_join(words)),
-        CommandLine::Words { words, expand: true } => {
-            s.push_str(&words.iter().map(|w| expanding(w)).collect::<Vec<_>>().join(" "));
-        }
+        CommandLine::Words { words: all, expand } => s.push_str(&words(all, *expand)),
         CommandLine::Shell { script, shell } => {
             // On a descriptor: in an argument, every user of the host could read it.
             let _ = write!(s, "{} /dev/fd/3 3<<'{nonce}3'", shell_quote(shell));
@@ -175,6 +172,14 @@ fn command(s: &mut String, c: &Command, nonce: &str, id: &str) {
         (None, _) => s.push_str(" </dev/null"),
     }
     let _ = writeln!(s, "\n{heredocs}) >\"$W/o{id}\" 2>\"$W/e{id}\"");
+}
+
+/// Words as a line for a shell, expanded or as they are.
+pub fn words(words: &[String], expand: bool) -> String {
+    match expand {
+        true => words.iter().map(|w| expanding(w)).collect::<Vec<_>>().join(" "),
+        false => shell_join(words),
+    }
 }
 
 /// One word with `$NAME`, `${NAME}` and a leading `~` expanded by the shell; a name that is not set stays as it is.

@@ -6,6 +6,7 @@ mod apt;
 mod apt_repository;
 mod archive;
 pub mod args;
+pub mod async_status;
 mod authorized_key;
 mod blockinfile;
 mod command;
@@ -446,6 +447,7 @@ pub static MODULES: &[ModuleDef] = &[
     def::<apt_repository::AptRepository>(),
     def::<archive::Archive>(),
     def::<debug::Assert>(),
+    def::<async_status::AsyncStatus>(),
     def::<authorized_key::AuthorizedKey>(),
     def::<blockinfile::BlockInFile>(),
     def::<command::Command>(),

@@ -204,7 +204,6 @@ pub fn instead_of(key: &str) -> &'static str {
     match key {
         "local_action" => "write the module's name as the key, and `delegate_to: localhost`",
         "action" => "write the module's name as the key: `command: ls`",
-        "async" | "poll" => "use `timeout`, and wait with `wait_for`",
         "become_method" => "Windlass becomes another user through sudo only: take it out",
         "connection" => "set `ansible_connection` in the inventory",
         "remote_user" => "set `ansible_user` in the inventory",

@@ -276,6 +276,8 @@ pub struct Task {
     pub environment: Option<Node>,
     /// Seconds for the whole task.
     pub timeout: Option<u64>,
+    /// In the background: for how many seconds at most, and how many between two looks (0: nobody waits for it).
+    pub background: Option<(u64, u64)>,
     pub changed_when: Vec<Condition>,
     pub failed_when: Vec<Condition>,
     pub keys: Shared,
@@ -445,6 +447,7 @@ impl Task {
             vars: Vars::new(),
             environment: None,
             timeout: None,
+            background: None,
             changed_when: vec![],
             failed_when: vec![],
             keys: Shared::default(),

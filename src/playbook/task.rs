@@ -13,8 +13,6 @@ const LATER: &[&str] = &[
     "any_errors_fatal",
     "become_method",
     "connection",
-    "async",
-    "poll",
     "diff",
     "action",
     "local_action",
@@ -132,6 +130,7 @@ impl Reader<'_> {
             when: get("when").map(|n| self.conditions(n, "`when`")).unwrap_or_default(),
             loop_,
             register: get("register").and_then(|n| self.name(n, "`register`")),
+            background: self.background(node, module),
             brings,
             notify: vec![],
             listen: get("listen").map(|n| self.one_or_more(n, "`listen`")).unwrap_or_default(),
@@ -189,6 +188,25 @@ impl Reader<'_> {
             self.error_hint(&e.key_span, "`delay` without an `until` or `retries`", hint);
         }
         Some(task)
+    }
+
+    /// `async` and `poll`.
+    fn background(&mut self, node: &Node, module: &ModuleDef) -> Option<(u64, u64)> {
+        let Some(limit) = node.entry("async") else {
+            if let Some(e) = node.entry("poll") {
+                self.error_hint(&e.key_span, "`poll` without an `async`", "say how long it may run: async: 600");
+            }
+            return None;
+        };
+        if !matches!(module.name, "command" | "shell") {
+            let message = format!("`async` goes with command and shell, not with {}", module.name);
+            let hint = "take it out; with `needs: []` a task does not keep others waiting";
+            self.error_hint(&limit.key_span, message, hint);
+            return None;
+        }
+        let limit = self.whole(&limit.value, "`async`")?;
+        let poll = node.get("poll").map_or(Some(10), |n| self.whole(n, "`poll`"))?;
+        (limit > 0).then_some((limit, poll))
     }
 
     fn whole_or_template(&mut self, node: &Node, what: &str) -> Option<Node> {

@@ -110,6 +110,8 @@ words! {
     "vars" Vars, "Variables for it alone.";
     "environment" Mapping, "Environment variables.";
     "timeout" Whole, "Seconds for the whole task.";
+    "async" Whole, "Seconds a command may run in the background.";
+    "poll" Whole, "Seconds between two looks at it (10); 0: it is not waited for.";
     "ignore_errors" Bool, "Go on when it fails.";
     "changed_when" Expression, "What counts as a change.";
     "failed_when" Expression, "What counts as a failure.";

@@ -1,6 +1,7 @@
 //! One host's part of a run: takes windows of steps, asks the host about all of them at once, lets the modules decide,
 //! acts. This is the only place where decisions become requests, for a plan and for an apply alike.
 
+use super::background::{self, Background};
 use super::budget::{Held, Taken};
 use super::due::Due;
 use super::event::{Emit, Event, FailureReport, Outcome, PartEnded, StepEnded};
@@ -657,7 +658,7 @@ impl Worker {
         let mut lost = false;
         loop {
             end.attempts += 1;
-            let mut did = match self.once(task, part, item, ahead, &mut reconnects).await? {
+            let mut did = match self.once(task, item, ahead, &mut reconnects).await? {
                 Some(d) => d,
                 // The connection was lost before anything was sent that cannot be repeated.
                 None => {
@@ -810,7 +811,6 @@ impl Worker {
     async fn once(
         &mut self,
         task: usize,
-        part: &Part,
         item: &graph::Item,
         ahead: Ahead<'_>,
         reconnects: &mut u32,
@@ -889,7 +889,7 @@ impl Worker {
                         }
                     }
                     let commands = c.actions.iter().any(|a| matches!(a, Action::Command(_)));
-                    match self.act(task, part, &user, item, c, ahead, &ctx).await? {
+                    match self.act(task, &user, item, c, ahead, &ctx).await? {
                         Acted::Did(d) => return Ok(Some(*d)),
                         Acted::Lost(message) => {
                             *reconnects += 1;
@@ -1009,7 +1009,6 @@ impl Worker {
     async fn act(
         &mut self,
         task: usize,
-        part: &Part,
         user: &Option<String>,
         item: &graph::Item,
         mut c: Change,
@@ -1017,10 +1016,17 @@ impl Worker {
         ctx: &Ctx,
     ) -> Result<Acted, GivenUp> {
         let t = self.shared.program.tasks[task].task.clone();
+        let job = background::id();
+        let background = t
+            .background
+            .map(|(limit, poll)| Background { limit: Duration::from_secs(limit), poll: Duration::from_secs(poll) });
         for a in &mut c.actions {
             if let Action::Command(cmd) = a {
                 cmd.environment = item.environment.clone();
                 cmd.timeout = t.timeout.or(cmd.timeout);
+                if let Some(b) = background {
+                    *cmd = background::start(std::mem::take(cmd), &job, b.limit);
+                }
             }
         }
         if !t.notify.is_empty() {
@@ -1110,7 +1116,9 @@ impl Worker {
                 stderr: last.stderr.clone(),
                 ..Default::default()
             });
-            let _ = part;
+        }
+        if let (Some(b), false) = (background, failed) {
+            did = self.started(user, &job, b, did).await?;
         }
         Ok(Acted::Did(Box::new(did)))
     }

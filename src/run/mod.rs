@@ -1,6 +1,7 @@
 //! A run: the scheduler, the hosts' workers, and what they say.
 
 mod answer;
+mod background;
 mod budget;
 pub mod due;
 pub mod event;
@@ -17,7 +18,9 @@ mod schedule;
 #[cfg(test)]
 mod tests;
 
+pub use background::Background;
 pub use event::{Again, Counts, Emit, Event, Outcome, Recap};
 pub use executor::Shared;
 pub use link::LinkOptions;
+pub use result::add_output;
 pub use schedule::{Carried, run};

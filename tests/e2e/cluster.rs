@@ -10,6 +10,7 @@ tests!(
     questions,
     rescue_after_a_kill,
     made_in_the_run,
+    background,
     taken_in
 );
 
@@ -273,4 +274,52 @@ fn taken_in() {
     assert!(again.steps("os").iter().all(|s| s["outcome"] == "satisfied"), "{}", again.text());
     c.on(1, "echo other > /srv/taken-b").succeeds();
     c.apply().changed(2);
+}
+
+/// Commands that run on by themselves, waited for by their task, by a later one, or by nobody.
+fn background() {
+    let c = Case::anywhere("background").tasks(
+        "
+        - name: waited for
+          shell: sleep 2; echo $WHO; cat; echo said >&2
+          args: {stdin: 'from stdin'}
+          environment: {WHO: me}
+          async: 30
+          poll: 1
+          register: here
+        - name: seen
+          assert:
+            that:
+              - eq here.stdout_lines.[0] \"me\"
+              - eq here.stdout_lines.[1] \"from stdin\"
+              - eq here.stderr \"said\"
+        - name: started
+          command: sh -c 'sleep 3; touch /srv/background-done; echo $HOME'
+          async: 30
+          poll: 0
+          register: job
+        - {name: not yet, stat: {path: /srv/background-done}, register: s}
+        - {name: still at it, assert: {that: [not s.stat.exists, eq job.finished 0]}}
+        - name: over
+          async_status: {jid: '{{job.ansible_job_id}}'}
+          register: r
+          until: eq r.finished 1
+          retries: 20
+          delay: 1
+        - {name: has said, assert: {that: ['eq r.stdout \"/root\"', eq r.rc 0]}}
+        - name: away with it
+          async_status: {jid: '{{job.ansible_job_id}}', mode: cleanup}
+        ",
+    );
+    c.on_node("rm -rf /srv/background-done /root/.windlass_async").succeeds();
+    c.plan().exits(2);
+    c.on_node("test ! -e /root/.windlass_async").succeeds();
+    c.apply().changed(3).ended("has said", "satisfied").ended("seen", "satisfied");
+    c.on_node("test -e /srv/background-done && test -z \"$(ls /root/.windlass_async)\"").succeeds();
+    let c = c.tasks("- {name: slow, command: sleep 60, async: 2, poll: 1}");
+    c.apply().exits(1).says("did not end within 2 s and was stopped");
+    let c = c.tasks("- {name: fails, shell: 'echo oh no >&2; exit 4', async: 9, poll: 1}");
+    c.apply().exits(1).says("exit code 4").says("oh no");
+    let c = c.tasks("- {name: unknown, async_status: {jid: '1.2'}}");
+    c.apply().exits(1).says("the host knows no job 1.2");
 }
