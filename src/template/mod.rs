@@ -9,8 +9,8 @@ mod outside;
 pub use engine::{Compiled, Templates};
 pub use helpers::{list_page as helper_list, names as helper_names, page as helper_page, text};
 
-use serde_json::Value;
 use explain::place_of;
+use serde_json::Value;
 use std::path::Path;
 
 impl Templates {

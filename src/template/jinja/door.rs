@@ -1,7 +1,7 @@
 //! The table of helpers seen from Jinja: filters, tests, `lookup` and what else a template can call, by Ansible's names
 //! and with Ansible's order of arguments.
 
-use super::values::{from_engine, python, to_engine};
+use super::values::{Group, from_engine, python, to_engine};
 use super::world;
 use crate::template::helpers::{self, Args, Fail};
 use minijinja::value::{Rest, Tuple, ValueKind, ValueOrKwargs};
@@ -46,32 +46,122 @@ const OTHERWISE: &[(&str, &str, &str)] =
     &[("int", "default", "0"), ("float", "default", "0.0"), ("unique", "case_sensitive", "false")];
 
 /// Other names of the same thing.
-const ALIASES: &[(&str, &str)] = &[
-    ("tojson", "to_json"),
-    ("e", "escape"),
-    ("fileglob", "fileglob"),
-    ("win_basename", "basename"),
-    ("version_compare", "version"),
-];
+const ALIASES: &[(&str, &str)] = &[("tojson", "to_json"), ("win_basename", "basename"), ("version_compare", "version")];
 
 /// Helpers that are operators, tests or lookups in Jinja.
 const NO_FILTERS: &[&str] = &[
-    "eq", "ne", "gt", "gte", "lt", "lte", "not", "and", "or", "in", "undefined", "env", "file", "template", "first_found",
-    "password", "vars", "range", "concat", "repeat", "sublist", "add", "sub", "mul", "div", "truediv", "mod", "now", "get",
+    "eq",
+    "ne",
+    "gt",
+    "gte",
+    "lt",
+    "lte",
+    "not",
+    "and",
+    "or",
+    "in",
+    "undefined",
+    "env",
+    "file",
+    "template",
+    "first_found",
+    "password",
+    "vars",
+    "range",
+    "concat",
+    "repeat",
+    "sublist",
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "truediv",
+    "mod",
+    "now",
+    "get",
 ];
 
 /// Filters of the engine itself that the table lacks.
-const OF_ENGINE: &[&str] = &["safe", "escape", "attr", "pprint"];
+const OF_ENGINE: &[&str] = &["safe", "escape", "e", "attr", "pprint"];
 
 /// Tests beside those that are helpers by their own name.
 const TESTS: &[&str] = &[
-    "defined", "undefined", "equalto", "eq", "==", "sameas", "ne", "gt", "greaterthan", "ge", "gte", "lt", "lessthan",
-    "le", "lte", "string", "number", "integer", "float", "boolean", "mapping", "sequence", "iterable", "list", "none",
-    "true", "false", "truthy", "falsy", "success", "succeeded", "successful", "failed", "failure", "changed", "change",
-    "skipped", "skip", "version", "version_compare", "match", "search", "regex", "subset", "issubset", "superset",
-    "issuperset", "contains", "in", "all", "any", "even", "odd", "divisibleby", "lower", "upper", "abs", "finished",
-    "started", "unreachable", "reachable", "nan", "callable", "filter", "test", "in_network", "network_in_network",
-    "network_in_usable", "ip", "ipv4", "ipv6", "ipv4_address", "ipv6_address", "ip_address", "uri", "url",
+    "defined",
+    "undefined",
+    "equalto",
+    "eq",
+    "==",
+    "sameas",
+    "ne",
+    "gt",
+    "greaterthan",
+    "ge",
+    "gte",
+    "lt",
+    "lessthan",
+    "le",
+    "lte",
+    "string",
+    "number",
+    "integer",
+    "float",
+    "boolean",
+    "mapping",
+    "sequence",
+    "iterable",
+    "list",
+    "none",
+    "true",
+    "false",
+    "truthy",
+    "falsy",
+    "success",
+    "succeeded",
+    "successful",
+    "failed",
+    "failure",
+    "changed",
+    "change",
+    "skipped",
+    "skip",
+    "version",
+    "version_compare",
+    "match",
+    "search",
+    "regex",
+    "subset",
+    "issubset",
+    "superset",
+    "issuperset",
+    "contains",
+    "in",
+    "all",
+    "any",
+    "even",
+    "odd",
+    "divisibleby",
+    "lower",
+    "upper",
+    "abs",
+    "finished",
+    "started",
+    "unreachable",
+    "reachable",
+    "nan",
+    "callable",
+    "filter",
+    "test",
+    "in_network",
+    "network_in_network",
+    "network_in_usable",
+    "ip",
+    "ipv4",
+    "ipv6",
+    "ipv4_address",
+    "ipv6_address",
+    "ip_address",
+    "uri",
+    "url",
 ];
 
 /// Filters that give pairs, or lists of them.
@@ -80,8 +170,26 @@ const PAIRS: &[&str] =
 
 /// Filters that go through the keys of a mapping.
 const OVER_KEYS: &[&str] = &[
-    "map", "select", "reject", "first", "last", "join", "unique", "min", "max", "zip", "difference", "intersect", "union",
-    "symmetric_difference", "reverse", "batch", "slice", "flatten", "random", "shuffle",
+    "map",
+    "select",
+    "reject",
+    "first",
+    "last",
+    "join",
+    "unique",
+    "min",
+    "max",
+    "zip",
+    "difference",
+    "intersect",
+    "union",
+    "symmetric_difference",
+    "reverse",
+    "batch",
+    "slice",
+    "flatten",
+    "random",
+    "shuffle",
 ];
 
 fn helper(name: &str) -> &str {
@@ -112,12 +220,29 @@ pub fn is_test(name: &str) -> bool {
 
 /// Puts all of it into the engine.
 pub fn register(env: &mut Environment<'static>) {
-    let made: Vec<&'static str> = filters().filter(|n| !OF_ENGINE.contains(n)).collect();
+    let made: Vec<&'static str> = filters().filter(|n| !["safe", "attr", "pprint"].contains(n)).collect();
     for name in made.into_iter().chain(["__percent"]) {
         match name {
             // The engine's own values, not what they are elsewhere.
             "list" => env.add_filter("list", |v: Value| v.try_iter().map(|i| Value::from(i.collect::<Vec<_>>()))),
             "__percent" => env.add_filter("__percent", percent),
+            "default" | "d" => env.add_filter(name, move |args: Rest<ValueOrKwargs>| {
+                let mut args = args;
+                let plain = args.0.iter().filter(|a| !a.is_kwargs()).count();
+                if plain == 1
+                    && !args
+                        .0
+                        .iter()
+                        .any(|a| a.is_kwargs() && matches!(a.get_attr("default_value"), Ok(v) if !v.is_undefined()))
+                {
+                    args.0.insert(1, Value::from("").into());
+                }
+                filter("default", args)
+            }),
+            "escape" | "e" => env.add_filter(name, |v: Value| {
+                let signs = [('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&#34;"), ('\'', "&#39;")];
+                python(&v).map(|s| signs.iter().fold(s, |s, (c, with)| s.replace(*c, with)))
+            }),
             "string" => env.add_filter("string", |v: Value| python(&v)),
             _ => env.add_filter(name, move |args: Rest<ValueOrKwargs>| filter(name, args)),
         }
@@ -130,6 +255,7 @@ pub fn register(env: &mut Environment<'static>) {
     env.add_function("q", |args: Rest<ValueOrKwargs>| lookup(args, true));
     env.add_function("now", now);
     env.add_function("undef", |_: Rest<ValueOrKwargs>| Value::UNDEFINED);
+    env.add_function("dict", |args: Rest<ValueOrKwargs>| filter("dict", args));
     env.add_function("__get", |args: Rest<ValueOrKwargs>| get(&into_values(args)));
     env.add_function("__own", super::values::Own::of);
     env.set_unknown_method_callback(method);
@@ -242,7 +368,8 @@ fn filter(name: &'static str, args: Rest<ValueOrKwargs>) -> Result<Value, Error>
         "ternary" => {
             if let Some(v) = values.first_mut().filter(|v| !v.is_null()) {
                 *v = json!(helpers::is_full(v));
-            } else if values.len() < 4 && given.2.iter().all(|(k, _)| k != "none_val")
+            } else if values.len() < 4
+                && given.2.iter().all(|(k, _)| k != "none_val")
                 && let Some(v) = values.first_mut()
             {
                 *v = json!(false);
@@ -267,9 +394,11 @@ fn filter(name: &'static str, args: Rest<ValueOrKwargs>) -> Result<Value, Error>
     let v = answer(name, invoke(def, given))?;
     Ok(match v {
         None => Value::UNDEFINED,
-        Some(Json::Array(rows)) if PAIRS.contains(&name) => {
-            Value::from(rows.iter().map(tuple).collect::<Vec<_>>())
+        Some(Json::Array(rows)) if name == "groupby" => {
+            let part = |r: &Json, i: usize| r.get(i).map_or(Value::UNDEFINED, to_engine);
+            Value::from(rows.iter().map(|r| Value::from_object(Group(part(r, 0), part(r, 1)))).collect::<Vec<_>>())
         }
+        Some(Json::Array(rows)) if PAIRS.contains(&name) => Value::from(rows.iter().map(tuple).collect::<Vec<_>>()),
         Some(v) => to_engine(&v),
     })
 }
@@ -325,7 +454,9 @@ fn test(name: &'static str, args: Rest<ValueOrKwargs>) -> Result<bool, Error> {
         "upper" => return Ok(!text().chars().any(char::is_lowercase) && text().chars().any(char::is_uppercase)),
         "abs" => return Ok(text().starts_with('/')),
         "nan" => return Ok(false),
-        "finished" | "started" => return Ok(truth(name) || given.0.first().and_then(|v| v.get(name)) == Some(&json!(1))),
+        "finished" | "started" => {
+            return Ok(truth(name) || given.0.first().and_then(|v| v.get(name)) == Some(&json!(1)));
+        }
         "unreachable" => return Ok(truth(name)),
         "reachable" => return Ok(!truth("unreachable")),
         "uri" | "url" => return Ok(text().split_once("://").is_some_and(|(s, r)| !s.is_empty() && !r.is_empty())),
@@ -340,14 +471,18 @@ fn test(name: &'static str, args: Rest<ValueOrKwargs>) -> Result<bool, Error> {
         }
         other => helper(other),
     };
-    let got = if helpers::find(helper).is_some() {
-        invoke(helper, given)
-    } else {
-        let outside = world(|w| w.outside.clone());
-        let (values, ..) = &given;
-        let Some((first, with)) = values.split_first() else { return Ok(false) };
-        let with: Vec<&Json> = with.iter().collect();
-        helpers::as_python(|| helpers::test(name, first, &with, &outside)).map(Json::Bool)
+    let got = match given.0.split_first() {
+        // As `select` knows it: a filter may have the same name.
+        Some((first, with)) if given.2.is_empty() => {
+            let outside = world(|w| w.outside.clone());
+            let with: Vec<&Json> = with.iter().collect();
+            let with = with.as_slice();
+            match SIGNATURES.iter().any(|(n, _)| *n == helper) {
+                true => invoke(helper, given),
+                false => helpers::as_python(|| helpers::test(helper, first, with, &outside)).map(Json::Bool),
+            }
+        }
+        _ => invoke(helper, given),
     };
     Ok(answer(name, got)?.is_some_and(|v| helpers::is_full(&v)))
 }
@@ -397,7 +532,8 @@ fn lookup(args: Rest<ValueOrKwargs>, list: bool) -> Result<Value, Error> {
     let flat = |terms: Vec<Json>| -> Vec<Json> {
         terms.into_iter().flat_map(|t| if let Json::Array(a) = t { a } else { vec![t] }).collect()
     };
-    let one = |name: &str, values: Vec<Json>, named: &[(String, Json)]| match invoke(name, (values, 0, named.to_vec())) {
+    let one = |name: &str, values: Vec<Json>, named: &[(String, Json)]| match invoke(name, (values, 0, named.to_vec()))
+    {
         Err(Fail::Undefined(_)) if lenient => Ok(None),
         other => answer(&format!("lookup('{name}')"), other),
     };
@@ -475,8 +611,20 @@ fn lookup(args: Rest<ValueOrKwargs>, list: bool) -> Result<Value, Error> {
         }
         _ => {
             let known = [
-                "env", "file", "template", "vars", "password", "fileglob", "first_found", "items", "list", "dict",
-                "indexed_items", "together", "nested", "flattened",
+                "env",
+                "file",
+                "template",
+                "vars",
+                "password",
+                "fileglob",
+                "first_found",
+                "items",
+                "list",
+                "dict",
+                "indexed_items",
+                "together",
+                "nested",
+                "flattened",
             ];
             return Err(wrong(match crate::source::nearest(name, known) {
                 Some(n) => format!("there is no lookup `{name}`: did you mean `{n}`?"),
@@ -503,7 +651,8 @@ fn password(term: &Json, named: &mut Vec<(String, Json)>) -> Json {
     let text = helpers::text(term);
     let mut words = text.split(' ').peekable();
     let mut path = vec![];
-    while let Some(w) = words.next_if(|w| !["length=", "chars=", "encrypt=", "seed="].iter().any(|k| w.starts_with(k))) {
+    while let Some(w) = words.next_if(|w| !["length=", "chars=", "encrypt=", "seed="].iter().any(|k| w.starts_with(k)))
+    {
         path.push(w);
     }
     for w in words {
@@ -581,13 +730,19 @@ pub fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> R
                 let mut before = false;
                 let mut out = String::new();
                 for c in s.chars() {
-                    if before { out.extend(c.to_lowercase()) } else { out.extend(c.to_uppercase()) }
+                    if before {
+                        out.extend(c.to_lowercase())
+                    } else {
+                        out.extend(c.to_uppercase())
+                    }
                     before = c.is_alphabetic();
                 }
                 return Ok(out.into());
             }
             ("partition" | "rpartition", 1) => {
-                let sep = arg(0).filter(|s| !s.is_empty()).ok_or_else(|| wrong(format!("`{name}`: the separator is empty")))?;
+                let sep = arg(0)
+                    .filter(|s| !s.is_empty())
+                    .ok_or_else(|| wrong(format!("`{name}`: the separator is empty")))?;
                 let parts = match if name == "partition" { s.split_once(sep) } else { s.rsplit_once(sep) } {
                     Some((a, b)) => [a, sep, b],
                     None if name == "partition" => [s, "", ""],
@@ -632,7 +787,8 @@ pub fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> R
                 ValueKind::None => "nothing (None)",
                 _ => "this",
             };
-            wrong(format!("{kind} has no method `{name}`"))
+            // The engine still looks whether there is a field of this name that can be called.
+            Error::new(ErrorKind::UnknownMethod, format!("{kind} has no method `{name}`"))
         }
         _ => e,
     })

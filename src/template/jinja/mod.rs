@@ -5,7 +5,7 @@ mod door;
 mod scan;
 mod values;
 
-pub use values::text as python_text;
+pub use values::{float_text, text as python_text};
 
 use super::explain::{missing_field, undefined_variable};
 use super::helpers::Ask;
@@ -114,8 +114,11 @@ impl Jinja {
         env.set_fuel(Some(FUEL));
         // So that errors name what is undefined.
         env.set_debug(true);
-        env.set_formatter(|out, _, value| {
-            let text = values::python(value)?;
+        env.set_formatter(|out, state, value| {
+            if value.is_undefined() {
+                return minijinja::escape_formatter(out, state, value);
+            }
+            let text = values::shown(value)?;
             std::fmt::Write::write_str(out, &text).map_err(Error::from)
         });
         door::register(&mut env);
@@ -123,11 +126,18 @@ impl Jinja {
     }
 
     /// Renders the text of a template file.
-    pub fn render(&self, templates: &Templates, path: &Path, text: &str, lookup: &dyn Lookup) -> Result<String, Trouble> {
+    pub fn render(
+        &self,
+        templates: &Templates,
+        path: &Path,
+        text: &str,
+        lookup: &dyn Lookup,
+    ) -> Result<String, Trouble> {
         // A byte order mark and other systems' ends of lines are no part of it, as in Jinja2.
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
         let scanned = scan(&text, None).map_err(Trouble::Error)?;
-        let mut work = Work { templates, lookup, files: HashMap::new(), missing: vec![], words: vec![], world: World::default() };
+        let mut work =
+            Work { templates, lookup, files: HashMap::new(), missing: vec![], words: vec![], world: World::default() };
         work.world.outside = json!({});
         let syntax = scanned.syntax.clone();
         let mut env = self.env.clone();
@@ -149,6 +159,10 @@ impl Jinja {
             work.world = WORLD.take();
             if work.world.questions.is_empty() {
                 let mut out = got.map_err(|e| Trouble::Error(work.explain(&e)))?;
+                // As many newlines at the end as the template has, if it does not end with more.
+                let newlines = |s: &str| s.len() - s.trim_end_matches('\n').len();
+                let main = work.files.get(MAIN).map_or(0, |f| newlines(&f.text));
+                out.push_str(&"\n".repeat(main.saturating_sub(newlines(&out))));
                 if syntax.newline != "\n" {
                     out = out.replace('\n', &syntax.newline);
                 }
@@ -195,6 +209,7 @@ fn engine_syntax(s: &Syntax) -> Result<minijinja::syntax::SyntaxConfig, Template
         .comment_delimiters(s.comment.0.clone(), s.comment.1.clone())
         .trim_blocks(s.trim_blocks)
         .lstrip_blocks(s.lstrip_blocks)
+        // What is taken in loses the newline at its end; the template itself gets it back.
         .keep_trailing_newline(s.keep_trailing_newline);
     if let Some(p) = &s.line_statement {
         b.line_statement_prefix(p.clone());
@@ -256,7 +271,8 @@ impl Work<'_> {
         let parts: Vec<&str> = name.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
         let inside = !parts.is_empty() && !parts.contains(&"..");
         let relative: PathBuf = parts.iter().collect();
-        let mut tried: Vec<PathBuf> = outside::folders("templates", self.lookup).iter().map(|f| f.join(&relative)).collect();
+        let mut tried: Vec<PathBuf> =
+            outside::folders("templates", self.lookup).iter().map(|f| f.join(&relative)).collect();
         tried.extend(main.parent().map(|p| p.join(&relative)));
         let found = tried.iter().find(|p| inside && p.is_file()).cloned();
         let Some(path) = found else {
@@ -404,11 +420,14 @@ impl Work<'_> {
             ErrorKind::UnknownFunction => {
                 let name = detail.split_whitespace().next().unwrap_or_default();
                 let known = self.templates.jinja.env.globals().map(|(n, _)| n.to_string());
-                let known: Vec<String> = known.filter(|n| !n.starts_with('_')).chain(file.scanned.assigned.iter().cloned()).collect();
+                let known: Vec<String> =
+                    known.filter(|n| !n.starts_with('_')).chain(file.scanned.assigned.iter().cloned()).collect();
                 let t = TemplateError::new(format!("unknown function `{name}`"));
                 let t = match nearest(name, known.iter().map(String::as_str)) {
                     Some(n) => t.hint(format!("did you mean `{n}`?")),
-                    None => t.hint("a macro is defined before it is called; for what Ansible calls a filter write `x | name`"),
+                    None => t.hint(
+                        "a macro is defined before it is called; for what Ansible calls a filter write `x | name`",
+                    ),
                 };
                 (t, range)
             }
@@ -418,9 +437,10 @@ impl Work<'_> {
             ErrorKind::WriteFailure => {
                 (TemplateError::new("the template writes more than 64 MiB").hint("make several templates of it"), range)
             }
-            _ if detail.contains("recursion limit") => {
-                (TemplateError::new("the template leads to itself").hint("a template or a macro cannot hold itself"), range)
-            }
+            _ if detail.contains("recursion limit") => (
+                TemplateError::new("the template leads to itself").hint("a template or a macro cannot hold itself"),
+                range,
+            ),
             _ => {
                 let said = if detail.is_empty() { e.kind().to_string() } else { detail.to_string() };
                 let (message, hint) = match said.split_once("; ") {
@@ -436,7 +456,12 @@ impl Work<'_> {
     }
 
     /// Which name, or which part of a path, has no value.
-    fn undefined(&self, detail: &str, file: &File, range: std::ops::Range<usize>) -> (TemplateError, std::ops::Range<usize>) {
+    fn undefined(
+        &self,
+        detail: &str,
+        file: &File,
+        range: std::ops::Range<usize>,
+    ) -> (TemplateError, std::ops::Range<usize>) {
         let said = detail.split('`').nth(1).filter(|_| detail.contains("is undefined"));
         let paths: Vec<&scan::Path> = file.scanned.paths.iter().filter(|p| !p.lenient).collect();
         // What stands where it happened comes first, what was given a value of it after that.
@@ -458,7 +483,9 @@ impl Work<'_> {
                 }
                 let t = TemplateError::new(format!("`{}` has no value", said.unwrap_or(text)));
                 let t = match p.root.as_str() {
-                    "loop" => t.hint("`loop` has index, index0, first, last, length, revindex, previtem, nextitem, cycle, depth"),
+                    "loop" => t.hint(
+                        "`loop` has index, index0, first, last, length, revindex, previtem, nextitem, cycle, depth",
+                    ),
                     _ => t.hint("give another value for that case: `| default(…)`"),
                 };
                 return (t, p.range.clone());

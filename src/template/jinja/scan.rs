@@ -33,7 +33,7 @@ impl Default for Syntax {
             line_comment: None,
             trim_blocks: true,
             lstrip_blocks: false,
-            keep_trailing_newline: true,
+            keep_trailing_newline: false,
             newline: "\n".into(),
         }
     }
@@ -107,9 +107,18 @@ impl Syntax {
                 "line_comment_prefix" => syntax.line_comment.insert(String::new()),
                 _ => {
                     let known = [
-                        "block_start_string", "block_end_string", "variable_start_string", "variable_end_string",
-                        "comment_start_string", "comment_end_string", "line_statement_prefix", "line_comment_prefix",
-                        "trim_blocks", "lstrip_blocks", "newline_sequence", "keep_trailing_newline",
+                        "block_start_string",
+                        "block_end_string",
+                        "variable_start_string",
+                        "variable_end_string",
+                        "comment_start_string",
+                        "comment_end_string",
+                        "line_statement_prefix",
+                        "line_comment_prefix",
+                        "trim_blocks",
+                        "lstrip_blocks",
+                        "newline_sequence",
+                        "keep_trailing_newline",
                     ];
                     let hint = match nearest(key, known) {
                         Some(n) => format!("did you mean `{n}`?"),
@@ -228,6 +237,7 @@ pub fn scan(text: &str, syntax: Option<&Syntax>) -> Result<Scanned, TemplateErro
         assigned: ["loop", "caller", "self", "super", "varargs", "kwargs"].map(str::to_string).into(),
         words: vec![],
         open: vec![],
+        syntax_trims: syntax.trim_blocks,
         mutates: tags.iter().any(|t| changes_in_place(text, t)),
     };
     for tag in &tags {
@@ -242,15 +252,7 @@ pub fn scan(text: &str, syntax: Option<&Syntax>) -> Result<Scanned, TemplateErro
         ));
     }
     let (rewritten, moved) = apply(text, s.edits);
-    Ok(Scanned {
-        syntax,
-        rewritten,
-        moved,
-        paths: s.paths,
-        includes: s.includes,
-        assigned: s.assigned,
-        words: s.words,
-    })
+    Ok(Scanned { syntax, rewritten, moved, paths: s.paths, includes: s.includes, assigned: s.assigned, words: s.words })
 }
 
 /// The text with edits (where, how many bytes go, what comes), and by how much what follows each is off.
@@ -294,7 +296,8 @@ fn tags(text: &str, begin: usize, syntax: &Syntax) -> Result<Vec<Tag>, TemplateE
         let unclosed = |close: &str| {
             at_range(
                 text,
-                TemplateError::new(format!("`{}` is not closed", starts[which])).hint(format!("close it with `{close}`")),
+                TemplateError::new(format!("`{}` is not closed", starts[which]))
+                    .hint(format!("close it with `{close}`")),
                 start..text.len(),
             )
         };
@@ -410,8 +413,7 @@ fn tokens(text: &str, begin: usize, close: &str) -> Result<(Vec<Token>, Option<u
 }
 
 /// Methods that change a list or a mapping where it is.
-const IN_PLACE: [&str; 9] =
-    ["append", "extend", "update", "insert", "pop", "remove", "setdefault", "clear", "popitem"];
+const IN_PLACE: [&str; 9] = ["append", "extend", "update", "insert", "pop", "remove", "setdefault", "clear", "popitem"];
 
 fn changes_in_place(text: &str, tag: &Tag) -> bool {
     tag.tokens.windows(3).any(|w| {
@@ -420,9 +422,8 @@ fn changes_in_place(text: &str, tag: &Tag) -> bool {
     })
 }
 
-const KEYWORDS: [&str; 14] = [
-    "and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "True", "False", "None", "recursive",
-];
+const KEYWORDS: [&str; 14] =
+    ["and", "or", "not", "in", "is", "if", "else", "true", "false", "none", "True", "False", "None", "recursive"];
 
 /// Tags that have an end, then those that have none.
 const OPENING: [&str; 9] = ["if", "for", "macro", "block", "call", "filter", "with", "autoescape", "raw"];
@@ -439,6 +440,7 @@ struct Scan<'t> {
     open: Vec<(String, Range<usize>)>,
     /// Some list or mapping is changed in place.
     mutates: bool,
+    syntax_trims: bool,
 }
 
 impl<'t> Scan<'t> {
@@ -458,10 +460,15 @@ impl<'t> Scan<'t> {
     fn tag(&mut self, tag: &Tag) -> Result<(), TemplateError> {
         // The sign that takes white space away.
         let mut tokens = &tag.tokens[..];
-        if (self.is(tokens, 0, "-") || self.is(tokens, 0, "+")) && (tag.block || self.text[tag.start..].starts_with("{{-")) {
+        if (self.is(tokens, 0, "-") || self.is(tokens, 0, "+"))
+            && (tag.block || self.text[tag.start..].starts_with("{{-"))
+        {
             tokens = &tokens[1..];
         }
-        if tag.block && (self.is(tokens, tokens.len().wrapping_sub(1), "-") || self.is(tokens, tokens.len().wrapping_sub(1), "+")) {
+        if tag.block
+            && (self.is(tokens, tokens.len().wrapping_sub(1), "-")
+                || self.is(tokens, tokens.len().wrapping_sub(1), "+"))
+        {
             tokens = &tokens[..tokens.len() - 1];
         }
         if tokens.is_empty() {
@@ -496,26 +503,34 @@ impl<'t> Scan<'t> {
                     );
                 }
             }
-            _ if name.starts_with("end") && (OPENING.contains(&&name[3..]) || name == "endset") => match self.open.pop() {
-                Some((open, _)) if open == name[3..] => {}
-                Some((open, at)) => {
-                    let line = place_of(self.text, at.start).0;
-                    return self.wrong(
-                        format!("`{{% {open} %}}` of line {line} is closed by `{{% {name} %}}`"),
-                        format!("close it with `{{% end{open} %}}`"),
-                        range,
-                    );
+            _ if name.starts_with("end") && (OPENING.contains(&&name[3..]) || name == "endset") => {
+                match self.open.pop() {
+                    Some((open, _)) if open == name[3..] => {}
+                    Some((open, at)) => {
+                        let line = place_of(self.text, at.start).0;
+                        return self.wrong(
+                            format!("`{{% {open} %}}` of line {line} is closed by `{{% {name} %}}`"),
+                            format!("close it with `{{% end{open} %}}`"),
+                            range,
+                        );
+                    }
+                    None => {
+                        return self.wrong(
+                            format!("`{{% {name} %}}` closes nothing"),
+                            format!("open it with `{{% {} … %}}`, or take it out", &name[3..]),
+                            range,
+                        );
+                    }
                 }
-                None => {
-                    return self.wrong(
-                        format!("`{{% {name} %}}` closes nothing"),
-                        format!("open it with `{{% {} … %}}`, or take it out", &name[3..]),
-                        range,
-                    );
+            }
+            "raw" => {
+                // The newline behind it stays in Jinja2, and goes in the engine.
+                let stays = self.syntax_trims && !self.text[..tag.end].trim_end_matches(['%', '}']).ends_with('-');
+                if stays && self.text[tag.end..].starts_with('\n') {
+                    self.edits.push((tag.end, 0, "\n".into()));
                 }
-            },
-            // The end of it was found when it was read.
-            "raw" => self.open.push((name.into(), range)),
+                self.open.push((name.into(), range));
+            }
             _ if OPENING.contains(&name) => self.open.push((name.into(), range)),
             "set" => {
                 let mut depth = 0;
@@ -536,7 +551,10 @@ impl<'t> Scan<'t> {
                 let ends = ["endif", "endfor", "endmacro", "endblock", "endraw", "elif", "else"];
                 let hint = match nearest(name, OPENING.into_iter().chain(SINGLE).chain(ends)) {
                     Some(n) => format!("did you mean `{n}`?"),
-                    None => "it knows if, for, set, macro, call, block, filter, with, raw, include, import, from, extends".into(),
+                    None => {
+                        "it knows if, for, set, macro, call, block, filter, with, raw, include, import, from, extends"
+                            .into()
+                    }
                 };
                 let at = tokens[0].start..tokens[0].end;
                 return self.wrong(format!("unknown tag `{name}`"), hint, at);
@@ -579,13 +597,14 @@ impl<'t> Scan<'t> {
     /// Filters and tests: whether they exist; what stands before the last point of a name is taken away.
     fn names(&mut self, tokens: &[Token]) -> Result<(), TemplateError> {
         for i in 0..tokens.len() {
-            let (filter, mut at) = if self.is(tokens, i, "|") || i == 0 && self.is(tokens, 0, "filter") && self.is_name(tokens, 1) {
-                (true, i + 1)
-            } else if self.is(tokens, i, "is") && i > 0 && !self.is(tokens, i - 1, ".") {
-                (false, if self.is(tokens, i + 1, "not") { i + 2 } else { i + 1 })
-            } else {
-                continue;
-            };
+            let (filter, mut at) =
+                if self.is(tokens, i, "|") || i == 0 && self.is(tokens, 0, "filter") && self.is_name(tokens, 1) {
+                    (true, i + 1)
+                } else if self.is(tokens, i, "is") && i > 0 && !self.is(tokens, i - 1, ".") {
+                    (false, if self.is(tokens, i + 1, "not") { i + 2 } else { i + 1 })
+                } else {
+                    continue;
+                };
             if !self.is_name(tokens, at) {
                 continue;
             }
@@ -653,9 +672,7 @@ impl<'t> Scan<'t> {
 
     /// What is asked for, and what is said otherwise.
     fn expressions(&mut self, tag: &Tag, tokens: &[Token], top: bool) {
-        let word = |this: &Self, w: &[&str]| {
-            tokens.iter().any(|t| t.kind == Kind::Name && w.contains(&this.of(t)))
-        };
+        let word = |this: &Self, w: &[&str]| tokens.iter().any(|t| t.kind == Kind::Name && w.contains(&this.of(t)));
         let certain = top && !word(self, &["if", "or", "and"]);
         let mut tokens = tokens;
         let mut i = 0;
@@ -756,7 +773,9 @@ impl<'t> Scan<'t> {
         while first > 0
             && self.is(tokens, first - 1, "(")
             && self.is(tokens, next, ")")
-            && !(first > 1 && (tokens[first - 2].kind == Kind::Name || self.is(tokens, first - 2, "]")) && !KEYWORDS.contains(&self.of(&tokens[first - 2])))
+            && !(first > 1
+                && (tokens[first - 2].kind == Kind::Name || self.is(tokens, first - 2, "]"))
+                && !KEYWORDS.contains(&self.of(&tokens[first - 2])))
         {
             (first, next) = (first - 1, next + 1);
         }
@@ -791,7 +810,10 @@ mod tests {
     fn paths_that_may_lead_nowhere() {
         assert_eq!(said("{{ a.b.c }} {{ a|default(1) }}"), "{{ a.b.c }} {{ a|default(1) }}");
         assert_eq!(said("{{ a.b['c'].0 | default(x.y) }}"), "{{ __get(a, 'b', ('c'), 0) | default(x.y) }}");
-        assert_eq!(said("{% if (a.b) is not defined %}{% endif %}"), "{% if (__get(a, 'b')) is not defined %}{% endif %}");
+        assert_eq!(
+            said("{% if (a.b) is not defined %}{% endif %}"),
+            "{% if (__get(a, 'b')) is not defined %}{% endif %}"
+        );
         assert_eq!(said("{{ a[b.c|d('x')].e|d }}"), "{{ __get(a, (__get(b, 'c')|d('x')), 'e')|d }}");
         assert_eq!(said("{{ f(a.b) | default(1) }}"), "{{ f(a.b) | default(1) }}");
     }
@@ -830,7 +852,8 @@ mod tests {
 
     #[test]
     fn what_is_asked_for() {
-        let s = scan("{% for i in items %}{{ i.x }}{{ hostvars[i]['ip'] }}{% endfor %}{{ lookup('env', who) }}", None).unwrap();
+        let s = scan("{% for i in items %}{{ i.x }}{{ hostvars[i]['ip'] }}{% endfor %}{{ lookup('env', who) }}", None)
+            .unwrap();
         assert_eq!(s.roots().collect::<Vec<_>>(), ["items", "hostvars", "who"]);
         assert!(s.words.contains(&"ip".to_string()));
     }
