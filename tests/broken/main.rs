@@ -119,6 +119,7 @@ areas!(
     parameters,
     variables,
     files,
+    jinja,
     roles,
     inventory,
     connection,

@@ -427,6 +427,7 @@ fn answer(name: &str, got: Result<Json, Fail>) -> Result<Option<Json>, Error> {
             world(|w| w.why = Some(format!("`{name}`: {why}")));
             Ok(None)
         }
+        Err(Fail::Wrong(e)) if e.starts_with(&format!("`{name}`")) => Err(wrong(e)),
         Err(Fail::Wrong(e)) => Err(wrong(format!("`{name}`: {e}"))),
         Err(Fail::Outside(ask)) => {
             world(|w| w.ask(super::Question::Outside(ask)));

@@ -350,13 +350,15 @@ impl Work<'_> {
             .filter_map(|p| std::fs::read_dir(p.parent()?).ok())
             .flat_map(|d| d.flatten().map(|e| e.file_name().to_string_lossy().into_owned()))
             .collect();
-        let folders: Vec<String> = tried
+        let mut folders: Vec<String> = tried
             .iter()
             .filter_map(|p| p.parent())
             .map(|p| crate::source::display_path(p).display().to_string())
             .filter(|p| !p.is_empty())
             .collect();
+        folders.dedup();
         e = match nearest(name, here.iter().map(String::as_str)) {
+            _ if name.split('/').any(|p| p == "..") => e.hint("`..` leads out of the folders of templates; put the file there"),
             Some(n) => e.hint(format!("did you mean `{n}`?")),
             None => e.hint(format!("it is searched in {}", folders.join(", "))),
         };
@@ -443,8 +445,12 @@ impl Work<'_> {
             ),
             _ => {
                 let said = if detail.is_empty() { e.kind().to_string() } else { detail.to_string() };
-                let (message, hint) = match said.split_once("; ") {
-                    Some((m, h)) if said.starts_with('`') => (m.to_string(), h.to_string()),
+                // What is to be done may stand in the message itself.
+                let hinted = [": did you mean", ": it takes", ": it knows", "; "]
+                    .iter()
+                    .find_map(|s| said.find(s).map(|i| (said[..i].to_string(), said[i + 2..].to_string())));
+                let (message, hint) = match hinted {
+                    Some(both) if said.contains('`') => both,
                     _ if said.contains("not a regular expression") => {
                         (said, "close what is open, and put `\\` before a sign that stands for itself".into())
                     }

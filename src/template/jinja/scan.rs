@@ -309,7 +309,7 @@ fn tags(text: &str, begin: usize, syntax: &Syntax) -> Result<Vec<Tag>, TemplateE
         }
         let close = if which == 1 { &syntax.block.1 } else { &syntax.variable.1 };
         let (tokens, end) = tokens(text, at, close)?;
-        let end = end.ok_or_else(|| unclosed(close))?;
+        let end = end.ok_or_else(|| open_bracket(text, &tokens, close).unwrap_or_else(|| unclosed(close)))?;
         at = end;
         let tag = Tag { block: which == 1, start, end, tokens };
         let first = tag.tokens.iter().find(|t| t.kind == Kind::Name).map(|t| &text[t.start..t.end]);
@@ -328,6 +328,30 @@ fn tags(text: &str, begin: usize, syntax: &Syntax) -> Result<Vec<Tag>, TemplateE
             at += end;
         }
     }
+}
+
+/// The bracket that keeps a tag from ending, if there is one.
+fn open_bracket(text: &str, tokens: &[Token], close: &str) -> Option<TemplateError> {
+    let mut open: Vec<&Token> = vec![];
+    for t in tokens.iter().filter(|t| t.kind == Kind::Sign) {
+        match &text[t.start..t.end] {
+            "(" | "[" | "{" => open.push(t),
+            ")" | "]" | "}" => drop(open.pop()),
+            _ => {}
+        }
+        // As far as the tag was meant to go.
+        if text[t.start..].starts_with(close) {
+            break;
+        }
+    }
+    let t = open.first()?;
+    let (sign, end) = match &text[t.start..t.end] {
+        "(" => ("(", ")"),
+        "[" => ("[", "]"),
+        _ => ("{", "}"),
+    };
+    let e = TemplateError::new(format!("a `{sign}` is not closed")).hint(format!("close it with `{end}`"));
+    Some(at_range(text, e, t.start..t.end))
 }
 
 /// Where the tag that ends a raw block begins.
