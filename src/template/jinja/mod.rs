@@ -358,7 +358,9 @@ impl Work<'_> {
             .collect();
         folders.dedup();
         e = match nearest(name, here.iter().map(String::as_str)) {
-            _ if name.split('/').any(|p| p == "..") => e.hint("`..` leads out of the folders of templates; put the file there"),
+            _ if name.split('/').any(|p| p == "..") => {
+                e.hint("`..` leads out of the folders of templates; put the file there")
+            }
             Some(n) => e.hint(format!("did you mean `{n}`?")),
             None => e.hint(format!("it is searched in {}", folders.join(", "))),
         };

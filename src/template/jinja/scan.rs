@@ -334,14 +334,14 @@ fn tags(text: &str, begin: usize, syntax: &Syntax) -> Result<Vec<Tag>, TemplateE
 fn open_bracket(text: &str, tokens: &[Token], close: &str) -> Option<TemplateError> {
     let mut open: Vec<&Token> = vec![];
     for t in tokens.iter().filter(|t| t.kind == Kind::Sign) {
+        // As far as the tag was meant to go.
+        if text[t.start..].starts_with(close) {
+            break;
+        }
         match &text[t.start..t.end] {
             "(" | "[" | "{" => open.push(t),
             ")" | "]" | "}" => drop(open.pop()),
             _ => {}
-        }
-        // As far as the tag was meant to go.
-        if text[t.start..].starts_with(close) {
-            break;
         }
     }
     let t = open.first()?;
