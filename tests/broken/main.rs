@@ -120,6 +120,7 @@ areas!(
     variables,
     arguments,
     files,
+    jinja,
     roles,
     inventory,
     connection,

@@ -1,6 +1,6 @@
 //! Formats, encodings, hashes.
 
-use super::args::{as_text, as_truth, as_whole};
+use super::args::{as_text, as_truth, as_whole, is_python};
 use super::yaml::{Style, dump};
 use super::{Args, Def, Fail, def};
 use crate::modules::hex;
@@ -28,11 +28,11 @@ pub const ALL: &[Def] = &[
     def("to_yaml", "value", "YAML, simple collections on one line, keys in order; indent= (2), sort_keys=, default_flow_style=.", (r#"{{to_yaml (dict a=1)}}"#, r#""{a: 1}\n""#), |a| {
         to_yaml(a, 2, None)
     })
-    .named(&["indent", "sort_keys", "default_flow_style", "explicit_start"]),
+    .named(&["indent", "sort_keys", "default_flow_style", "explicit_start", "width", "allow_unicode"]),
     def("to_nice_yaml", "value", "YAML, an entry a line, keys in order; indent= (4), sort_keys=.", (r#"{{to_nice_yaml (dict a=1)}}"#, r#""a: 1\n""#), |a| {
         to_yaml(a, 4, Some(false))
     })
-    .named(&["indent", "sort_keys", "default_flow_style", "explicit_start"]),
+    .named(&["indent", "sort_keys", "default_flow_style", "explicit_start", "width", "allow_unicode"]),
     def("yaml", "value", "YAML with keys in their own order and no newline at the end.", (r#"{{yaml (dict "b" 1 "a" 2)}}"#, r#""b: 1\na: 2""#), |a| {
         serde_yaml::to_string(&a[0]).map(|s| json!(s.trim_end_matches('\n'))).map_err(|e| e.to_string().into())
     }),
@@ -154,6 +154,9 @@ impl Python {
 }
 
 impl serde_json::ser::Formatter for Python {
+    fn write_f64<W: std::io::Write + ?Sized>(&mut self, w: &mut W, f: f64) -> std::io::Result<()> {
+        w.write_all(crate::template::jinja::float_text(f).as_bytes())
+    }
     fn begin_array<W: std::io::Write + ?Sized>(&mut self, w: &mut W) -> std::io::Result<()> {
         self.open();
         w.write_all(b"[")
@@ -226,6 +229,7 @@ fn to_json(a: &Args, indent: Option<usize>, sort: bool) -> Result<Value, Fail> {
 
 fn to_yaml(a: &Args, indent: usize, flow: Option<bool>) -> Result<Value, Fail> {
     let indent = a.named("indent").map_or(Ok(indent as i64), as_whole)?;
+    let width = a.named("width").map_or(Ok(80), as_whole)?;
     let flow = match a.named("default_flow_style") {
         None => flow,
         Some(Value::Null) => None,
@@ -237,6 +241,7 @@ fn to_yaml(a: &Args, indent: usize, flow: Option<bool>) -> Result<Value, Fail> {
         sort_keys: a.flag("sort_keys", true)?,
         flow,
         explicit_start: a.flag("explicit_start", false)?,
+        python: is_python().then_some(usize::try_from(width).unwrap_or(80)),
     };
     Ok(json!(dump(&a[0], &style)))
 }

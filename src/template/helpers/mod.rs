@@ -19,7 +19,9 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
-pub use args::{Args, Fail, OUTSIDE, as_python, equal, is_full, text};
+#[cfg(test)]
+pub use args::equal;
+pub use args::{Args, Fail, OUTSIDE, as_python, is_full, text};
 pub use lookup::Ask;
 pub use pages::{list as list_page, page};
 

@@ -1,6 +1,6 @@
 //! Arithmetic. Whole numbers stay whole.
 
-use super::args::{as_number, as_text, as_whole, at_path, order, shown};
+use super::args::{as_number, as_text, as_whole, at_path, is_python, order, shown};
 use super::{Args, Def, Fail, def};
 use serde_json::{Value, json};
 use std::cmp::Ordering;
@@ -28,7 +28,7 @@ pub const ALL: &[Def] = &[
         fold(a, |x, y| floor_div(x, y).map(|q| x - q * y), |x, y| x - y * (x / y).floor())
     }),
     def("pow", "a b", "a to the power of b.", ("{{pow 2 10}}", "1024"), |a| match (as_int(&a[0]), as_int(&a[1])) {
-        (Some(x), Some(y)) if y >= 0 => {
+        (Some(x), Some(y)) if y >= 0 && !is_python() => {
             let p = u32::try_from(y).ok().and_then(|y| x.checked_pow(y)).ok_or("the result is too large")?;
             Ok(json!(p))
         }
@@ -118,6 +118,14 @@ pub const ALL: &[Def] = &[
                 None => v,
                 Some(p) => at_path(v, as_text(p).as_ref()).ok_or_else(|| format!("element {i} has no {}", shown(p)))?,
             });
+        }
+        if let Some(Value::Array(start)) = a.named("start") {
+            // One list of several.
+            let mut out = start.clone();
+            for v in all {
+                out.extend(super::args::as_list(v, 0)?.iter().cloned());
+            }
+            return Ok(Value::Array(out));
         }
         let start = json!(0);
         let mut values = vec![a.named("start").unwrap_or(&start)];

@@ -1,6 +1,6 @@
 //! Text, and the paths that are text.
 
-use super::args::{as_text, as_truth, as_whole, kind_of, shown};
+use super::args::{as_text, as_truth, as_whole, is_python, kind_of, shown};
 use super::{Args, Def, Fail, def};
 use serde_json::{Value, json};
 
@@ -178,6 +178,13 @@ pub const ALL: &[Def] = &[
         Ok(json!(format!("{cut}{end}")))
     })
     .named(&["length", "killwords", "end", "leeway"]),
+    def("wordwrap", "text [width]", "Lines of at most so many characters (79), broken at spaces; break_long_words=false lets a long word stand.", (r#"{{wordwrap "ab cd ef" 5}}"#, r#""ab cd\nef""#), |a| {
+        let width = usize::try_from(a.either(1, "width").map_or(Ok(79), as_whole)?).unwrap_or(79).max(1);
+        let breaks = a.either(2, "break_long_words").map_or(Ok(true), as_truth)?;
+        let end = a.either(3, "wrapstring").map(as_text).unwrap_or("\n".into());
+        Ok(json!(a.text(0).lines().map(|l| wrapped(l, width, breaks).join(&end)).collect::<Vec<_>>().join(&end)))
+    })
+    .named(&["width", "break_long_words", "wrapstring"]),
     def("wordcount", "text", "How many words it has.", (r#"{{wordcount "a bc"}}"#, "2"), |a| {
         Ok(json!(a.text(0).split(|c: char| !c.is_alphanumeric() && c != '_').filter(|w| !w.is_empty()).count()))
     }),
@@ -187,7 +194,13 @@ pub const ALL: &[Def] = &[
         printf(&a.text(0), &a.rest(1)).map(Value::String)
     }),
     def("quote", "text", "As one word of a shell.", (r#"{{quote "a b"}}"#, r#""'a b'""#), |a| {
-        Ok(json!(crate::quote::shell_quote(&a.text(0))))
+        let s = a.text(0);
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
+        // The same word to a shell, written as Python writes it.
+        if is_python() && s.contains('\'') && !s.chars().all(plain) {
+            return Ok(json!(format!("'{}'", s.replace('\'', r#"'"'"'"#))));
+        }
+        Ok(json!(crate::quote::shell_quote(&s)))
     }),
     def("basename", "path", "The last part of a path.", (r#"{{basename "/a/b"}}"#, r#""b""#), |a| {
         Ok(json!(a.text(0).rsplit('/').next().unwrap_or_default()))
@@ -259,6 +272,27 @@ pub const ALL: &[Def] = &[
     def("length", "value", "How many elements, entries or characters.", (r#"{{length "abc"}}"#, "3"), length),
     def("count", "value", "The same as `length`.", (r#"{{count (list 1 2)}}"#, "2"), length),
 ];
+
+/// A line's words on lines that are not too long.
+fn wrapped(line: &str, width: usize, breaks: bool) -> Vec<String> {
+    let mut out = vec![];
+    let mut now = String::new();
+    for word in line.split(' ') {
+        let mut word: Vec<char> = word.chars().collect();
+        let have = now.chars().count();
+        if have > 0 && have + 1 + word.len() > width {
+            out.push(std::mem::take(&mut now));
+        } else if have > 0 {
+            now.push(' ');
+        }
+        while breaks && word.len() > width && now.is_empty() {
+            out.push(word.drain(..width).collect());
+        }
+        now.extend(word);
+    }
+    out.push(now);
+    out
+}
 
 fn capital(s: &str) -> String {
     let mut chars = s.chars();
@@ -364,6 +398,10 @@ fn printf(pattern: &str, values: &[&Value]) -> Result<String, Fail> {
             }
         };
         let (sign, body) = match kind {
+            'r' if is_python() => {
+                let text = crate::template::jinja::python_text(&json!([v]));
+                ("", text[1..text.len() - 1].to_string())
+            }
             's' | 'r' => ("", as_text(v).chars().take(precision.unwrap_or(usize::MAX)).collect::<String>()),
             'd' | 'i' | 'u' => {
                 let n = if v.is_i64() { as_whole(v)? } else { number(v)? as i64 };

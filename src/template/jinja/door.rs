@@ -1,7 +1,7 @@
 //! The table of helpers seen from Jinja: filters, tests, `lookup` and what else a template can call, by Ansible's names
 //! and with Ansible's order of arguments.
 
-use super::values::{from_engine, python, to_engine};
+use super::values::{Group, from_engine, python, to_engine};
 use super::world;
 use crate::template::helpers::{self, Args, Fail};
 use minijinja::value::{Rest, Tuple, ValueKind, ValueOrKwargs};
@@ -46,13 +46,7 @@ const OTHERWISE: &[(&str, &str, &str)] =
     &[("int", "default", "0"), ("float", "default", "0.0"), ("unique", "case_sensitive", "false")];
 
 /// Other names of the same thing.
-const ALIASES: &[(&str, &str)] = &[
-    ("tojson", "to_json"),
-    ("e", "escape"),
-    ("fileglob", "fileglob"),
-    ("win_basename", "basename"),
-    ("version_compare", "version"),
-];
+const ALIASES: &[(&str, &str)] = &[("tojson", "to_json"), ("win_basename", "basename"), ("version_compare", "version")];
 
 /// Helpers that are operators, tests or lookups in Jinja.
 const NO_FILTERS: &[&str] = &[
@@ -88,7 +82,7 @@ const NO_FILTERS: &[&str] = &[
 ];
 
 /// Filters of the engine itself that the table lacks.
-const OF_ENGINE: &[&str] = &["safe", "escape", "attr", "pprint"];
+const OF_ENGINE: &[&str] = &["safe", "escape", "e", "attr", "pprint"];
 
 /// Tests beside those that are helpers by their own name.
 const TESTS: &[&str] = &[
@@ -226,12 +220,29 @@ pub fn is_test(name: &str) -> bool {
 
 /// Puts all of it into the engine.
 pub fn register(env: &mut Environment<'static>) {
-    let made: Vec<&'static str> = filters().filter(|n| !OF_ENGINE.contains(n)).collect();
+    let made: Vec<&'static str> = filters().filter(|n| !["safe", "attr", "pprint"].contains(n)).collect();
     for name in made.into_iter().chain(["__percent"]) {
         match name {
             // The engine's own values, not what they are elsewhere.
             "list" => env.add_filter("list", |v: Value| v.try_iter().map(|i| Value::from(i.collect::<Vec<_>>()))),
             "__percent" => env.add_filter("__percent", percent),
+            "default" | "d" => env.add_filter(name, move |args: Rest<ValueOrKwargs>| {
+                let mut args = args;
+                let plain = args.0.iter().filter(|a| !a.is_kwargs()).count();
+                if plain == 1
+                    && !args
+                        .0
+                        .iter()
+                        .any(|a| a.is_kwargs() && matches!(a.get_attr("default_value"), Ok(v) if !v.is_undefined()))
+                {
+                    args.0.insert(1, Value::from("").into());
+                }
+                filter("default", args)
+            }),
+            "escape" | "e" => env.add_filter(name, |v: Value| {
+                let signs = [('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&#34;"), ('\'', "&#39;")];
+                python(&v).map(|s| signs.iter().fold(s, |s, (c, with)| s.replace(*c, with)))
+            }),
             "string" => env.add_filter("string", |v: Value| python(&v)),
             _ => env.add_filter(name, move |args: Rest<ValueOrKwargs>| filter(name, args)),
         }
@@ -244,6 +255,7 @@ pub fn register(env: &mut Environment<'static>) {
     env.add_function("q", |args: Rest<ValueOrKwargs>| lookup(args, true));
     env.add_function("now", now);
     env.add_function("undef", |_: Rest<ValueOrKwargs>| Value::UNDEFINED);
+    env.add_function("dict", |args: Rest<ValueOrKwargs>| filter("dict", args));
     env.add_function("__get", |args: Rest<ValueOrKwargs>| get(&into_values(args)));
     env.add_function("__own", super::values::Own::of);
     env.set_unknown_method_callback(method);
@@ -382,6 +394,10 @@ fn filter(name: &'static str, args: Rest<ValueOrKwargs>) -> Result<Value, Error>
     let v = answer(name, invoke(def, given))?;
     Ok(match v {
         None => Value::UNDEFINED,
+        Some(Json::Array(rows)) if name == "groupby" => {
+            let part = |r: &Json, i: usize| r.get(i).map_or(Value::UNDEFINED, to_engine);
+            Value::from(rows.iter().map(|r| Value::from_object(Group(part(r, 0), part(r, 1)))).collect::<Vec<_>>())
+        }
         Some(Json::Array(rows)) if PAIRS.contains(&name) => Value::from(rows.iter().map(tuple).collect::<Vec<_>>()),
         Some(v) => to_engine(&v),
     })
@@ -411,6 +427,7 @@ fn answer(name: &str, got: Result<Json, Fail>) -> Result<Option<Json>, Error> {
             world(|w| w.why = Some(format!("`{name}`: {why}")));
             Ok(None)
         }
+        Err(Fail::Wrong(e)) if e.starts_with(&format!("`{name}`")) => Err(wrong(e)),
         Err(Fail::Wrong(e)) => Err(wrong(format!("`{name}`: {e}"))),
         Err(Fail::Outside(ask)) => {
             world(|w| w.ask(super::Question::Outside(ask)));
@@ -455,14 +472,18 @@ fn test(name: &'static str, args: Rest<ValueOrKwargs>) -> Result<bool, Error> {
         }
         other => helper(other),
     };
-    let got = if helpers::find(helper).is_some() {
-        invoke(helper, given)
-    } else {
-        let outside = world(|w| w.outside.clone());
-        let (values, ..) = &given;
-        let Some((first, with)) = values.split_first() else { return Ok(false) };
-        let with: Vec<&Json> = with.iter().collect();
-        helpers::as_python(|| helpers::test(name, first, &with, &outside)).map(Json::Bool)
+    let got = match given.0.split_first() {
+        // As `select` knows it: a filter may have the same name.
+        Some((first, with)) if given.2.is_empty() => {
+            let outside = world(|w| w.outside.clone());
+            let with: Vec<&Json> = with.iter().collect();
+            let with = with.as_slice();
+            match SIGNATURES.iter().any(|(n, _)| *n == helper) {
+                true => invoke(helper, given),
+                false => helpers::as_python(|| helpers::test(helper, first, with, &outside)).map(Json::Bool),
+            }
+        }
+        _ => invoke(helper, given),
     };
     Ok(answer(name, got)?.is_some_and(|v| helpers::is_full(&v)))
 }
@@ -767,7 +788,8 @@ pub fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> R
                 ValueKind::None => "nothing (None)",
                 _ => "this",
             };
-            wrong(format!("{kind} has no method `{name}`"))
+            // The engine still looks whether there is a field of this name that can be called.
+            Error::new(ErrorKind::UnknownMethod, format!("{kind} has no method `{name}`"))
         }
         _ => e,
     })

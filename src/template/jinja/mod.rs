@@ -5,7 +5,7 @@ mod door;
 mod scan;
 mod values;
 
-pub use values::text as python_text;
+pub use values::{float_text, text as python_text};
 
 use super::explain::{missing_field, undefined_variable};
 use super::helpers::Ask;
@@ -114,8 +114,11 @@ impl Jinja {
         env.set_fuel(Some(FUEL));
         // So that errors name what is undefined.
         env.set_debug(true);
-        env.set_formatter(|out, _, value| {
-            let text = values::python(value)?;
+        env.set_formatter(|out, state, value| {
+            if value.is_undefined() {
+                return minijinja::escape_formatter(out, state, value);
+            }
+            let text = values::shown(value)?;
             std::fmt::Write::write_str(out, &text).map_err(Error::from)
         });
         door::register(&mut env);
@@ -156,6 +159,10 @@ impl Jinja {
             work.world = WORLD.take();
             if work.world.questions.is_empty() {
                 let mut out = got.map_err(|e| Trouble::Error(work.explain(&e)))?;
+                // As many newlines at the end as the template has, if it does not end with more.
+                let newlines = |s: &str| s.len() - s.trim_end_matches('\n').len();
+                let main = work.files.get(MAIN).map_or(0, |f| newlines(&f.text));
+                out.push_str(&"\n".repeat(main.saturating_sub(newlines(&out))));
                 if syntax.newline != "\n" {
                     out = out.replace('\n', &syntax.newline);
                 }
@@ -202,6 +209,7 @@ fn engine_syntax(s: &Syntax) -> Result<minijinja::syntax::SyntaxConfig, Template
         .comment_delimiters(s.comment.0.clone(), s.comment.1.clone())
         .trim_blocks(s.trim_blocks)
         .lstrip_blocks(s.lstrip_blocks)
+        // What is taken in loses the newline at its end; the template itself gets it back.
         .keep_trailing_newline(s.keep_trailing_newline);
     if let Some(p) = &s.line_statement {
         b.line_statement_prefix(p.clone());
@@ -342,13 +350,17 @@ impl Work<'_> {
             .filter_map(|p| std::fs::read_dir(p.parent()?).ok())
             .flat_map(|d| d.flatten().map(|e| e.file_name().to_string_lossy().into_owned()))
             .collect();
-        let folders: Vec<String> = tried
+        let mut folders: Vec<String> = tried
             .iter()
             .filter_map(|p| p.parent())
             .map(|p| crate::source::display_path(p).display().to_string())
             .filter(|p| !p.is_empty())
             .collect();
+        folders.dedup();
         e = match nearest(name, here.iter().map(String::as_str)) {
+            _ if name.split('/').any(|p| p == "..") => {
+                e.hint("`..` leads out of the folders of templates; put the file there")
+            }
             Some(n) => e.hint(format!("did you mean `{n}`?")),
             None => e.hint(format!("it is searched in {}", folders.join(", "))),
         };
@@ -435,8 +447,12 @@ impl Work<'_> {
             ),
             _ => {
                 let said = if detail.is_empty() { e.kind().to_string() } else { detail.to_string() };
-                let (message, hint) = match said.split_once("; ") {
-                    Some((m, h)) if said.starts_with('`') => (m.to_string(), h.to_string()),
+                // What is to be done may stand in the message itself.
+                let hinted = [": did you mean", ": it takes", ": it knows", "; "]
+                    .iter()
+                    .find_map(|s| said.find(s).map(|i| (said[..i].to_string(), said[i + 2..].to_string())));
+                let (message, hint) = match hinted {
+                    Some(both) if said.contains('`') => both,
                     _ if said.contains("not a regular expression") => {
                         (said, "close what is open, and put `\\` before a sign that stands for itself".into())
                     }

@@ -33,7 +33,7 @@ impl Default for Syntax {
             line_comment: None,
             trim_blocks: true,
             lstrip_blocks: false,
-            keep_trailing_newline: true,
+            keep_trailing_newline: false,
             newline: "\n".into(),
         }
     }
@@ -237,6 +237,7 @@ pub fn scan(text: &str, syntax: Option<&Syntax>) -> Result<Scanned, TemplateErro
         assigned: ["loop", "caller", "self", "super", "varargs", "kwargs"].map(str::to_string).into(),
         words: vec![],
         open: vec![],
+        syntax_trims: syntax.trim_blocks,
         mutates: tags.iter().any(|t| changes_in_place(text, t)),
     };
     for tag in &tags {
@@ -308,7 +309,7 @@ fn tags(text: &str, begin: usize, syntax: &Syntax) -> Result<Vec<Tag>, TemplateE
         }
         let close = if which == 1 { &syntax.block.1 } else { &syntax.variable.1 };
         let (tokens, end) = tokens(text, at, close)?;
-        let end = end.ok_or_else(|| unclosed(close))?;
+        let end = end.ok_or_else(|| open_bracket(text, &tokens, close).unwrap_or_else(|| unclosed(close)))?;
         at = end;
         let tag = Tag { block: which == 1, start, end, tokens };
         let first = tag.tokens.iter().find(|t| t.kind == Kind::Name).map(|t| &text[t.start..t.end]);
@@ -327,6 +328,30 @@ fn tags(text: &str, begin: usize, syntax: &Syntax) -> Result<Vec<Tag>, TemplateE
             at += end;
         }
     }
+}
+
+/// The bracket that keeps a tag from ending, if there is one.
+fn open_bracket(text: &str, tokens: &[Token], close: &str) -> Option<TemplateError> {
+    let mut open: Vec<&Token> = vec![];
+    for t in tokens.iter().filter(|t| t.kind == Kind::Sign) {
+        // As far as the tag was meant to go.
+        if text[t.start..].starts_with(close) {
+            break;
+        }
+        match &text[t.start..t.end] {
+            "(" | "[" | "{" => open.push(t),
+            ")" | "]" | "}" => drop(open.pop()),
+            _ => {}
+        }
+    }
+    let t = open.first()?;
+    let (sign, end) = match &text[t.start..t.end] {
+        "(" => ("(", ")"),
+        "[" => ("[", "]"),
+        _ => ("{", "}"),
+    };
+    let e = TemplateError::new(format!("a `{sign}` is not closed")).hint(format!("close it with `{end}`"));
+    Some(at_range(text, e, t.start..t.end))
 }
 
 /// Where the tag that ends a raw block begins.
@@ -439,6 +464,7 @@ struct Scan<'t> {
     open: Vec<(String, Range<usize>)>,
     /// Some list or mapping is changed in place.
     mutates: bool,
+    syntax_trims: bool,
 }
 
 impl<'t> Scan<'t> {
@@ -521,8 +547,14 @@ impl<'t> Scan<'t> {
                     }
                 }
             }
-            // The end of it was found when it was read.
-            "raw" => self.open.push((name.into(), range)),
+            "raw" => {
+                // The newline behind it stays in Jinja2, and goes in the engine.
+                let stays = self.syntax_trims && !self.text[..tag.end].trim_end_matches(['%', '}']).ends_with('-');
+                if stays && self.text[tag.end..].starts_with('\n') {
+                    self.edits.push((tag.end, 0, "\n".into()));
+                }
+                self.open.push((name.into(), range));
+            }
             _ if OPENING.contains(&name) => self.open.push((name.into(), range)),
             "set" => {
                 let mut depth = 0;

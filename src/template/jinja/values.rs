@@ -81,11 +81,26 @@ fn float(v: &minijinja::Value) -> f64 {
 /// The value as Python's `str` writes it.
 pub fn python(v: &minijinja::Value) -> Result<String, Error> {
     let mut out = String::new();
-    write(v, false, 0, &mut out)?;
+    write(v, false, Tuples::Kept, 0, &mut out)?;
     Ok(out)
 }
 
-fn write(v: &minijinja::Value, inside: bool, depth: usize, out: &mut String) -> Result<(), Error> {
+/// The value as it stands in a template's result: as Ansible hands it on, nothing for None, tuples as lists.
+pub fn shown(v: &minijinja::Value) -> Result<String, Error> {
+    let mut out = String::new();
+    if !v.is_none() {
+        write(v, false, Tuples::Lists, 0, &mut out)?;
+    }
+    Ok(out)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Tuples {
+    Kept,
+    Lists,
+}
+
+fn write(v: &minijinja::Value, inside: bool, tuples: Tuples, depth: usize, out: &mut String) -> Result<(), Error> {
     if depth > DEEPEST {
         return Err(too_deep());
     }
@@ -97,17 +112,18 @@ fn write(v: &minijinja::Value, inside: bool, depth: usize, out: &mut String) -> 
         ValueKind::String if inside => quoted(v.as_str().unwrap_or_default(), out),
         ValueKind::String => out.push_str(v.as_str().unwrap_or_default()),
         ValueKind::Seq => {
-            let (open, close) = if v.is_tuple() { ('(', ')') } else { ('[', ']') };
+            let tuple = tuples == Tuples::Kept && v.is_tuple();
+            let (open, close) = if tuple { ('(', ')') } else { ('[', ']') };
             out.push(open);
             let mut n = 0;
             for x in v.try_iter()? {
                 if n > 0 {
                     out.push_str(", ");
                 }
-                write(&x, true, depth + 1, out)?;
+                write(&x, true, tuples, depth + 1, out)?;
                 n += 1;
             }
-            if n == 1 && v.is_tuple() {
+            if n == 1 && tuple {
                 out.push(',');
             }
             out.push(close);
@@ -118,9 +134,9 @@ fn write(v: &minijinja::Value, inside: bool, depth: usize, out: &mut String) -> 
                 if i > 0 {
                     out.push_str(", ");
                 }
-                write(&k, true, depth + 1, out)?;
+                write(&k, true, tuples, depth + 1, out)?;
                 out.push_str(": ");
-                write(&v.get_item(&k)?, true, depth + 1, out)?;
+                write(&v.get_item(&k)?, true, tuples, depth + 1, out)?;
             }
             out.push('}');
         }
@@ -195,8 +211,28 @@ fn quoted(s: &str, out: &mut String) {
     out.push(q);
 }
 
+/// A pair that `groupby` gives: a tuple whose parts have names as well.
+#[derive(Debug)]
+pub struct Group(pub minijinja::Value, pub minijinja::Value);
+
+impl Object for Group {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Seq
+    }
+    fn get_value(self: &Arc<Self>, key: &minijinja::Value) -> Option<minijinja::Value> {
+        match (key.as_str(), key.as_usize()) {
+            (Some("grouper"), _) | (_, Some(0)) => Some(self.0.clone()),
+            (Some("list"), _) | (_, Some(1)) => Some(self.1.clone()),
+            _ => None,
+        }
+    }
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Seq(2)
+    }
+}
+
 /// A float as Python writes it: the fewest digits that give it back, with an exponent below 0.0001 and from 1e16 on.
-fn float_text(f: f64) -> String {
+pub fn float_text(f: f64) -> String {
     if f.is_nan() {
         return "nan".into();
     }
