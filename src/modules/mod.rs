@@ -19,7 +19,7 @@ mod get_url;
 mod getent;
 mod group;
 #[cfg(test)]
-mod hostile_tests;
+pub(crate) mod hostile_tests;
 mod hostname;
 mod ini_file;
 mod lineinfile;
