@@ -293,3 +293,106 @@ fn plain_secret(path: &Path, shown: &Path, found: &mut Diagnostics) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::{bound, document, encrypt};
+    use super::*;
+    use crate::source::Severity;
+
+    struct Project {
+        dir: tempfile::TempDir,
+        anna: String,
+        ben: String,
+    }
+
+    impl Project {
+        fn new(rule: &str) -> Project {
+            let p = Project { dir: tempfile::tempdir().unwrap(), anna: x25519().1, ben: x25519().1 };
+            p.file(
+                "windlass.yml",
+                &format!("vault:\n  keys: {{anna: {}, ben: {}}}\n  recipients: [{rule}]\n", p.anna, p.ben),
+            );
+            p
+        }
+        fn file(&self, name: &str, text: &str) {
+            let path = self.dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        fn sealed(&self, to_whom: &[&str]) -> String {
+            encrypt(b"a: 1\n", &to(to_whom)).unwrap()
+        }
+        /// Findings: severity and message, without the folder.
+        fn found(&self) -> Vec<String> {
+            let mut found = Diagnostics::default();
+            check(self.dir.path(), &mut found);
+            found.sort();
+            let dir = format!("{}/", self.dir.path().canonicalize().unwrap().display());
+            let word = |s| if s == Severity::Error { "error" } else { "warning" };
+            assert!(found.iter().all(|d| d.hint.is_some()));
+            found.iter().map(|d| format!("{}: {}", word(d.severity), d.message.replace(&dir, ""))).collect()
+        }
+    }
+
+    #[test]
+    fn what_fits_its_rule_is_passed_over() {
+        let p = Project::new("{path: 'prod/**', to: [anna]}");
+        p.file("prod/v.yml.age", &p.sealed(&[&p.anna]));
+        p.file("prod/hosts.yml", "all: {}\n");
+        p.file("prod/broken.yml", "!age [\n");
+        p.file("other/vault.yml", "a: 1\n");
+        p.file(".git/vault.yml", "a: 1\n");
+        assert_eq!(p.found(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_thing_that_does_not_fit_is_said() {
+        let rule = "{path: '**', to: [anna, ben]}";
+        let by = "the rule for `**` in windlass.yml";
+        let one = |prepare: &dyn Fn(&Project)| {
+            let p = Project::new(rule);
+            prepare(&p);
+            p.found()
+        };
+        let carl = x25519().1;
+        assert_eq!(
+            one(&|p| p.file("v.age", &p.sealed(&[&p.anna, &p.ben, &carl]))),
+            [format!("error: v.age can be read by a key that windlass.yml does not name, against {by}")]
+        );
+        assert_eq!(
+            one(&|p| p.file("v.age", &p.sealed(&[&p.anna]))),
+            [format!("warning: v.age cannot be read by ben, as {by} says")]
+        );
+        let passphrase = encrypt(b"x", &to_passphrase("p")).unwrap();
+        assert_eq!(
+            one(&|p| p.file("v.age", &passphrase)),
+            [format!("error: v.age can be read by a passphrase, against {by}")]
+        );
+        assert_eq!(
+            one(&|p| p.file("vault.yml", "a: 1\n")),
+            ["warning: vault.yml is called a vault and holds nothing encrypted"]
+        );
+        assert_eq!(
+            one(&|p| {
+                p.file("a.txt", "x");
+                p.file("a.txt.age", &p.sealed(&[&p.anna, &p.ben]));
+            }),
+            ["warning: a.txt lies in the clear beside its encrypted file"]
+        );
+        let slot = document::Slot { indent: 2, flow: false };
+        assert_eq!(
+            one(&|p| p.file("a.yml", &format!("k: {}\n", document::armored(&p.sealed(&[&p.anna, &p.ben]), slot)))),
+            ["warning: `k` is not bound to its place, so it can be moved unseen"]
+        );
+        assert_eq!(
+            one(&|p| {
+                let place = bound::Here::of(&p.dir.path().join("a.yml")).place("k");
+                let value = bound::seal("x", &to(&[&p.anna]), &place).unwrap();
+                p.file("a.yml", &format!("k: {}\n", document::armored(&value, slot)));
+            }),
+            [format!("warning: `k` cannot be read by ben, as {by} says")]
+        );
+    }
+}
