@@ -12,7 +12,7 @@ use crate::vault::{self, Identities, Prompt, Redactor, Secrets};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +27,8 @@ pub struct Opener {
     secrets: RefCell<Secrets>,
     notes: RefCell<Vec<String>>,
     values: vault::bound::Reading,
+    /// The files with secrets that were read.
+    used: RefCell<HashSet<PathBuf>>,
 }
 
 impl Opener {
@@ -39,6 +41,7 @@ impl Opener {
             secrets: RefCell::new(Secrets::new()),
             notes: RefCell::default(),
             values: Default::default(),
+            used: RefCell::default(),
         }
     }
     /// The project's folder, or the one we are in where only that has a key.
@@ -74,6 +77,7 @@ impl Opener {
 
 impl SecretOpener for Opener {
     fn open_file(&self, path: &Path, bytes: &[u8]) -> error::Result<String> {
+        self.used.borrow_mut().insert(vault::rules::real(path));
         let plain =
             vault::decrypt(bytes, &crate::source::display_path(path).display().to_string(), self.identities()?)?;
         String::from_utf8(plain.to_vec()).map_err(|_| Error::input("the decrypted text is not UTF-8"))
@@ -82,6 +86,7 @@ impl SecretOpener for Opener {
         vault::decrypt_value(armored, "the value", self.identities()?).map(|v| v.to_string())
     }
     fn open_value_at(&self, node: &Node, _: &str) -> error::Result<String> {
+        self.used.borrow_mut().insert(vault::rules::real(&node.span.source.path));
         self.values.open(node, self.identities()?)
     }
     fn learn(&self, at: &str, value: &Value) {
@@ -290,7 +295,7 @@ pub fn load(
     for u in opener.secrets.borrow().unredactable() {
         found.push(Diagnostic::warning(u.to_string()));
     }
-    vault::audit::check(&root, &mut found);
+    vault::audit::check(&root, &|path| opener.used.borrow().contains(path), &mut found);
     found.sort();
     if found.has_errors() {
         return Ok((None, found, redactor));

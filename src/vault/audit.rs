@@ -186,8 +186,9 @@ pub fn readers(header: &Header, rules: Option<&Rules>) -> Vec<String> {
     header.stanzas.iter().map(word).collect()
 }
 
-/// What is wrong with the secrets of the project in `dir`, by its rules.
-pub fn check(dir: &Path, found: &mut Diagnostics) {
+/// What is wrong with the secrets of the project in `dir`, by its rules: of those that are used, who can read them and
+/// whether they are bound; of all, whether they lie in the clear.
+pub fn check(dir: &Path, used: &dyn Fn(&Path) -> bool, found: &mut Diagnostics) {
     let (rules, wrong) = Rules::look(dir);
     found.extend(wrong);
     let Some(rules) = rules else { return };
@@ -195,7 +196,13 @@ pub fn check(dir: &Path, found: &mut Diagnostics) {
         let shown = display_path(&path);
         let is_age = path.extension().is_some_and(|e| e == "age");
         let top = || Span::new(&Source::secret(&shown, ""), 0..0);
-        match look(&path) {
+        let held = match used(&path) {
+            true => look(&path),
+            false if rule.whole || is_vault(&path) || has_sealed(&path) => look(&path),
+            false => continue,
+        };
+        match held {
+            Ok(Held::Whole(_)) if !used(&path) => {}
             // Whoever needs the file says what is wrong with it.
             Err(_) => {}
             Ok(Held::Whole(header)) => {
@@ -203,7 +210,7 @@ pub fn check(dir: &Path, found: &mut Diagnostics) {
                 d.into_iter().for_each(|d| found.push(d.at(&top())));
             }
             Ok(Held::Values(document, values)) => {
-                for (v, header) in values {
+                for (v, header) in values.into_iter().filter(|_| used(&path)) {
                     let span = Span::new(&document.source, v.range.start..v.range.start + v.tag.len());
                     let what = format!("`{}`", v.path);
                     if let Some(d) = differs(&header, rule, &rules, &what) {
@@ -275,23 +282,31 @@ fn plain_whole(rule: &Rule, shown: &Path, found: &mut Diagnostics) {
 
 /// Plain text that looks as if it were not meant to be plain.
 fn plain_secret(path: &Path, shown: &Path, found: &mut Diagnostics) {
-    let mut sealed = path.as_os_str().to_os_string();
-    sealed.push(".age");
     let quoted = crate::quote::shell_quote(&shown.display().to_string());
-    if Path::new(&sealed).is_file() {
+    if has_sealed(path) {
         found.push(
             Diagnostic::warning(format!("{} lies in the clear beside its encrypted file", shown.display()))
                 .hint(format!("remove it: rm {quoted}")),
         );
-        return;
-    }
-    let stem = path.file_stem().map(|s| s.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-    if is_yaml(path) && ["vault", "secret", "secrets"].contains(&stem.as_str()) {
+    } else if is_vault(path) {
         found.push(
             Diagnostic::warning(format!("{} is called a vault and holds nothing encrypted", shown.display()))
                 .hint(format!("windlass vault encrypt {quoted}, or set single values with windlass vault set")),
         );
     }
+}
+
+/// Whether an encrypted file of the same name lies beside it.
+fn has_sealed(path: &Path) -> bool {
+    let mut sealed = path.as_os_str().to_os_string();
+    sealed.push(".age");
+    Path::new(&sealed).is_file()
+}
+
+/// Whether a file's name says that it holds secrets.
+fn is_vault(path: &Path) -> bool {
+    let stem = path.file_stem().map(|s| s.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    is_yaml(path) && ["vault", "secret", "secrets"].contains(&stem.as_str())
 }
 
 #[cfg(test)]
@@ -326,8 +341,11 @@ mod tests {
         }
         /// Findings: severity and message, without the folder.
         fn found(&self) -> Vec<String> {
+            let mut unused = Diagnostics::default();
+            check(self.dir.path(), &|_| false, &mut unused);
+            assert!(!unused.has_errors(), "what is not used is not checked");
             let mut found = Diagnostics::default();
-            check(self.dir.path(), &mut found);
+            check(self.dir.path(), &|_| true, &mut found);
             found.sort();
             let dir = format!("{}/", self.dir.path().canonicalize().unwrap().display());
             let word = |s| if s == Severity::Error { "error" } else { "warning" };
