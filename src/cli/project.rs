@@ -128,6 +128,11 @@ impl Prompt for Asks {
         let again = if attempt > 1 { "wrong; " } else { "" };
         Asks::secret(&format!("{again}passphrase for {what}"))
     }
+    fn again(&self, problem: &Error) -> bool {
+        eprintln!("error: {problem}");
+        problem.hint.iter().for_each(|h| eprintln!(" help: {h}"));
+        Asks::line("edit it again? [Y/n]", false).is_some_and(|a| !a.trim().to_ascii_lowercase().starts_with('n'))
+    }
 }
 
 impl Prompts for Asks {

@@ -135,9 +135,16 @@ pub fn fit(header: &Header, wanted: Option<&[Recipient]>, rules: Option<&Rules>)
     by_kind(header, wanted, &name)
 }
 
-/// The fingerprints a header tells; nothing if it tells of fewer than there are.
+/// Kinds of stanzas of which each stands for one key.
+const KNOWN: [&str; 3] = ["X25519", "ssh-ed25519", "ssh-rsa"];
+
+/// The fingerprints a header tells; nothing if there are more keys than it tells of: whoever wrote it hid one.
 fn told(header: &Header) -> Option<&Vec<String>> {
-    header.note.as_ref()?.readers.as_ref().filter(|r| r.len() >= header.stanzas.len().min(1) && !r.is_empty())
+    let readers = header.note.as_ref()?.readers.as_ref()?;
+    let keys = header.stanzas.iter().filter(|s| KNOWN.contains(&s.kind.as_str())).count();
+    // A plugin may write several stanzas for one key.
+    let others = header.stanzas.len() - keys;
+    (readers.len() >= keys && (others > 0 || readers.len() == keys) && !readers.is_empty()).then_some(readers)
 }
 
 /// As far as kinds and the fingerprints of ssh keys tell.
@@ -155,10 +162,9 @@ fn by_kind(header: &Header, wanted: &[Recipient], name: &dyn Fn(&Recipient) -> S
             None => missing.push(name(r)),
         }
     }
-    let known = ["X25519", "ssh-ed25519", "ssh-rsa"];
-    let of_plugins = left.iter().filter(|s| !known.contains(&s.kind.as_str())).count().min(plugins);
+    let of_plugins = left.iter().filter(|s| !KNOWN.contains(&s.kind.as_str())).count().min(plugins);
     let mut extra: Vec<String> =
-        left.iter().filter(|s| known.contains(&s.kind.as_str())).map(|s| format!("an {} key", s.kind)).collect();
+        left.iter().filter(|s| KNOWN.contains(&s.kind.as_str())).map(|s| format!("an {} key", s.kind)).collect();
     let others = left.len() - extra.len() - of_plugins;
     extra.extend((0..others).map(|_| "a plugin's key".to_string()));
     if extra.is_empty() && missing.is_empty() { Fit::Likely } else { Fit::Differs { extra, missing } }
