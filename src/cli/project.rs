@@ -13,7 +13,7 @@ use crate::vault::{self, Identities, Prompt, Redactor, Secrets};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,6 +28,8 @@ pub struct Opener {
     secrets: RefCell<Secrets>,
     notes: RefCell<Vec<String>>,
     values: vault::bound::Reading,
+    /// The files with secrets that were read.
+    used: RefCell<HashSet<PathBuf>>,
 }
 
 impl Opener {
@@ -40,6 +42,7 @@ impl Opener {
             secrets: RefCell::new(Secrets::new()),
             notes: RefCell::default(),
             values: Default::default(),
+            used: RefCell::default(),
         }
     }
     /// The project's folder, or the one we are in where only that has a key.
@@ -75,6 +78,7 @@ impl Opener {
 
 impl SecretOpener for Opener {
     fn open_file(&self, path: &Path, bytes: &[u8]) -> error::Result<String> {
+        self.used.borrow_mut().insert(vault::rules::real(path));
         let plain =
             vault::decrypt(bytes, &crate::source::display_path(path).display().to_string(), self.identities()?)?;
         String::from_utf8(plain.to_vec()).map_err(|_| Error::input("the decrypted text is not UTF-8"))
@@ -83,6 +87,7 @@ impl SecretOpener for Opener {
         vault::decrypt_value(armored, "the value", self.identities()?).map(|v| v.to_string())
     }
     fn open_value_at(&self, node: &Node, _: &str) -> error::Result<String> {
+        self.used.borrow_mut().insert(vault::rules::real(&node.span.source.path));
         self.values.open(node, self.identities()?)
     }
     fn learn(&self, at: &str, value: &Value) {
@@ -123,6 +128,11 @@ impl Prompt for Asks {
     fn passphrase(&self, what: &str, attempt: u32) -> Option<SecretString> {
         let again = if attempt > 1 { "wrong; " } else { "" };
         Asks::secret(&format!("{again}passphrase for {what}"))
+    }
+    fn again(&self, problem: &Error) -> bool {
+        eprintln!("error: {problem}");
+        problem.hint.iter().for_each(|h| eprintln!(" help: {h}"));
+        Asks::line("edit it again? [Y/n]", false).is_some_and(|a| !a.trim().to_ascii_lowercase().starts_with('n'))
     }
 }
 
@@ -334,7 +344,7 @@ pub fn look(
     for u in opener.secrets.borrow().unredactable() {
         found.push(Diagnostic::warning(u.to_string()));
     }
-    vault::audit::check(&root, &mut found);
+    vault::audit::check(&root, &|path| opener.used.borrow().contains(path), &mut found);
     found.sort();
     if stages.left.len() > 1 && !stages.options.checks_only && !found.has_errors() {
         // Only the first of it can be begun with.

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 /// Every module that speaks to a host, with all its text parameters set.
-fn table() -> Vec<(&'static str, Value)> {
+pub(crate) fn table() -> Vec<(&'static str, Value)> {
     let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFialEnvO0r1vq0OFJ+UmdYAUxlaO1lEmUYmML+eQyEV me";
     vec![
         ("apt", json!({"name": ["redis", "curl=1.2"], "default_release": "stable", "update_cache": true})),
@@ -128,7 +128,7 @@ fn table() -> Vec<(&'static str, Value)> {
 }
 
 /// The value with each of its texts replaced in turn. What stands at the front of a path stays there.
-fn with(value: &Value, bad: &str) -> Vec<Value> {
+pub(crate) fn with(value: &Value, bad: &str) -> Vec<Value> {
     match value {
         Value::String(s) if s.starts_with('/') => vec![json!(format!("{s}/{bad}")), json!(format!("{s}{bad}"))],
         Value::String(s) => vec![json!(bad), json!(format!("{s}{bad}"))],

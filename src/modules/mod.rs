@@ -25,7 +25,7 @@ mod git;
 mod group;
 mod groups;
 #[cfg(test)]
-mod hostile_tests;
+pub(crate) mod hostile_tests;
 mod hostname;
 mod include;
 mod include_vars;

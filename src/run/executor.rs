@@ -34,8 +34,21 @@ const NEAR: usize = 256;
 /// A request that should take no time at all; beyond it the host is taken for lost.
 const PROBE_LIMIT: Duration = Duration::from_secs(120);
 /// Fields of a result that say where and what, not what is in it.
-const NO_SECRETS: &[&str] =
-    &["dest", "path", "src", "source", "url", "backup_file", "owner", "group", "mode", "state", "name", "checksum"];
+const NO_SECRETS: &[&str] = &[
+    "dest",
+    "path",
+    "src",
+    "source",
+    "url",
+    "backup_file",
+    "owner",
+    "group",
+    "mode",
+    "state",
+    "name",
+    "checksum",
+    "action",
+];
 /// Tries to go on after a lost connection, a step.
 const RECONNECTS: u32 = 2;
 
@@ -518,26 +531,29 @@ impl Worker {
         Ok(Done { outcome, sets, unknown, turns })
     }
 
-    /// What a task keeps to itself is not shown by others either. Short words stay: hiding every `active` helps nobody.
+    /// What a task keeps to itself is not shown by others either.
     fn keep_secret(&self, value: &Value) {
         let mut secrets = crate::vault::Secrets::new();
-        let mut row = vec![value];
-        while let Some(v) = row.pop() {
+        // Of a command line only long words are kept: `echo` is no secret.
+        let mut row = vec![(value, false)];
+        while let Some((v, is_command)) = row.pop() {
             match v {
-                Value::String(s) if s.len() >= 12 && !s.contains(char::is_whitespace) => {
-                    secrets.add("no_log", s);
+                Value::String(s) if is_command && s.chars().count() < crate::vault::redact::MIN_TOLD_CHARS => {}
+                Value::String(s) => {
+                    secrets.add_told(s);
                     // What `slurp` brings is in base64.
                     use base64::Engine as _;
                     if let Some(text) =
                         base64::engine::general_purpose::STANDARD.decode(s).ok().and_then(|b| String::from_utf8(b).ok())
-                        && text.trim().len() >= 12
+                        && !text.contains(|c: char| c.is_control() && !c.is_whitespace())
                     {
-                        secrets.add("no_log", text.trim());
+                        secrets.add_told(&text);
                     }
                 }
-                Value::Array(a) => row.extend(a),
+                Value::Array(a) => row.extend(a.iter().map(|v| (v, is_command))),
                 Value::Object(o) => {
-                    row.extend(o.iter().filter(|(k, _)| !NO_SECRETS.contains(&k.as_str())).map(|(_, v)| v))
+                    let told = o.iter().filter(|(k, _)| !NO_SECRETS.contains(&k.as_str()));
+                    row.extend(told.map(|(k, v)| (v, is_command || k == "cmd")));
                 }
                 _ => {}
             }

@@ -13,6 +13,8 @@ pub mod holds;
 mod language_tests;
 pub mod link;
 mod reboot;
+#[cfg(test)]
+mod redaction_tests;
 mod result;
 mod schedule;
 #[cfg(test)]

@@ -135,9 +135,16 @@ pub fn fit(header: &Header, wanted: Option<&[Recipient]>, rules: Option<&Rules>)
     by_kind(header, wanted, &name)
 }
 
-/// The fingerprints a header tells; nothing if it tells of fewer than there are.
+/// Kinds of stanzas of which each stands for one key.
+const KNOWN: [&str; 3] = ["X25519", "ssh-ed25519", "ssh-rsa"];
+
+/// The fingerprints a header tells; nothing if there are more keys than it tells of: whoever wrote it hid one.
 fn told(header: &Header) -> Option<&Vec<String>> {
-    header.note.as_ref()?.readers.as_ref().filter(|r| r.len() >= header.stanzas.len().min(1) && !r.is_empty())
+    let readers = header.note.as_ref()?.readers.as_ref()?;
+    let keys = header.stanzas.iter().filter(|s| KNOWN.contains(&s.kind.as_str())).count();
+    // A plugin may write several stanzas for one key.
+    let others = header.stanzas.len() - keys;
+    (readers.len() >= keys && (others > 0 || readers.len() == keys) && !readers.is_empty()).then_some(readers)
 }
 
 /// As far as kinds and the fingerprints of ssh keys tell.
@@ -155,10 +162,9 @@ fn by_kind(header: &Header, wanted: &[Recipient], name: &dyn Fn(&Recipient) -> S
             None => missing.push(name(r)),
         }
     }
-    let known = ["X25519", "ssh-ed25519", "ssh-rsa"];
-    let of_plugins = left.iter().filter(|s| !known.contains(&s.kind.as_str())).count().min(plugins);
+    let of_plugins = left.iter().filter(|s| !KNOWN.contains(&s.kind.as_str())).count().min(plugins);
     let mut extra: Vec<String> =
-        left.iter().filter(|s| known.contains(&s.kind.as_str())).map(|s| format!("an {} key", s.kind)).collect();
+        left.iter().filter(|s| KNOWN.contains(&s.kind.as_str())).map(|s| format!("an {} key", s.kind)).collect();
     let others = left.len() - extra.len() - of_plugins;
     extra.extend((0..others).map(|_| "a plugin's key".to_string()));
     if extra.is_empty() && missing.is_empty() { Fit::Likely } else { Fit::Differs { extra, missing } }
@@ -186,8 +192,9 @@ pub fn readers(header: &Header, rules: Option<&Rules>) -> Vec<String> {
     header.stanzas.iter().map(word).collect()
 }
 
-/// What is wrong with the secrets of the project in `dir`, by its rules.
-pub fn check(dir: &Path, found: &mut Diagnostics) {
+/// What is wrong with the secrets of the project in `dir`, by its rules: of those that are used, who can read them and
+/// whether they are bound; of all, whether they lie in the clear.
+pub fn check(dir: &Path, used: &dyn Fn(&Path) -> bool, found: &mut Diagnostics) {
     let (rules, wrong) = Rules::look(dir);
     found.extend(wrong);
     let Some(rules) = rules else { return };
@@ -195,7 +202,13 @@ pub fn check(dir: &Path, found: &mut Diagnostics) {
         let shown = display_path(&path);
         let is_age = path.extension().is_some_and(|e| e == "age");
         let top = || Span::new(&Source::secret(&shown, ""), 0..0);
-        match look(&path) {
+        let held = match used(&path) {
+            true => look(&path),
+            false if rule.whole || is_vault(&path) || has_sealed(&path) => look(&path),
+            false => continue,
+        };
+        match held {
+            Ok(Held::Whole(_)) if !used(&path) => {}
             // Whoever needs the file says what is wrong with it.
             Err(_) => {}
             Ok(Held::Whole(header)) => {
@@ -203,7 +216,7 @@ pub fn check(dir: &Path, found: &mut Diagnostics) {
                 d.into_iter().for_each(|d| found.push(d.at(&top())));
             }
             Ok(Held::Values(document, values)) => {
-                for (v, header) in values {
+                for (v, header) in values.into_iter().filter(|_| used(&path)) {
                     let span = Span::new(&document.source, v.range.start..v.range.start + v.tag.len());
                     let what = format!("`{}`", v.path);
                     if let Some(d) = differs(&header, rule, &rules, &what) {
@@ -275,21 +288,135 @@ fn plain_whole(rule: &Rule, shown: &Path, found: &mut Diagnostics) {
 
 /// Plain text that looks as if it were not meant to be plain.
 fn plain_secret(path: &Path, shown: &Path, found: &mut Diagnostics) {
-    let mut sealed = path.as_os_str().to_os_string();
-    sealed.push(".age");
     let quoted = crate::quote::shell_quote(&shown.display().to_string());
-    if Path::new(&sealed).is_file() {
+    if has_sealed(path) {
         found.push(
             Diagnostic::warning(format!("{} lies in the clear beside its encrypted file", shown.display()))
                 .hint(format!("remove it: rm {quoted}")),
         );
-        return;
-    }
-    let stem = path.file_stem().map(|s| s.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-    if is_yaml(path) && ["vault", "secret", "secrets"].contains(&stem.as_str()) {
+    } else if is_vault(path) {
         found.push(
             Diagnostic::warning(format!("{} is called a vault and holds nothing encrypted", shown.display()))
                 .hint(format!("windlass vault encrypt {quoted}, or set single values with windlass vault set")),
+        );
+    }
+}
+
+/// Whether an encrypted file of the same name lies beside it.
+fn has_sealed(path: &Path) -> bool {
+    let mut sealed = path.as_os_str().to_os_string();
+    sealed.push(".age");
+    Path::new(&sealed).is_file()
+}
+
+/// Whether a file's name says that it holds secrets.
+fn is_vault(path: &Path) -> bool {
+    let stem = path.file_stem().map(|s| s.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    is_yaml(path) && ["vault", "secret", "secrets"].contains(&stem.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::super::{bound, document, encrypt};
+    use super::*;
+    use crate::source::Severity;
+
+    struct Project {
+        dir: tempfile::TempDir,
+        anna: String,
+        ben: String,
+    }
+
+    impl Project {
+        fn new(rule: &str) -> Project {
+            let p = Project { dir: tempfile::tempdir().unwrap(), anna: x25519().1, ben: x25519().1 };
+            p.file(
+                "windlass.yml",
+                &format!("vault:\n  keys: {{anna: {}, ben: {}}}\n  recipients: [{rule}]\n", p.anna, p.ben),
+            );
+            p
+        }
+        fn file(&self, name: &str, text: &str) {
+            let path = self.dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        fn sealed(&self, to_whom: &[&str]) -> String {
+            encrypt(b"a: 1\n", &to(to_whom)).unwrap()
+        }
+        /// Findings: severity and message, without the folder.
+        fn found(&self) -> Vec<String> {
+            let mut unused = Diagnostics::default();
+            check(self.dir.path(), &|_| false, &mut unused);
+            assert!(!unused.has_errors(), "what is not used is not checked");
+            let mut found = Diagnostics::default();
+            check(self.dir.path(), &|_| true, &mut found);
+            found.sort();
+            let dir = format!("{}/", self.dir.path().canonicalize().unwrap().display());
+            let word = |s| if s == Severity::Error { "error" } else { "warning" };
+            assert!(found.iter().all(|d| d.hint.is_some()));
+            found.iter().map(|d| format!("{}: {}", word(d.severity), d.message.replace(&dir, ""))).collect()
+        }
+    }
+
+    #[test]
+    fn what_fits_its_rule_is_passed_over() {
+        let p = Project::new("{path: 'prod/**', to: [anna]}");
+        p.file("prod/v.yml.age", &p.sealed(&[&p.anna]));
+        p.file("prod/hosts.yml", "all: {}\n");
+        p.file("prod/broken.yml", "!age [\n");
+        p.file("other/vault.yml", "a: 1\n");
+        p.file(".git/vault.yml", "a: 1\n");
+        assert_eq!(p.found(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn each_thing_that_does_not_fit_is_said() {
+        let rule = "{path: '**', to: [anna, ben]}";
+        let by = "the rule for `**` in windlass.yml";
+        let one = |prepare: &dyn Fn(&Project)| {
+            let p = Project::new(rule);
+            prepare(&p);
+            p.found()
+        };
+        let carl = x25519().1;
+        assert_eq!(
+            one(&|p| p.file("v.age", &p.sealed(&[&p.anna, &p.ben, &carl]))),
+            [format!("error: v.age can be read by a key that windlass.yml does not name, against {by}")]
+        );
+        assert_eq!(
+            one(&|p| p.file("v.age", &p.sealed(&[&p.anna]))),
+            [format!("warning: v.age cannot be read by ben, as {by} says")]
+        );
+        let passphrase = encrypt(b"x", &to_passphrase("p")).unwrap();
+        assert_eq!(
+            one(&|p| p.file("v.age", &passphrase)),
+            [format!("error: v.age can be read by a passphrase, against {by}")]
+        );
+        assert_eq!(
+            one(&|p| p.file("vault.yml", "a: 1\n")),
+            ["warning: vault.yml is called a vault and holds nothing encrypted"]
+        );
+        assert_eq!(
+            one(&|p| {
+                p.file("a.txt", "x");
+                p.file("a.txt.age", &p.sealed(&[&p.anna, &p.ben]));
+            }),
+            ["warning: a.txt lies in the clear beside its encrypted file"]
+        );
+        let slot = document::Slot { indent: 2, flow: false };
+        assert_eq!(
+            one(&|p| p.file("a.yml", &format!("k: {}\n", document::armored(&p.sealed(&[&p.anna, &p.ben]), slot)))),
+            ["warning: `k` is not bound to its place, so it can be moved unseen"]
+        );
+        assert_eq!(
+            one(&|p| {
+                let place = bound::Here::of(&p.dir.path().join("a.yml")).place("k");
+                let value = bound::seal("x", &to(&[&p.anna]), &place).unwrap();
+                p.file("a.yml", &format!("k: {}\n", document::armored(&value, slot)));
+            }),
+            [format!("warning: `k` cannot be read by ben, as {by} says")]
         );
     }
 }

@@ -93,8 +93,11 @@ pub(super) fn open(block: &str, what: &str, identities: &Identities) -> Result<O
 #[derive(Default)]
 pub struct Reading {
     /// Of sources with bound values: the place of each value by where it starts.
-    known: RefCell<Vec<(Arc<Source>, Vec<(usize, usize, String)>)>>,
+    known: RefCell<Vec<(Arc<Source>, Vec<Known>)>>,
 }
+
+/// From where to where a value stands, and under which path.
+type Known = (usize, usize, String);
 
 impl Reading {
     /// The text of an `!age` value at a node.

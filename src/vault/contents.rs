@@ -428,6 +428,29 @@ mod tests {
     }
 
     #[test]
+    fn a_slip_can_be_mended() {
+        let p = place();
+        p.set("all.yml", "a", "hunter2").unwrap();
+        let key = p.at("id.txt");
+        super::super::keygen(&key).unwrap();
+        let own = p.ids.recipients().unwrap();
+        assert_eq!(own.len(), 1);
+        let prompt = Answers::new(&["again"]);
+        let ids = super::super::Sources { files: vec![key], ..Default::default() }.load(prompt.clone()).unwrap();
+        // The first time it is broken, the second time mended.
+        let script =
+            "if grep -q BROKEN \"$1\"; then echo 'b: !age mended' > \"$1\"; else echo 'x: [BROKEN' > \"$1\"; fi";
+        let how = file::Edit {
+            editor: Some(format!("f() {{ {script}; }}; f")),
+            allow_disk: true,
+            create: true,
+            ..file::Edit::default()
+        };
+        assert!(file::edit(&p.at("new.yml"), &ids, &how).unwrap().changed);
+        assert_eq!((p.get("new.yml", "b").unwrap().as_str(), prompt.asked()), ("mended", 1));
+    }
+
+    #[test]
     fn a_moved_value_is_neither_shown_nor_edited() {
         let p = place();
         p.set("all.yml", "a", "hunter2").unwrap();

@@ -205,7 +205,8 @@ impl Document {
             return Err(wrong());
         }
         let numbered = after.numbered(path).ok_or_else(wrong)?;
-        (without(&mut old, &numbered), without(&mut new, &numbered));
+        without(&mut old, &numbered);
+        without(&mut new, &numbered);
         if old != new { Err(wrong()) } else { Ok(text) }
     }
 

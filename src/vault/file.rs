@@ -248,23 +248,31 @@ pub fn edit(path: &Path, identities: &Identities, how: &Edit) -> Result<Edited> 
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&work).map_err(put)?;
     file.write_all(&plain).map_err(put)?;
     drop(file);
-    watch.edit(how.editor.as_deref(), &work)?;
-    let edited = store::read(&work)?;
-    let mut changed = *edited != *plain;
-    if changed {
+    let changed = loop {
+        watch.edit(how.editor.as_deref(), &work)?;
+        let edited = store::read(&work)?;
+        if *edited == *plain {
+            break false;
+        }
+        let text = match &values {
+            Some(shown) => contents::seal(&path, shown, &edited, &recipients),
+            None => crypt::encrypt(&edited, &recipients).map(Zeroizing::new),
+        };
+        let text = match text {
+            // Nobody's work is thrown away for a slip.
+            Err(e) if identities.prompt().again(&e) => continue,
+            text => text?,
+        };
         if !new && *store::read(&path)? != *sealed {
             return Err(Error::input(format!("{} was changed by someone else meanwhile", path.display()))
                 .hint("Edit it again; your changes were not saved."));
         }
-        let text = match &values {
-            Some(shown) => contents::seal(&path, shown, &edited, &recipients)?,
-            None => Zeroizing::new(crypt::encrypt(&edited, &recipients)?),
-        };
-        changed = text.as_bytes() != sealed.as_slice();
+        let changed = text.as_bytes() != sealed.as_slice();
         if changed {
             store::write(&path, text.as_bytes(), if new { 0o644 } else { mode(&path) }, !new)?;
         }
-    }
+        break changed;
+    };
     Ok(Edited { changed, chosen, recipients: recipients.len() })
 }
 

@@ -15,6 +15,11 @@ pub trait Prompt: Send + Sync {
     /// wrong answer, up to 2. `None` means that nobody can be asked, or gave up.
     fn passphrase(&self, what: &str, attempt: u32) -> Option<SecretString>;
 
+    /// Shows what is wrong with an edited text; true to edit it once more.
+    fn again(&self, _problem: &Error) -> bool {
+        false
+    }
+
     /// Shows a message of an age plugin, such as "touch your key".
     fn message(&self, _text: &str) {}
 }

@@ -36,6 +36,9 @@ pub const MIN_CHARS: usize = 4;
 pub const MIN_CASED_CHARS: usize = 8;
 /// The length, in characters, from which a line of a longer value is redacted on its own.
 pub const MIN_LINE_CHARS: usize = 6;
+/// The length, in characters, from which what a `no_log` task gives back is hidden wherever it stands; below, only as a
+/// word of its own.
+pub const MIN_TOLD_CHARS: usize = 12;
 /// The length, in characters, from which a line of a longer value counts for [`Redactor::contains_secret`].
 const MIN_TELLING_LINE_CHARS: usize = 16;
 
@@ -64,6 +67,64 @@ const COMMON_WORDS: &[&str] = &[
     "redis",
     "redacted",
 ];
+
+/// Words that results of tasks are full of: short texts of a `no_log` task that are not hidden elsewhere.
+const STATUS_WORDS: &[&str] = &[
+    "absent",
+    "active",
+    "already",
+    "changed",
+    "closed",
+    "completed",
+    "created",
+    "dead",
+    "directory",
+    "disabled",
+    "done",
+    "enabled",
+    "error",
+    "exited",
+    "failed",
+    "file",
+    "finished",
+    "inactive",
+    "installed",
+    "latest",
+    "link",
+    "loaded",
+    "missing",
+    "online",
+    "offline",
+    "open",
+    "present",
+    "ready",
+    "removed",
+    "restarted",
+    "running",
+    "skipped",
+    "started",
+    "static",
+    "stopped",
+    "success",
+    "unchanged",
+    "unknown",
+    "updated",
+    "warning",
+];
+
+/// What is hidden of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Extent {
+    /// A secret: everywhere, and its lines too.
+    All,
+    /// What a task keeps to itself: everywhere, and its lines of [`MIN_TOLD_CHARS`] characters.
+    Told,
+    /// A short one of these: only where it stands as a word of its own.
+    Word,
+}
+
+/// A value and what is hidden of it.
+type Value = (Zeroizing<String>, Extent);
 
 /// Why a value cannot be redacted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,7 +158,7 @@ impl fmt::Display for Unredactable {
 /// A collection of secret values, on its way into a [`Redactor`]. Wiped when dropped.
 #[derive(Default)]
 pub struct Secrets {
-    values: Vec<Zeroizing<String>>,
+    values: Vec<Value>,
     unredactable: Vec<Unredactable>,
 }
 
@@ -117,10 +178,27 @@ impl Secrets {
         } else if is_common(core) {
             Why::CommonWord
         } else {
-            self.values.push(Zeroizing::new(core.to_string()));
+            self.values.push((Zeroizing::new(core.to_string()), Extent::All));
             return;
         };
         self.unredactable.push(Unredactable { at: at.to_string(), why });
+    }
+
+    /// Adds what a `no_log` task gives back. It need not be a secret, so of a short one only whole words are hidden, and no
+    /// word that is in every report anyway; white space within does not matter.
+    pub fn add_told(&mut self, value: &str) {
+        let long = |t: &str| t.chars().count() >= MIN_TOLD_CHARS;
+        let core = value.trim();
+        if long(core) {
+            self.values.push((Zeroizing::new(core.to_string()), Extent::Told));
+        }
+        for word in core.lines().map(str::trim) {
+            let is_word = word.chars().count() >= MIN_CHARS && !long(word) && !word.contains(char::is_whitespace);
+            let is_status = || STATUS_WORDS.iter().any(|w| word.eq_ignore_ascii_case(w));
+            if is_word && !is_common(word) && !is_status() {
+                self.values.push((Zeroizing::new(word.to_string()), Extent::Word));
+            }
+        }
     }
 
     /// Adds every string and number of a decrypted YAML document; keys are no secrets. `at` names the document.
@@ -205,7 +283,7 @@ pub struct Redactor {
 #[derive(Default)]
 struct Shared {
     /// All values known; its lock is held while a new state is made.
-    values: Mutex<Vec<Zeroizing<String>>>,
+    values: Mutex<Vec<Value>>,
     /// What readers use; swapped whole.
     state: RwLock<Arc<State>>,
 }
@@ -306,13 +384,19 @@ struct Form {
     spills_right: bool,
     /// It shows enough of a secret to refuse the text it is in.
     telling: bool,
+    /// It counts only where no letter, digit or `_` stands beside it.
+    word: bool,
 }
 
 impl State {
-    fn new(values: &[Zeroizing<String>]) -> Result<State, aho_corasick::BuildError> {
+    fn new(values: &[Value]) -> Result<State, aho_corasick::BuildError> {
         let mut patterns = Patterns::default();
-        for value in values {
-            patterns.add_value(value);
+        for (value, extent) in values {
+            match extent {
+                Extent::All => patterns.add_value(value, MIN_LINE_CHARS),
+                Extent::Told => patterns.add_value(value, MIN_TOLD_CHARS),
+                Extent::Word => patterns.add_word(value),
+            }
         }
         let Patterns { mut found } = patterns;
         found.sort_by(|a, b| a.0.cmp(&b.0).then(b.1.telling.cmp(&a.1.telling)));
@@ -321,6 +405,7 @@ impl State {
             if same {
                 kept.1.spills_left |= later.1.spills_left;
                 kept.1.spills_right |= later.1.spills_right;
+                kept.1.word &= later.1.word;
             }
             same
         });
@@ -342,6 +427,9 @@ impl State {
         for found in search.find_overlapping_iter(text) {
             let (mut start, mut end) = (found.start(), found.end());
             if let Some(form) = self.forms.get(found.pattern().as_usize()) {
+                if form.word && !stands_alone(text, start, end) {
+                    continue;
+                }
                 if form.spills_left && start > 0 && is_base64(start - 1) {
                     start -= 1;
                 }
@@ -385,6 +473,14 @@ impl State {
     }
 }
 
+/// Whether no letter, digit or `_` goes on beyond either end.
+fn stands_alone(text: &[u8], start: usize, end: usize) -> bool {
+    let is_word = |i: usize| text.get(i).is_some_and(|b| b.is_ascii_alphanumeric() || *b == b'_' || *b >= 0x80);
+    let before = start.checked_sub(1).is_some_and(|b| is_word(b) && is_word(start));
+    let after = end.checked_sub(1).is_some_and(|last| is_word(last) && is_word(end));
+    !before && !after
+}
+
 fn hide(text: &[u8], ranges: &[(usize, usize)]) -> Vec<u8> {
     let mut shown = Vec::with_capacity(text.len());
     let mut at = 0;
@@ -405,10 +501,19 @@ struct Patterns {
 
 impl Patterns {
     fn push(&mut self, text: String, telling: bool) {
-        self.found.push((Zeroizing::new(text), Form { spills_left: false, spills_right: false, telling }));
+        let form = Form { spills_left: false, spills_right: false, telling, word: false };
+        self.found.push((Zeroizing::new(text), form));
     }
 
-    fn add_value(&mut self, value: &str) {
+    /// A value that is hidden only as a word of its own.
+    fn add_word(&mut self, value: &str) {
+        let known = self.found.len();
+        self.add_text_forms(value, false);
+        self.found.iter_mut().skip(known).for_each(|(_, form)| form.word = true);
+    }
+
+    /// A value that is hidden everywhere, and its lines of this length.
+    fn add_value(&mut self, value: &str, line_chars: usize) {
         self.add_text_forms(value, true);
         self.add_base64_forms(value.as_bytes());
         if value.chars().count() >= MIN_CASED_CHARS {
@@ -425,7 +530,7 @@ impl Patterns {
         for line in value.lines().map(str::trim) {
             let length = line.chars().count();
             let is_pem_border = line.starts_with("-----") && line.ends_with("-----");
-            if length >= MIN_LINE_CHARS && !is_pem_border && !is_common(line) {
+            if length >= line_chars && !is_pem_border && !is_common(line) {
                 self.add_text_forms(line, length >= MIN_TELLING_LINE_CHARS);
             }
         }
@@ -477,7 +582,8 @@ impl Patterns {
             for engine in [BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD] {
                 let mut encoded = engine.encode(&*blob);
                 if let Some(own) = encoded.get(own.clone()) {
-                    let form = Form { spills_left: before != 0, spills_right: bits % 6 != 0, telling: true };
+                    let form =
+                        Form { spills_left: before != 0, spills_right: bits % 6 != 0, telling: true, word: false };
                     self.found.push((Zeroizing::new(own.to_string()), form));
                 }
                 encoded.zeroize();
@@ -767,6 +873,37 @@ mod tests {
             assert_eq!(r.redact(value), PLACEHOLDER);
         }
         assert_eq!(r.redact("password port true root null 12"), "password port true root null 12");
+    }
+
+    #[test]
+    fn what_a_task_keeps_to_itself_is_hidden_as_a_word() {
+        let mut secrets = Secrets::new();
+        for told in
+            ["x9y8z7", "two words that are long", "active", "ok", "line of some length\nab12\nshort one", "a'b\"c"]
+        {
+            secrets.add_told(told);
+        }
+        let r = Redactor::new();
+        r.add(&secrets).unwrap();
+        for (text, expected) in [
+            ("x9y8z7", "[redacted]"),
+            ("pw=x9y8z7, x9y8z7-b", "pw=[redacted], [redacted]-b"),
+            ("ax9y8z7 x9y8z7b x9y8z7_ ü", "ax9y8z7 x9y8z7b x9y8z7_ ü"),
+            ("say two words that are long.", "say [redacted]."),
+            ("two words", "two words"),
+            ("active ok", "active ok"),
+            ("line of some length", "[redacted]"),
+            ("ab12 but not ab123, short one", "[redacted] but not ab123, short one"),
+            ("{\"k\":\"a'b\\\"c\"}", "{\"k\":\"[redacted]\"}"),
+        ] {
+            assert_eq!(r.redact(text), expected);
+        }
+        assert!(!r.contains_secret("echo x9y8z7"), "a word may be anything: no command is refused for it");
+        // A secret is hidden everywhere, whatever else is known of it.
+        let mut more = Secrets::new();
+        more.add("x", "x9y8z7");
+        r.add(&more).unwrap();
+        assert_eq!(r.redact("ax9y8z7b"), "a[redacted]b");
     }
 
     #[test]

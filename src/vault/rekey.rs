@@ -271,6 +271,24 @@ mod tests {
     }
 
     #[test]
+    fn a_note_that_hides_a_reader_is_not_believed() {
+        let p = project();
+        let keys = [&p.anna, &p.ben].map(|k| k.parse::<age::x25519::Recipient>().unwrap());
+        let mut noted = super::super::note::Noted { note: Default::default(), labels: Default::default() };
+        noted.note.readers = to(&[&p.anna]).iter().map(super::super::note::fingerprint).collect();
+        let list: [&dyn age::Recipient; 3] = [&keys[0], &keys[1], &noted];
+        let mut out = vec![];
+        let w = age::Encryptor::with_recipients(list.into_iter()).unwrap().wrap_output(&mut out).unwrap();
+        w.finish().unwrap();
+        let header = crypt::header(&out, "x").unwrap();
+        let rules = Rules::of(p.dir.path()).unwrap().unwrap();
+        let Fit::Differs { extra, .. } = audit::fit(&header, Some(&rules.rules[0].recipients()), Some(&rules)) else {
+            panic!("the second key is passed over");
+        };
+        assert_eq!(extra, ["an X25519 key"]);
+    }
+
+    #[test]
     fn what_cannot_be_brought_to_anyone_says_so() {
         let p = project();
         let plain = p.put("plain.yml", "a: 1\n");

@@ -45,6 +45,9 @@ impl Prompt for Answers {
     fn passphrase(&self, _what: &str, _attempt: u32) -> Option<SecretString> {
         self.0.get(self.1.fetch_add(1, Ordering::SeqCst)).map(|s| SecretString::from(s.to_string()))
     }
+    fn again(&self, _: &crate::error::Error) -> bool {
+        self.0.get(self.1.fetch_add(1, Ordering::SeqCst)).is_some_and(|a| *a == "again")
+    }
 }
 
 /// Identities from key texts, as given in `WINDLASS_IDENTITY`.

@@ -11,7 +11,8 @@
 //! --- dir/ (folder)                 an empty folder
 //! --- logo.png (hex)                bytes as hexadecimal digits
 //! ```
-//! `@PORT` stands for the port at which the test listens in place of the host, `@AGE` for an encrypted `hunter2`. Without
+//! `@PORT` stands for the port at which the test listens in place of the host, `@AGE` for an encrypted `hunter2`, `@BOUND` for
+//! one that belongs to `password`, `@PUBLIC` and `@STRANGER` for the project's public key and a stranger's. Without
 //! an inventory of its own a case has `hosts.yml` with one host, `web1`; its playbook is `site.yml`.
 
 use base64::Engine as _;
@@ -20,6 +21,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use windlass::vault::bound::seal;
+use windlass::vault::note::Place;
 use windlass::vault::{Recipient, Recipients, encrypt_value, keygen};
 
 const HOSTS: &str = "all:\n  hosts:\n    web1: {ansible_host: 127.0.0.1, ansible_port: @PORT}\n";
@@ -107,6 +110,9 @@ struct Keys {
     dir: tempfile::TempDir,
     ours: Recipients,
     age: String,
+    bound: String,
+    public: String,
+    stranger: String,
 }
 
 fn keys() -> &'static Keys {
@@ -114,10 +120,11 @@ fn keys() -> &'static Keys {
     KEYS.get_or_init(|| {
         let dir = tempfile::tempdir().unwrap();
         let public = keygen(&dir.path().join("ours.txt")).unwrap();
-        keygen(&dir.path().join("other.txt")).unwrap();
+        let stranger = keygen(&dir.path().join("other.txt")).unwrap();
         let ours = Recipients::new([Recipient::parse(&public).unwrap()]).unwrap();
         let age = encrypt_value("hunter2", &ours).unwrap();
-        Keys { dir, ours, age }
+        let bound = seal("hunter2", &ours, &Place { file: None, key: "password".into() }).unwrap();
+        Keys { dir, ours, age, bound, public, stranger }
     })
 }
 
@@ -203,7 +210,13 @@ fn write(root: &Path, file: &str, body: &str, port: &str) {
     }
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let age = |indent: &str| keys().age.trim_end().replace('\n', &format!("\n{indent}"));
-    let mut text = body.replace("@PORT", port).replace("  @AGE", &format!("  {}", age("  ")));
+    let bound = keys().bound.trim_end().replace('\n', "\n  ");
+    let mut text = body
+        .replace("@PORT", port)
+        .replace("  @AGE", &format!("  {}", age("  ")))
+        .replace("  @BOUND", &format!("  {bound}"))
+        .replace("@PUBLIC", &keys().public)
+        .replace("@STRANGER", &keys().stranger);
     match how {
         "" => {}
         "(encrypted)" => text = encrypt_value(&text, &keys().ours).unwrap(),
