@@ -2,7 +2,7 @@
 
 use crate::kit::Case;
 
-tests!(iptables, ufw);
+tests!(iptables, ufw, firewalld);
 
 fn iptables() {
     let c = Case::new("iptables").tasks("- iptables: {chain: INPUT, jump: ACCEPT}");
@@ -64,7 +64,7 @@ fn ufw() {
         - name: db
           ufw: {rule: allow, from_ip: 10.0.0.0/8, port: '5432', proto: tcp, comment: only here}
         - name: app
-          ufw: {rule: limit, name: OpenSSH}
+          ufw: {rule: allow, name: OpenSSH}
         - name: routed
           ufw: {rule: allow, route: true, interface_in: eth8, interface_out: eth9}
         - name: out
@@ -93,4 +93,50 @@ fn ufw() {
     c.plan().changes(1);
     c.apply().changed(1);
     c.is_satisfied();
+}
+
+fn firewalld() {
+    let c = Case::new("firewalld").tasks("- firewalld: {service: https, state: enabled}");
+    c.apply().exits(1).says("no firewalld");
+    c.on_node("apt-get -qq update; apt-get install -qqy firewalld >/dev/null 2>&1; systemctl start firewalld; firewall-cmd -q --add-service=ssh; firewall-cmd --state")
+        .succeeds();
+    let c = c.tasks(
+        "
+        - name: zone
+          firewalld: {zone: mine, state: present, permanent: true}
+        - name: target
+          firewalld: {zone: mine, state: present, permanent: true, target: DROP}
+        - name: service
+          firewalld: {service: https, state: enabled, permanent: true, immediate: true}
+        - name: port
+          firewalld: {port: 8000-8010/tcp, state: enabled}
+        - name: rich
+          firewalld: {rich_rule: 'rule family=\"ipv4\" source address=\"10.0.0.0/8\" accept', state: enabled, permanent: true, zone: public}
+        - name: source
+          firewalld: {source: 10.9.0.0/16, zone: trusted, state: enabled, permanent: true}
+        - name: forward
+          firewalld: {port_forward: [{port: 80, proto: tcp, toport: 8080}], state: enabled}
+        - name: masquerade
+          firewalld: {masquerade: true, state: enabled, zone: public, permanent: true}
+        - name: dhcp
+          firewalld: {service: dhcpv6-client, state: disabled, permanent: true}
+        ",
+    );
+    c.plan().exits(2);
+    c.apply().changed(9);
+    c.is_satisfied();
+    c.on_node("firewall-cmd --permanent --zone=public --list-services; firewall-cmd --list-ports; firewall-cmd --permanent --zone=mine --get-target; firewall-cmd --list-forward-ports")
+        .prints("https ssh\n8000-8010/tcp\nDROP\nport=80:proto=tcp:toport=8080:toaddr=");
+    c.mends("firewall-cmd -q --remove-service=https; firewall-cmd -q --permanent --zone=public --remove-masquerade", 2);
+    c.ignores("firewall-cmd -q --add-port=1/tcp");
+    let c = c.tasks("- firewalld: {service: nonsense, state: enabled}");
+    c.plan().exits(1).says("INVALID_SERVICE");
+    // Off, it is still there at the next start.
+    c.on_node("systemctl stop firewalld").succeeds();
+    let c = c.tasks("- name: s\n  firewalld: {service: http, state: enabled, permanent: true}");
+    c.plan().changes(1);
+    c.apply().changed(1);
+    c.is_satisfied();
+    c.on_node("firewall-offline-cmd --list-services").prints("http https ssh");
+    c.tasks("- firewalld: {service: http, state: enabled}").plan().exits(1).says("not running");
 }

@@ -1,8 +1,8 @@
-//! script, raw, git, known_hosts.
+//! script, raw, git, known_hosts, synchronize.
 
 use crate::kit::Case;
 
-tests!(script, raw, git, git_submodules, known_hosts);
+tests!(script, raw, git, git_submodules, known_hosts, synchronize);
 
 fn script() {
     let c = Case::anywhere("script")
@@ -156,4 +156,33 @@ fn known_hosts() {
     c.repairs("sed -i s/IFialEnv/IFialEnw/ ~deploy/.ssh/known_hosts", 1);
     c.repairs("rm ~deploy/.ssh/known_hosts", 2);
     c.ignores("echo '# more' >> ~deploy/.ssh/known_hosts");
+}
+
+fn synchronize() {
+    let c = Case::anywhere("synchronize")
+        .file("files/tree/a", "one\n")
+        .file("files/tree/sub/b", [0u8, 255, 10])
+        .file("files/tree/sub/x.log", "log")
+        .file("files/tree/.git/HEAD", "head")
+        .tasks(
+            "
+            - name: tree
+              synchronize: {src: tree/, dest: /srv/sync, delete: true, rsync_opts: ['--exclude=.git', '--exclude=*.log']}
+              register: s
+            - name: say
+              debug: {msg: '{{length s.stdout_lines}}'}
+            ",
+        );
+    std::os::unix::fs::symlink("a", c.path().join("files/tree/l")).unwrap();
+    c.on_node("rm -rf /srv/sync").succeeds();
+    c.converges(1).said("say", "5");
+    c.on_node("cd /srv/sync; find . | sort | tr '\\n' ' '; readlink l; od -An -tx1 sub/b")
+        .prints(". ./a ./l ./sub ./sub/b a\n 00 ff 0a");
+    // Only what differs travels: the other file keeps its time.
+    c.on_node("touch -d 2001-01-01 /srv/sync/a").succeeds();
+    c.repairs("echo x > /srv/sync/sub/b; mkdir /srv/sync/old; echo > /srv/sync/old/f; echo > /srv/sync/old.log; chmod 600 /srv/sync/sub/b", 1)
+        .said("say", "2");
+    c.on_node("cd /srv/sync; stat -c %y a | cut -c1-4; ls").prints("2001\na\nl\nold.log\nsub");
+    c.repairs("cd /srv/sync; rm l; mkdir l; rm -r sub; echo > sub", 1);
+    c.on_node("cd /srv/sync; readlink l; ls sub").prints("a\nb");
 }
