@@ -212,6 +212,10 @@ impl Module for AptRepository {
                 }
                 continue;
             }
+            let edit = match old {
+                None => Edit { mode: self.mode.as_ref(), ..edit },
+                Some(_) => edit,
+            };
             if old.is_none() {
                 added.push(*file);
             }

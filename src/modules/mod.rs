@@ -19,6 +19,7 @@ mod edit;
 mod fetch;
 mod file;
 mod find;
+mod firewalld;
 mod get_url;
 mod getent;
 mod git;
@@ -47,9 +48,11 @@ pub mod reboot;
 pub(crate) mod regex;
 mod replace;
 mod script;
+mod selinux;
 mod service_facts;
 mod slurp;
 mod stat;
+mod synchronize;
 mod sysctl;
 mod systemd;
 mod temporary;
@@ -461,6 +464,7 @@ pub static MODULES: &[ModuleDef] = &[
     def::<file::File>(),
     def::<get_url::GetUrl>(),
     def::<find::Find>(),
+    def::<firewalld::Firewalld>(),
     def::<getent::Getent>(),
     def::<git::Git>(),
     def::<group::Group>(),
@@ -483,11 +487,14 @@ pub static MODULES: &[ModuleDef] = &[
     def::<systemd::Service>(),
     def::<script::Raw>(),
     def::<script::Script>(),
+    def::<selinux::Seboolean>(),
+    def::<selinux::Selinux>(),
     def::<service_facts::ServiceFacts>(),
     def::<debug::SetFact>(),
     def::<command::Shell>(),
     def::<slurp::Slurp>(),
     def::<stat::Stat>(),
+    def::<synchronize::Synchronize>(),
     def::<sysctl::Sysctl>(),
     def::<systemd::Systemd>(),
     def::<copy::Template>(),

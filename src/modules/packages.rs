@@ -5,6 +5,7 @@ use super::args::List;
 use super::{ArgError, Change, Decision, Stop};
 use crate::action::Action;
 use crate::probe::{Answer, Observed, Output, Probe, Touches};
+use crate::quote::shell_join;
 use serde_json::{Map, json};
 
 /// What is to become of packages.
@@ -72,7 +73,7 @@ pub fn check_names(names: &List) -> Result<(), ArgError> {
 impl Job<'_> {
     /// The read-only script that a decision needs.
     pub fn look(&self, m: &dyn Manager) -> String {
-        let mut s = format!("command -v {} >/dev/null 2>&1 || exit 127\nexport LC_ALL=C\n", m.program());
+        let mut s = format!("command -v {} >/dev/null 2>&1 || exit 127\nexport LC_ALL=C\n", shell_join([m.program()]));
         if !self.names.is_empty() {
             s += &m.look(self.names);
         }

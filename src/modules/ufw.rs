@@ -172,7 +172,8 @@ impl Module for Ufw {
             ("insert", self.insert.is_some()),
         ];
         if let (None, Some((param, _))) = (self.rule, given.iter().find(|(_, g)| *g)) {
-            return Err(ArgError::new(param, format!("`{param}` goes with `rule`")));
+            return Err(ArgError::new(param, format!("`{param}` goes with `rule`"))
+                .hint("add `rule: allow`, `deny`, `limit` or `reject`"));
         }
         if self.comment.as_deref().is_some_and(|c| c.contains(['\'', '\n'])) {
             return Err(ArgError::new("comment", "ufw takes no quotes and no line ends in a comment"));

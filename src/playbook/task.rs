@@ -330,7 +330,7 @@ impl Reader<'_> {
                 let d = Diagnostic::error(format!("unknown module `{}`", e.key)).at(&e.key_span);
                 match near {
                     Some(n) => d.hint(format!("did you mean `{n}`?")),
-                    None => d.hint(format!("the modules are: {}", modules::names().collect::<Vec<_>>().join(", "))),
+                    None => d.hint("`windlass modules` lists them"),
                 }
             };
             self.found.push(d);

@@ -853,6 +853,10 @@ impl Worker {
         let mut asked: HashSet<Probe> = HashSet::new();
         let mut waited = false;
         self.gather(&user, item.bound.probes(&ctx), ahead, &ctx).await?;
+        // Before its first question a host's login is not known.
+        if let (None, Some(l)) = (&item.become_user, &self.site.link) {
+            ctx.user = l.login.clone();
+        }
         loop {
             let decision = item.bound.decide(self.site.seen.entry(user.clone()).or_default(), &ctx);
             match decision {

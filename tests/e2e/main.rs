@@ -12,6 +12,7 @@ mod cluster;
 mod commands;
 mod fetch;
 mod files;
+mod filters;
 mod flow;
 mod handlers;
 mod hosts;
@@ -21,8 +22,10 @@ mod more;
 mod odd;
 mod ready;
 mod rough;
+mod scripts;
 mod secrets;
 mod sessions;
+mod software;
 mod system;
 
 use std::process::ExitCode;
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         accounts::all(),
         fetch::all(),
         files::all(),
+        filters::all(),
         commands::all(),
         flow::all(),
         logins::all(),
@@ -46,6 +50,8 @@ fn main() -> ExitCode {
         rough::all(),
         secrets::all(),
         sessions::all(),
+        scripts::all(),
+        software::all(),
     ];
     runner::run(tables, kit::NODES, kit::tear_down)
 }
