@@ -122,6 +122,7 @@ areas!(
     files,
     roles,
     inventory,
+    dynamic,
     connection,
     secrets,
     command_line,
