@@ -19,6 +19,8 @@ pub struct Options {
     pub skip_tags: Vec<String>,
     /// Only these phases.
     pub phases: Vec<String>,
+    /// The task to begin with: those above it are left out.
+    pub start_at: Option<String>,
     pub extra: Vars,
     pub become_: bool,
     pub become_user: Option<String>,
@@ -73,6 +75,8 @@ pub fn compile(
     let mut all_tags: HashSet<String> = HashSet::new();
     let mut blocks: Vec<BlockUse> = vec![];
     let mut role_places: Vec<RoleAt> = vec![];
+    // Where the run begins, once that task was met.
+    let mut begins: Option<usize> = None;
     let mut roles_of: Vec<(Vec<Arc<RoleUse>>, std::ops::Range<usize>)> = vec![];
     for (index, phase) in playbook.phases.iter().enumerate() {
         let wanted = options.phases.is_empty() || options.phases.contains(&phase.name);
@@ -133,11 +137,16 @@ pub fn compile(
             vec![]
         };
         let mut kept = vec![];
+        if let Some(wanted) = options.start_at.as_deref().filter(|_| begins.is_none() && !mine.is_empty()) {
+            begins = row.iter().filter_map(Row::task).find(|i| is_called(&tasks[*i], wanted));
+        }
+        let left_out = |i: usize| options.start_at.is_some() && begins.is_none_or(|b| i < b);
         for r in row {
             match r {
-                Row::Task(i) => kept.extend(Some(i).filter(|i| selected(&tasks[*i].tags, options))),
+                Row::Task(i) => kept.extend(Some(i).filter(|i| !left_out(*i) && selected(&tasks[*i].tags, options))),
                 Row::Flush { tags, within } => {
-                    if selected(&tags, options) {
+                    let begun = options.start_at.is_none() || begins.is_some();
+                    if begun && selected(&tags, options) {
                         for &h in &handlers {
                             kept.push(tasks.len());
                             let of = &tasks[h];
@@ -173,6 +182,14 @@ pub fn compile(
         let (own, range) = &roles_of[index];
         let roles: Vec<&Arc<RoleUse>> = own.iter().chain(roles_of.iter().flat_map(|(r, _)| r)).collect();
         budgets.extend(budgets_of(phase, index, &roles, &tasks[range.clone()], found));
+    }
+    if let Some(wanted) = options.start_at.as_deref().filter(|_| begins.is_none()) {
+        let titles: Vec<String> = tasks.iter().flat_map(|t| [t.title(), t.task.title().to_string()]).collect();
+        let d = Diagnostic::error(format!("--start-at {wanted}: no host has a task of that name"));
+        found.push(match nearest(wanted, titles.iter().map(String::as_str)) {
+            Some(n) => d.hint(format!("did you mean `{n}`?")),
+            None => d.hint("give its name, `role : name`, its id, or FILE:LINE"),
+        });
     }
     for t in &options.tags {
         let special = ["all", "tagged", "untagged", "always", "never"];
@@ -268,6 +285,20 @@ enum Row {
         tags: Vec<String>,
         within: Vec<Within>,
     },
+}
+
+impl Row {
+    fn task(&self) -> Option<usize> {
+        match self {
+            Row::Task(i) => Some(*i),
+            Row::Flush { .. } => None,
+        }
+    }
+}
+
+/// Whether a person means this task: by its name, `role : name`, its id or its place.
+pub fn is_called(t: &TaskUse, wanted: &str) -> bool {
+    t.title() == wanted || t.task.title() == wanted || t.task.id.as_deref() == Some(wanted) || t.span().line() == wanted
 }
 
 /// What is around a task.

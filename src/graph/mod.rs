@@ -8,7 +8,7 @@ mod prepare;
 mod scope;
 
 pub use check::{Checked, check};
-pub use compile::{Options, compile, hears, selected, sets};
+pub use compile::{Options, compile, hears, is_called, selected, sets};
 pub use prepare::{Item, Part, Place, Prepared, Refusal, evaluate, prepare, render_node, render_text};
 
 pub use scope::{Dynamic, Layer, Learned, Scope};
