@@ -292,11 +292,38 @@ fn inventory() -> Value {
         "properties": {"hosts": hosts, "children": children, "vars": reference("vars")},
         "additionalProperties": false,
     });
+    let path = |about: &str| json!({"type": "string", "description": format!("{about}: an attribute, as `name` or `network.0.ip`.")});
+    let names = json!({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]});
+    let rule = json!({
+        "type": "object",
+        "properties": {
+            "type": {"type": "string", "description": "The type of the resources that are hosts."},
+            "where": {"type": "object", "description": "Only those whose attributes have these values."},
+            "name": path("The host's name; without it, the attribute `name`"),
+            "address": path("What becomes `ansible_host`"),
+            "groups": names,
+            "group_by": names,
+            "vars": {"type": "object", "additionalProperties": path("The variable's value")},
+        },
+        "required": ["type", "address"],
+        "additionalProperties": false,
+    });
+    let terraform = json!({
+        "type": "object",
+        "description": "Hosts out of a Terraform state.",
+        "properties": {
+            "state": {"type": "string", "description": "A *.tfstate, or what `terraform show -json` prints."},
+            "hosts": {"type": "array", "items": rule},
+        },
+        "required": ["state"],
+        "additionalProperties": false,
+    });
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Windlass: an inventory in YAML",
         "type": ["object", "null"],
+        "properties": {"terraform": {"anyOf": [reference("terraform"), reference("group")]}},
         "additionalProperties": reference("group"),
-        "$defs": {"group": group, "vars": vars},
+        "$defs": {"group": group, "vars": vars, "terraform": terraform},
     })
 }

@@ -56,13 +56,14 @@ fn it_takes_all_that_is_shipped() {
 #[test]
 fn it_takes_what_the_check_takes() {
     let text = include_str!("broken/cases/fine.txt");
-    let (playbook, tasks) = (validator("playbook"), validator("tasks"));
+    let (playbook, tasks, inventory) = (validator("playbook"), validator("tasks"), validator("inventory"));
     let mut seen = 0;
     for part in text.split("--- ").skip(1) {
         let (name, body) = part.split_once('\n').unwrap();
         let body = body.split("\n=== ").next().unwrap();
         let v = match name {
             "site.yml" => &playbook,
+            "cloud.yml" => &inventory,
             n if n.ends_with("tasks/main.yml") => &tasks,
             _ => continue,
         };
@@ -113,6 +114,7 @@ fn it_refuses_what_is_wrong() {
         ("argument-specs", "{main: {options: {}}}"),
         ("inventory", "{all: {host: {a: {}}}}"),
         ("inventory", "{all: {hosts: [a]}}"),
+        ("inventory", "{terraform: {state: a.tfstate, hosts: [{type: t, adress: ip}]}}"),
         ("inventory", "{web: {hosts: {a: 10.0.0.1}}}"),
     ] {
         assert!(!errors(&validator(kind), &value(text)).is_empty(), "{kind}: {text}");

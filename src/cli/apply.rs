@@ -31,6 +31,9 @@ pub struct Apply {
     /// Only these phases.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub phase: Vec<String>,
+    /// Begin with this task: its name, `role : name`, its id or FILE:LINE. Those above it are left out.
+    #[arg(long, value_name = "TASK")]
+    pub start_at: Option<String>,
     /// Change nothing, as `plan` does.
     #[arg(short = 'C', long)]
     pub check: bool,
@@ -89,6 +92,7 @@ impl Apply {
             tags: self.tags.clone(),
             skip_tags: self.skip_tags.clone(),
             phases: self.phase.clone(),
+            start_at: self.start_at.clone(),
             check_mode,
             asks: true,
             ..Default::default()

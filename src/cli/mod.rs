@@ -19,14 +19,17 @@ macro_rules! say_on {
 
 mod apply;
 mod check;
+mod completions;
 mod demo;
 mod exit;
+mod facts;
 mod helpers;
 mod inventory;
 mod lab;
 mod modules;
 mod ping;
 mod project;
+mod roles;
 mod schema;
 mod stages;
 mod vars;
@@ -72,6 +75,8 @@ enum Verb {
     Ping(ping::Ping),
     /// Show hosts, groups and variables.
     Inventory(inventory::Inventory),
+    /// What hosts are: system, memory, disks, addresses.
+    Facts(facts::Facts),
     /// What a host's variables are, and where each comes from.
     Vars(vars::VarsOf),
     /// Why a task would be done on a host, be skipped, or wait.
@@ -80,10 +85,16 @@ enum Verb {
     Helpers(helpers::Helpers),
     /// What tasks can ask for.
     Modules(modules::Modules),
+    /// The roles of this project, and what they take.
+    Roles(roles::Roles),
     /// JSON Schema of playbooks, tasks and inventories, for editors.
     Schema(schema::Schema),
     /// Encrypt, decrypt and edit secrets.
     Vault(vault::Vault),
+    /// Completions for a shell, to be read by it.
+    Completions(completions::Completions),
+    /// The manual's pages.
+    Man(completions::Man),
     /// Throw-away Debian nodes on this machine.
     Lab(lab::Lab),
     /// Build a lab, make a Redis with failover on it, and break it.
@@ -154,6 +165,10 @@ pub fn main() -> Exit {
         Verb::Helpers(h) => h.run(),
         Verb::Modules(m) => m.run(),
         Verb::Schema(s) => s.run(),
+        Verb::Facts(f) => f.run(&common),
+        Verb::Roles(r) => r.run(),
+        Verb::Completions(c) => c.run(),
+        Verb::Man(m) => m.run(),
         Verb::Vars(v) => v.run(),
         Verb::Why(w) => w.run(),
         Verb::Vault(v) => v.run(),

@@ -4,7 +4,7 @@ use super::apply::Format;
 use super::why::{Book, find_task};
 use super::{Exit, HostArgs};
 use crate::error::{Error, Result};
-use crate::graph::{Dynamic, Layer, Scope};
+use crate::graph::{Dynamic, Layer, Program, Scope, TaskUse};
 use crate::source::nearest;
 use crate::template::{Found, Lookup as _, text};
 use crate::vars::Var;
@@ -52,17 +52,24 @@ impl VarsOf {
         let host = book.host(&self.host)?;
         let nothing = Default::default();
         let dynamic = Dynamic::default();
-        let task = match &self.task {
-            Some(t) => find_task(p, t)?.first().copied(),
-            None => p
-                .tasks
-                .iter()
-                .position(|t| t.task.vars.is_empty() && p.batches[t.phase].iter().flatten().any(|h| *h == host)),
+        let tasks = match &self.task {
+            Some(t) => find_task(p, t)?.into_iter().take(1).map(Some).collect(),
+            None => places(p, host),
         };
-        let scope = Scope::new(p, host, task.map(|t| &p.tasks[t]), &dynamic, &nothing);
+        let scopes: Vec<Scope<'_>> =
+            tasks.iter().map(|t| Scope::new(p, host, t.map(|t| &p.tasks[t]), &dynamic, &nothing)).collect();
         let all = match &self.name {
-            Some(n) => vec![self.one(&scope, &book, n)?],
-            None => scope.written().into_iter().filter_map(|n| self.shown(&scope, &book, n)).collect(),
+            Some(n) => vec![self.one(&scopes, &book, n)?],
+            None => {
+                let mut all: Vec<Shown> = vec![];
+                for (scope, n) in scopes.iter().flat_map(|s| s.written().into_iter().map(move |n| (s, n))) {
+                    if !all.iter().any(|s| s.name == n) {
+                        all.extend(self.shown(scope, &book, n));
+                    }
+                }
+                all.sort_by(|a, b| a.name.cmp(&b.name));
+                all
+            }
         };
         let out = match self.format {
             Format::Json => {
@@ -90,20 +97,30 @@ impl VarsOf {
             Found::Undefined => Value::Null,
         };
         let shadow = |(l, v): &(Layer<'_>, &Var)| (v.span.line(), l.to_string(), book.program.inventory.shown(v));
+        // A role's own layer is there twice: as the task's, and as one of the phase's.
+        let mut shadows: Vec<(String, String, Value)> = vec![];
+        let mut seen: Vec<*const Var> = vec![*var];
+        for other in rest {
+            if !seen.contains(&(other.1 as *const Var)) {
+                seen.push(other.1);
+                shadows.push(shadow(other));
+            }
+        }
         Some(Shown {
             name: name.to_string(),
             written: Some(written).filter(|w| *w != value),
             value,
             place: var.span.line(),
             layer: layer.to_string(),
-            shadows: rest.iter().map(shadow).collect(),
+            shadows,
         })
     }
 
-    fn one(&self, scope: &Scope<'_>, book: &Book, name: &str) -> Result<Shown> {
-        if let Some(s) = self.shown(scope, book, name) {
+    fn one(&self, scopes: &[Scope<'_>], book: &Book, name: &str) -> Result<Shown> {
+        if let Some(s) = scopes.iter().find_map(|s| self.shown(s, book, name)) {
             return Ok(s);
         }
+        let Some(scope) = scopes.first() else { return Err(Error::internal("no place to look from")) };
         let by_windlass = |value, layer: &str| Shown {
             name: name.to_string(),
             value,
@@ -132,6 +149,17 @@ impl VarsOf {
             }
         }
     }
+}
+
+/// A task of each phase a host takes part in, with no variables of its own; the inventory alone where there is none.
+fn places(p: &Program, host: usize) -> Vec<Option<usize>> {
+    let of = |phase: usize| {
+        let here = p.batches[phase].iter().flatten().any(|h| *h == host);
+        let plain = |t: &TaskUse| t.phase == phase && t.task.vars.is_empty() && t.within.is_empty();
+        p.tasks.iter().position(|t| here && plain(t)).or_else(|| p.tasks.iter().position(|t| here && t.phase == phase))
+    };
+    let all: Vec<Option<usize>> = (0..p.batches.len()).filter_map(of).map(Some).collect();
+    if all.is_empty() { vec![None] } else { all }
 }
 
 fn hidden(var: &Var) -> bool {

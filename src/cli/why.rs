@@ -109,12 +109,7 @@ impl Book {
 
 /// The tasks a text means: those with this name or id, or at this place.
 pub fn find_task(p: &Program, wanted: &str) -> Result<Vec<usize>> {
-    let exact = |t: &TaskUse| {
-        t.title() == wanted
-            || t.task.title() == wanted
-            || t.task.id.as_deref() == Some(wanted)
-            || t.span().line() == wanted
-    };
+    let exact = |t: &TaskUse| graph::is_called(t, wanted);
     let lower = wanted.to_lowercase();
     let part = |t: &TaskUse| t.title().to_lowercase().contains(&lower);
     let pick = |is: &dyn Fn(&TaskUse) -> bool| -> Vec<usize> {
@@ -362,7 +357,11 @@ fn condition(c: &Condition, place: Place<'_>) -> (Option<bool>, String) {
     for name in c.compiled.roots() {
         let Some((layer, var)) = scope.origins(name).into_iter().next() else { continue };
         let of = if matches!(layer, Layer::CommandLine) { "-e".into() } else { var.span.line() };
-        used.push(format!("{name} is {} ({of})", short(&place.program.inventory.shown(var))));
+        let value = match scope.value(name) {
+            Some(v) if !var.span.source.secret => v,
+            _ => place.program.inventory.shown(var),
+        };
+        used.push(format!("{name} is {} ({of})", short(&value)));
     }
     let with = if used.is_empty() { String::new() } else { format!("  [{}]", used.join("; ")) };
     match graph::evaluate(c, &scope) {

@@ -22,6 +22,8 @@ pub struct Options {
     pub skip_tags: Vec<String>,
     /// Only these phases.
     pub phases: Vec<String>,
+    /// The task to begin with: those above it are left out.
+    pub start_at: Option<String>,
     pub extra: Vars,
     pub become_: bool,
     pub become_user: Option<String>,
@@ -136,6 +138,8 @@ pub fn compile(
     let mut all_tags: HashSet<String> = HashSet::new();
     let mut blocks: Vec<BlockUse> = vec![];
     let mut role_places: Vec<RoleAt> = vec![];
+    // Where the run begins, once that task was met.
+    let mut begins: Option<usize> = None;
     let mut roles_of: Vec<(Vec<Arc<RoleUse>>, std::ops::Range<usize>)> = vec![];
     for ((index, phase), indices) in program.playbook.phases.iter().enumerate().zip(of_phase) {
         let first = tasks.len();
@@ -184,13 +188,21 @@ pub fn compile(
         let handlers: Vec<usize> = (handlers_from..tasks.len()).collect();
         all_tags.extend(tasks[first..handlers_from].iter().flat_map(|t| t.tags.iter().cloned()));
         let mut kept = vec![];
+        let before = options.stage.as_ref().is_some_and(|s| index < s.start);
+        let looked_at = before || !indices.is_empty();
+        if let Some(wanted) = options.start_at.as_deref().filter(|_| begins.is_none() && looked_at) {
+            begins = row.iter().filter_map(Row::task).find(|i| is_called(&tasks[*i], wanted));
+        }
+        let left_out = |i: usize| options.start_at.is_some() && begins.is_none_or(|b| i < b);
         for r in row {
             match r {
                 Row::Task(i) => {
-                    kept.extend(Some(i).filter(|i| tasks[*i].begins.is_some() || selected(&tasks[*i].tags, options)))
+                    let wanted = |i: &usize| tasks[*i].begins.is_some() || selected(&tasks[*i].tags, options);
+                    kept.extend(Some(i).filter(|i| !left_out(*i) && wanted(i)));
                 }
                 Row::Flush { tags, within } => {
-                    if selected(&tags, options) {
+                    let begun = options.start_at.is_none() || begins.is_some();
+                    if begun && selected(&tags, options) {
                         for &h in &handlers {
                             kept.push(tasks.len());
                             let of = &tasks[h];
@@ -229,6 +241,14 @@ pub fn compile(
         let (own, range) = &roles_of[index];
         let roles: Vec<&Arc<RoleUse>> = own.iter().chain(roles_of.iter().flat_map(|(r, _)| r)).collect();
         budgets.extend(budgets_of(phase, index, &roles, &tasks[range.clone()], found));
+    }
+    if let Some(wanted) = options.start_at.as_deref().filter(|_| begins.is_none() && options.stage.is_none()) {
+        let titles: Vec<String> = tasks.iter().flat_map(|t| [t.title(), t.task.title().to_string()]).collect();
+        let d = Diagnostic::error(format!("--start-at {wanted}: no host has a task of that name"));
+        found.push(match nearest(wanted, titles.iter().map(String::as_str)) {
+            Some(n) => d.hint(format!("did you mean `{n}`?")),
+            None => d.hint("give its name, `role : name`, its id, or FILE:LINE"),
+        });
     }
     for t in &options.tags {
         let special = ["all", "tagged", "untagged", "always", "never"];
@@ -295,6 +315,20 @@ enum Row {
         tags: Vec<String>,
         within: Vec<Within>,
     },
+}
+
+impl Row {
+    fn task(&self) -> Option<usize> {
+        match self {
+            Row::Task(i) => Some(*i),
+            Row::Flush { .. } => None,
+        }
+    }
+}
+
+/// Whether a person means this task: by its name, `role : name`, its id or its place.
+pub fn is_called(t: &TaskUse, wanted: &str) -> bool {
+    t.title() == wanted || t.task.title() == wanted || t.task.id.as_deref() == Some(wanted) || t.span().line() == wanted
 }
 
 /// What is around a task.

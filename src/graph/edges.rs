@@ -537,7 +537,8 @@ impl Builder<'_> {
 
     /// A cycle, as the path of steps that leads round it.
     fn cycle(&self) -> Option<Diagnostic> {
-        let ring = petgraph::algo::tarjan_scc(&self.graph).into_iter().find(|c| c.len() > 1)?;
+        // Of the two ways, the one that does not go as deep as the tasks are many.
+        let ring = petgraph::algo::kosaraju_scc(&self.graph).into_iter().find(|c| c.len() > 1)?;
         let inside: HashSet<StepIndex> = ring.iter().copied().collect();
         // A walk that stays inside a strongly connected part comes back to a node it has seen.
         let mut path = vec![*ring.iter().min()?];

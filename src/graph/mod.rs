@@ -9,7 +9,7 @@ mod scope;
 mod turns;
 
 pub use check::{Checked, check};
-pub use compile::{Options, compile, hears, selected};
+pub use compile::{Options, compile, hears, is_called, selected};
 pub use prepare::{Item, Part, Place, Prepared, Refusal, evaluate, prepare, render_node, render_text};
 
 pub use scope::{Dynamic, Layer, Learned, Scope};

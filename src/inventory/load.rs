@@ -1,7 +1,7 @@
 //! What `-i` names: files, directories and host lists, read and merged in order.
 
 use super::build::{Builder, Listening};
-use super::{Inventory, ini, var_files, yaml};
+use super::{Inventory, dynamic, ini, terraform, var_files, yaml};
 use crate::source::{self, Diagnostic, Diagnostics, Source, Span};
 use crate::vars::{self, SecretOpener, Vars};
 use fancy_regex::Regex;
@@ -130,24 +130,10 @@ fn file(path: &Path, b: &mut Builder) {
         return;
     }
     if is_program(path) {
-        b.found.push(
-            Diagnostic::error(format!("{}: executable inventories are not supported yet", shown.display()))
-                .hint("write its hosts into a YAML or INI inventory"),
-        );
-        return;
+        return dynamic::read(path, b);
     }
     let ending = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
     match ending.as_deref() {
-        Some("tfstate") => {
-            b.found.push(
-                Diagnostic::error(format!(
-                    "{}: a Terraform state as an inventory is not supported yet",
-                    shown.display()
-                ))
-                .hint("let Terraform write a hosts.ini, or write the hosts into a YAML inventory"),
-            );
-            return;
-        }
         Some("toml") => {
             b.found.push(
                 Diagnostic::error(format!("{}: TOML inventories are not supported", shown.display()))
@@ -175,6 +161,13 @@ fn is_program(path: &Path) -> bool {
 
 /// Reads a source as YAML or INI, whichever it is.
 fn content(source: &Arc<Source>, b: &mut Builder) {
+    if let Some(root) = state(source) {
+        return terraform::read(source, &root, b);
+    }
+    if source.path.extension().is_some_and(|e| e == "tfstate") {
+        let d = Diagnostic::error("this is no Terraform state").at(&Span::new(source, 0..0));
+        return b.found.push(d.hint("name a state of version 4, or what `terraform show -json` prints"));
+    }
     if is_yaml(source) {
         match crate::source::yaml::parse(source) {
             Ok(root) => yaml::read(&root, b),
@@ -183,6 +176,15 @@ fn content(source: &Arc<Source>, b: &mut Builder) {
     } else {
         ini::read(source, b);
     }
+}
+
+/// A Terraform state.
+fn state(source: &Source) -> Option<serde_json::Value> {
+    let ending = source.path.extension().and_then(|e| e.to_str());
+    if !matches!(ending, Some("json" | "tfstate")) {
+        return None;
+    }
+    serde_json::from_str(&source.text).ok().filter(terraform::is_state)
 }
 
 /// By the file's ending, and where that says nothing by its first line.

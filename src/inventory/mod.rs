@@ -2,6 +2,7 @@
 
 mod build;
 pub mod connection;
+mod dynamic;
 mod ini;
 mod literal;
 mod load;
@@ -10,6 +11,7 @@ pub mod pattern;
 mod query;
 pub mod range;
 mod show;
+mod terraform;
 mod var_files;
 mod words;
 mod yaml;

@@ -149,7 +149,7 @@ fn several_inventories_merge_in_order() {
 }
 
 #[test]
-fn what_is_not_supported_yet_says_so() {
+fn what_cannot_be_an_inventory_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let d = dir.path();
     write(
@@ -162,8 +162,8 @@ fn what_is_not_supported_yet_says_so() {
         ],
     );
     for (path, part) in [
-        ("inv.py", "executable inventories are not supported yet"),
-        ("x.tfstate", "not supported yet"),
+        ("inv.py", "is a program, and may not be executed"),
+        ("x.tfstate", "no Terraform state"),
         ("h.toml", "TOML inventories"),
         ("gone.ini", "does not exist"),
         ("empty.ini", "has no hosts"),

@@ -1,6 +1,7 @@
 //! YAML inventories: groups with `hosts`, `children` and `vars`.
 
 use super::build::Builder;
+use super::{dynamic, terraform};
 use crate::source::{Diagnostic, Entry, Kind, Node, Span, nearest};
 use crate::vars::{self, Vars};
 
@@ -27,15 +28,23 @@ pub fn read(root: &Node, b: &mut Builder) {
         b.found.push(unsupported(e, "inventory plugins are not supported"));
         return;
     }
-    if let Some(e) = root.entry("_meta") {
-        b.found.push(unsupported(e, "an inventory in the form of an executable's JSON is not supported yet"));
-        return;
+    let printed = root.span.source.path.extension().is_some_and(|e| e == "json") && dynamic::is_printed(root);
+    if printed || root.entry("_meta").is_some() {
+        return dynamic::groups(root, b);
     }
     if let Some(e) = root.entry("terraform_version").or_else(|| root.entry("format_version")) {
-        b.found.push(unsupported(e, "Terraform's JSON as an inventory is not supported yet"));
+        b.found.push(
+            Diagnostic::error("this is a Terraform state")
+                .at(&e.key_span)
+                .hint("let its name end in .json or .tfstate"),
+        );
         return;
     }
     for e in entries {
+        if terraform::is_mapping(e) {
+            terraform::mapped(e, b);
+            continue;
+        }
         if KEYS.contains(&e.key.as_str()) && !looks_like_group(&e.value) {
             b.found.push(
                 Diagnostic::error(format!("`{}` stands where a group's name is expected", e.key))

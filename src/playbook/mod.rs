@@ -17,6 +17,7 @@ pub use budget::{Budget, Size};
 pub use files::pattern;
 pub use keys::{argument_diagnostic, place_in, template_diagnostic};
 pub use load::{load, templates_in_vars};
+pub use role::{load_role, role_dir, role_names};
 
 use crate::modules::ModuleDef;
 use crate::source::{Node, Span};

@@ -3,8 +3,9 @@
 use super::keys::Reader;
 use super::vocabulary::{META_KEYS, ROLE_USE_KEYS as USE_KEYS};
 use super::{Role, RoleUse};
-use crate::source::{Diagnostic, Node, Source, Span, nearest, yaml};
-use crate::vars::{self, Vars};
+use crate::source::{Diagnostic, Diagnostics, Node, Source, Span, nearest, yaml};
+use crate::template::Templates;
+use crate::vars::{self, SecretOpener, Vars};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,6 +54,33 @@ impl Roles {
         all.sort();
         all
     }
+}
+
+/// The names of the roles that a playbook in this folder can use.
+pub fn role_names(playbook_dir: &Path) -> Vec<String> {
+    let mut names = Roles::beside(playbook_dir).names();
+    names.dedup();
+    names
+}
+
+/// The folder of a role.
+pub fn role_dir(playbook_dir: &Path, name: &str) -> Option<PathBuf> {
+    Roles::beside(playbook_dir).find(name)
+}
+
+/// Reads one role, as a playbook in this folder would.
+pub fn load_role(
+    playbook_dir: &Path,
+    name: &str,
+    templates: &Templates,
+    opener: &dyn SecretOpener,
+) -> (Option<Arc<Role>>, Diagnostics) {
+    let roles = Roles::beside(playbook_dir);
+    let mut reader =
+        Reader { templates, opener, found: Diagnostics::default(), partial: false, roles, including: vec![] };
+    let source = Source::new("the command line", name);
+    let role = reader.role(name, &Span::new(&source, 0..name.len()));
+    (role, reader.found)
 }
 
 impl Reader<'_> {

@@ -434,14 +434,16 @@ impl Reader<'_> {
         for word in text.split(' ') {
             let here = at;
             at += word.len() + 1;
-            let place = span.text().find(text).map(|i| span.range.start + i + here);
-            let place = place.map_or(span.clone(), |p| Span::new(&span.source, p..p + word.len()));
+            let place = || {
+                let place = span.text().find(text).map(|i| span.range.start + i + here);
+                place.map_or(span.clone(), |p| Span::new(&span.source, p..p + word.len()))
+            };
             if matches!(word, "|" | "||" | "&&" | ">" | ">>" | "2>&1" | "2>/dev/null" | ">/dev/null")
                 && def.name == "command"
                 && bare(here)
             {
                 let message = format!("`command` runs without a shell: `{word}` would be an argument");
-                self.error_hint(&place, message, "use `shell`, or write the words as `argv`");
+                self.error_hint(&place(), message, "use `shell`, or write the words as `argv`");
                 return;
             }
             if let Some((param, _)) = word.split_once('=').filter(|(k, _)| OF_COMMAND.contains(k)) {
@@ -449,7 +451,7 @@ impl Reader<'_> {
                 let rest: Vec<&str> = text.split(' ').filter(|w| *w != word).collect();
                 let value = &word[param.len() + 1..];
                 let hint = format!("write `{}: {{cmd: {}, {param}: {value}}}`", def.name, rest.join(" "));
-                self.error_hint(&place, message, hint);
+                self.error_hint(&place(), message, hint);
                 return;
             }
         }

@@ -383,6 +383,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn facts_go_over_only_when_they_are_asked_for() {
+        let asked = |p: &[Probe]| {
+            let mut script = String::new();
+            ask(p, 1, &mut script);
+            script
+        };
+        assert!(!asked(&[Probe::Mounts]).contains("os-release"));
+        assert!(asked(&[Probe::Mounts, Probe::Facts]).contains("os-release"));
+        assert!(!include_str!("../host/prelude.sh").contains("os-release"), "sent with every session");
+    }
+
+    #[test]
     fn a_sysctl_is_found_by_either_notation() {
         assert_eq!(sysctl_path("net.ipv4.ip_forward"), "/proc/sys/net/ipv4/ip_forward");
         assert_eq!(sysctl_path("net.ipv4.conf.eth0/1.forwarding"), "/proc/sys/net/ipv4/conf/eth0.1/forwarding");

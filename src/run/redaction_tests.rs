@@ -10,7 +10,7 @@ use crate::inventory::{Connection, Inventory};
 use crate::modules::{MODULES, ModuleDef, hostile_tests};
 use crate::report::{Json, LogFile, Reader, Terminal, View};
 use crate::source::{Diagnostics, Source, Span};
-use crate::ssh::{Connector, SshConfig};
+use crate::ssh::SshConfig;
 use crate::template::Templates;
 use crate::vars::{NoSecrets, Var};
 use crate::vault::{Redactor, Secrets};
@@ -146,7 +146,8 @@ fn parameters(module: &ModuleDef) -> Vec<Value> {
 /// A task for each set of parameters, as YAML.
 fn tasks() -> Vec<(&'static str, String)> {
     let mut all = vec![];
-    for m in MODULES {
+    // `include_vars` is no step: it would read this very playbook as a file of variables.
+    for m in MODULES.iter().filter(|m| m.name != "include_vars") {
         for args in parameters(m) {
             let name = format!("{} of {{{{s}}}}", m.name);
             let task = json!({"name": name, m.name: args, "ignore_errors": true, "register": "r"});
@@ -168,7 +169,7 @@ fn compiled(dir: &Path, tasks: &str, secret: &str, redactor: &Redactor) -> (Prog
     let span = Span::new(&Source::secret("v.yml.age", ""), 0..0);
     let extra = [("s".to_string(), Var { value: json!(secret), span })].into_iter().collect();
     let options = Options { extra, check_mode: true, redactor: redactor.clone(), ..Options::default() };
-    let program = graph::compile(book.expect("a playbook"), inv, templates, &options, &mut found);
+    let program = graph::compile(book.expect("a playbook").into(), inv, templates.into(), &options, &mut found);
     graph::check(&program, &mut found);
     (program, found)
 }
@@ -203,18 +204,18 @@ fn planned(program: Program, redactor: &Redactor) -> Vec<Event> {
         holds: Default::default(),
         options: LinkOptions::default(),
         ssh_config: SshConfig::empty(),
-        connector: Connector::default(),
+        connector: Arc::default(),
         emit: Emit::new(redactor.clone(), to),
-        due: Due::open(dir.path().join("due")).unwrap(),
+        due: Due::open(dir.path().join("due")).unwrap().into(),
         diff: true,
         wants_facts: false,
-        stop: AtomicBool::new(false),
+        stop: Arc::default(),
         again: super::Again { given: "windlass plan".into(), bare: "windlass plan".into() },
         program,
     });
     let rt = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     rt.block_on(async {
-        let work = super::run(shared, "r".into(), 8, false);
+        let work = super::run(shared, "r".into(), 8, false, Default::default());
         tokio::time::timeout(std::time::Duration::from_secs(120), work).await.expect("the plan hangs");
     });
     std::iter::from_fn(|| events.try_recv().ok()).collect()
@@ -284,8 +285,11 @@ fn tried(secret: &str) {
         let errors = found.iter().filter(|d| d.severity == crate::source::Severity::Error);
         // Two lines a task, behind three of the phase.
         let wrong: Vec<usize> = errors
-            .map(|d| d.span.as_ref().unwrap_or_else(|| panic!("{}", d.message)))
-            .map(|s| (s.source.line_column(s.range.start).0 - 4) / 2)
+            .map(|d| {
+                let line = d.span.as_ref().map_or(0, |s| s.source.line_column(s.range.start).0);
+                assert!(line >= 4, "not of a task: {} {:?}", d.message, d.span.as_ref().map(|s| s.place()));
+                (line - 4) / 2
+            })
             .collect();
         if wrong.is_empty() {
             break program;

@@ -123,6 +123,7 @@ areas!(
     jinja,
     roles,
     inventory,
+    dynamic,
     connection,
     secrets,
     command_line,

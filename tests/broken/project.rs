@@ -10,6 +10,7 @@
 //! --- vault.yml.age (encrypted)     its text is encrypted before it is written
 //! --- dir/ (folder)                 an empty folder
 //! --- logo.png (hex)                bytes as hexadecimal digits
+//! --- hosts.sh (executable)         a program
 //! ```
 //! `@PORT` stands for the port at which the test listens in place of the host, `@AGE` for an encrypted `hunter2`, `@BOUND` for
 //! one that belongs to `password`, `@PUBLIC` and `@STRANGER` for the project's public key and a stranger's. Without
@@ -219,6 +220,11 @@ fn write(root: &Path, file: &str, body: &str, port: &str) {
         .replace("@STRANGER", &keys().stranger);
     match how {
         "" => {}
+        "(executable)" => {
+            use std::os::unix::fs::PermissionsExt as _;
+            std::fs::write(&path, text).unwrap();
+            return std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
         "(encrypted)" => text = encrypt_value(&text, &keys().ours).unwrap(),
         "(truncated)" => {
             let whole = encrypt_value(&text, &keys().ours).unwrap();

@@ -1,0 +1,359 @@
+//! What the verbs print that contact no host: variables, reasons, findings as data, pages; and facts of this machine.
+
+use serde_json::Value;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+const FILES: &[(&str, &str)] = &[
+    (
+        "hosts.yml",
+        "all:
+  vars: {colour: red, ansible_connection: local}
+  hosts: {alone: {}}
+  children:
+    web:
+      hosts:
+        web1: {number: 1, colour: blue}
+        web2: {number: 2}
+      vars: {colour: green, port: 80}
+",
+    ),
+    ("group_vars/all.yml", "greeting: \"hello {{inventory_hostname}}\"\nlist: [a, {b: c}]\n"),
+    ("roles/web/defaults/main.yml", "port: 8080\nworkers: 4\nsites: [one, two]\n"),
+    ("roles/web/vars/main.yml", "port_text: \"port {{port}}\"\n"),
+    (
+        "roles/web/meta/main.yml",
+        "arguments:
+  - {name: port, type: int, required: true, description: The port it listens on.}
+  - {name: mode, choices: [strict, lax], default: lax, description: How much it forgives.}
+  - name: pages
+    type: list
+    elements: dict
+    options:
+      name: {type: str, required: true}
+",
+    ),
+    ("roles/web/README.md", "# web\n\nServes pages on a port. And more.\n"),
+    (
+        "roles/web/tasks/main.yml",
+        "- name: Look
+  command: cat /etc/web
+  register: seen
+  changed_when: false
+- name: Configure
+  copy: {content: \"{{port_text}}\", dest: /etc/web}
+  when: [eq colour \"blue\", ne seen.stdout \"done\"]
+  notify: restart
+  lock: web
+- name: Only red
+  debug: {msg: \"{{greeting}}\"}
+  when: eq colour \"red\"
+- name: Rarely
+  debug: {msg: x}
+  tags: [never, rare]
+- name: Guarded
+  block:
+    - {name: Try, command: 'true', changed_when: false}
+  rescue:
+    - {name: Mend, debug: {msg: x}}
+- name: Once
+  command: 'true'
+  run_once: true
+",
+    ),
+    ("roles/web/handlers/main.yml", "- {name: restart, command: 'true', budget: web}\n"),
+    (
+        "site.yml",
+        "- phase: prepare
+  hosts: all
+  tasks:
+    - {name: Ready, debug: {msg: x}}
+- phase: serve
+  hosts: web
+  serial: 1
+  budgets: {web: {hosts: web, size: quorum}}
+  roles: [{role: web, vars: {workers: 8}}]
+",
+    ),
+];
+
+fn project() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in FILES {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    dir
+}
+
+/// What a verb prints, and its exit code.
+fn run(dir: &Path, args: &[&str]) -> String {
+    let mut c = Command::new(env!("CARGO_BIN_EXE_windlass"));
+    c.current_dir(dir).env_clear().env("HOME", dir).env("NO_COLOR", "1").env("PATH", std::env::var("PATH").unwrap());
+    let out = c.args(args).stdin(Stdio::null()).output().unwrap();
+    let text = |b: &[u8]| String::from_utf8_lossy(b).replace(&format!("{}/", dir.display()), "");
+    let (stdout, stderr) = (text(&out.stdout), text(&out.stderr));
+    let code = out.status.code().unwrap();
+    let ended = if code == 0 { String::new() } else { format!("exit code {code}\n") };
+    format!("{stdout}{stderr}{ended}")
+}
+
+fn each(commands: &[&str]) -> String {
+    let dir = project();
+    let one = |c: &&str| {
+        // A word with blanks has `~` for them.
+        let words: Vec<String> = c.split(' ').map(|w| w.replace('~', " ")).collect();
+        let args: Vec<&str> = words.iter().map(String::as_str).collect();
+        format!("$ windlass {c}\n{}\n", run(dir.path(), &args))
+    };
+    commands.iter().map(one).collect()
+}
+
+fn snapshot(name: &str, text: String) {
+    insta::with_settings!({omit_expression => true, prepend_module_to_snapshot => false}, {
+        insta::assert_snapshot!(name, text);
+    });
+}
+
+#[test]
+fn vars() {
+    let said = each(&[
+        "vars web1 -i hosts.yml",
+        "vars web1 colour -i hosts.yml -p site.yml",
+        "vars web2 port -i hosts.yml -p site.yml --task Configure",
+        "vars web2 port_text -i hosts.yml -p site.yml",
+        "vars web2 workers -i hosts.yml -p site.yml --task Configure",
+        "vars alone list -i hosts.yml -e list=x",
+        "vars web1 seen -i hosts.yml -p site.yml",
+        "vars web1 group_names -i hosts.yml",
+        "vars web1 coluor -i hosts.yml",
+        "vars web3 colour -i hosts.yml",
+        "vars web2 colour -i hosts.yml --format json",
+    ]);
+    snapshot("vars", said);
+}
+
+#[test]
+fn why() {
+    let said = each(&[
+        "why web1 Configure -i hosts.yml -p site.yml",
+        "why web2 Configure -i hosts.yml -p site.yml",
+        "why web1 web~:~Only~red -i hosts.yml -p site.yml",
+        "why alone Configure -i hosts.yml -p site.yml",
+        "why web1 Rarely -i hosts.yml -p site.yml",
+        "why web1 Rarely -i hosts.yml -p site.yml --tags rare",
+        "why web1 Mend -i hosts.yml -p site.yml",
+        "why web1 restart -i hosts.yml -p site.yml",
+        "why web2 Once -i hosts.yml -p site.yml",
+        "why web1 roles/web/tasks/main.yml:1 -i hosts.yml -p site.yml",
+        "why web2 Look -i hosts.yml -p site.yml -l web1",
+        "why web1 Confgure -i hosts.yml -p site.yml",
+        "why web1 Look -i hosts.yml -p site.yml --format json",
+    ]);
+    snapshot("why", said);
+}
+
+#[test]
+fn a_secret_is_not_shown_by_either() {
+    let dir = project();
+    let site = "- hosts: web\n  vars_files: [vault.yml.age]\n  tasks:\n    - {name: Use, debug: {msg: x}, when: eq password \"hunter2\"}\n";
+    std::fs::write(dir.path().join("site.yml"), site).unwrap();
+    let public = windlass::vault::keygen(&dir.path().join("key.txt")).unwrap();
+    let to = windlass::vault::Recipients::new([windlass::vault::Recipient::parse(&public).unwrap()]).unwrap();
+    let text = windlass::vault::encrypt_value("password: hunter2\nshort: ab\ncolour: secret-red\n", &to).unwrap();
+    std::fs::write(dir.path().join("vault.yml.age"), text).unwrap();
+    for args in [
+        "vars web1 password",
+        "vars web1",
+        "vars web1 short",
+        "vars web1 colour",
+        "why web1 Use",
+        "vars web1 --format json",
+    ] {
+        let mut all: Vec<&str> = args.split(' ').collect();
+        all.extend(["-i", "hosts.yml", "-p", "site.yml", "--identity", "key.txt"]);
+        let said = run(dir.path(), &all);
+        assert!(!said.contains("hunter2") && !said.contains("secret-red") && !said.contains("ab\n"), "{args}: {said}");
+        assert!(said.contains("[redacted]"), "{args}: {said}");
+    }
+}
+
+#[test]
+fn findings_as_data() {
+    let dir = project();
+    let bad = "- phase: a\n  hosts: wbe\n  tasks:\n    - copyy: {src: a}\n    - debug: {msg: \"{{colou}}\"}\n";
+    std::fs::write(dir.path().join("bad.yml"), bad).unwrap();
+    let said = run(dir.path(), &["check", "site.yml", "bad.yml", "-i", "hosts.yml", "--format", "json"]);
+    let json: Value = serde_json::from_str(said.trim_end_matches("exit code 3\n")).unwrap();
+    assert_eq!(json["errors"], 2, "{said}");
+    let places: Vec<(u64, u64)> = json["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| (f["line"].as_u64().unwrap(), f["column"].as_u64().unwrap()))
+        .collect();
+    assert!(places.is_sorted(), "{said}");
+    snapshot("findings", said);
+    // The same findings as text, and both playbooks named.
+    let text = run(dir.path(), &["check", "site.yml", "bad.yml", "-i", "hosts.yml"]);
+    assert!(text.contains("site.yml: fine") && text.contains("2 errors") && text.contains("exit code 3"), "{text}");
+}
+
+#[test]
+fn without_a_name_all_playbooks_are_checked() {
+    let dir = project();
+    assert!(run(dir.path(), &["check", "-i", "hosts.yml"]).contains("there is no playbook in playbooks/"));
+    std::fs::create_dir(dir.path().join("playbooks")).unwrap();
+    for name in ["one", "two"] {
+        let text = "- hosts: web\n  budgets: {web: {hosts: web}}\n  roles: [web]\n";
+        std::fs::write(dir.path().join(format!("playbooks/{name}.yml")), text).unwrap();
+    }
+    let fine = run(dir.path(), &["check", "-i", "hosts.yml"]);
+    assert!(fine.contains("playbooks/one.yml: fine") && fine.contains("playbooks/two.yml: fine"), "{fine}");
+    // A mistake in a role that both use is one.
+    std::fs::write(dir.path().join("roles/web/tasks/main.yml"), "- debg: {msg: x}\n").unwrap();
+    let wrong = run(dir.path(), &["check", "-i", "hosts.yml"]);
+    assert!(wrong.contains("1 error;") && wrong.contains("exit code 3"), "{wrong}");
+}
+
+#[test]
+fn pages() {
+    let said = each(&[
+        "modules stat",
+        "modules command",
+        "modules coppy",
+        "roles",
+        "roles web",
+        "roles wbe",
+        "schema playbok",
+        "schema nothing",
+    ]);
+    snapshot("pages", said);
+}
+
+#[test]
+fn every_module_is_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let list = run(dir.path(), &["modules"]);
+    for m in windlass::modules::MODULES {
+        assert!(list.lines().any(|l| l.trim_start().starts_with(&format!("{} ", m.name))), "{}", m.name);
+        assert!(!run(dir.path(), &["modules", m.name]).contains("\nexit code"), "{}", m.name);
+    }
+}
+
+#[test]
+fn the_shell_and_the_manual() {
+    let dir = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let text = run(dir.path(), &["completions", shell]);
+        assert!(text.contains("windlass") && text.contains("apply") && text.contains("why"), "{shell}");
+    }
+    let bash = run(dir.path(), &["completions", "bash"]);
+    std::fs::write(dir.path().join("c.bash"), bash).unwrap();
+    let ok = Command::new("bash").arg("-n").arg(dir.path().join("c.bash")).status().unwrap();
+    assert!(ok.success());
+    let page = run(dir.path(), &["man"]);
+    assert!(page.contains(".TH windlass 1") && page.contains("apply"), "{page}");
+    run(dir.path(), &["man", "-o", "pages"]);
+    for name in ["windlass", "windlass-apply", "windlass-why", "windlass-vault"] {
+        let text = std::fs::read_to_string(dir.path().join(format!("pages/{name}.1"))).unwrap();
+        assert!(text.contains(".SH"), "{name}");
+    }
+    run(dir.path(), &["schema", "-o", "schemas"]);
+    let text = std::fs::read_to_string(dir.path().join("schemas/playbook.json")).unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["title"], "Windlass: a playbook");
+}
+
+#[test]
+fn facts_of_this_machine() {
+    let dir = project();
+    let facts = |more: &[&str]| {
+        let text = run(dir.path(), &[&["facts", "web1", "-i", "hosts.yml", "--format", "json"], more].concat());
+        serde_json::from_str::<Value>(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+    };
+    let all = facts(&[]);
+    let uname = |flag: &str| {
+        let out = Command::new("uname").arg(flag).output().unwrap();
+        String::from_utf8(out.stdout).unwrap().trim().to_string()
+    };
+    assert_eq!((&all["web1"]["kernel"], &all["web1"]["arch"]), (&uname("-r").into(), &uname("-m").into()));
+    assert!(all["web1"]["memory"]["total_mb"].as_u64().unwrap() > 100);
+    assert!(all["web1"]["mounts"].is_array() && all["web1"]["interfaces"].is_object());
+    let few = facts(&["--only", "os,memory"]);
+    assert_eq!(few["web1"].as_object().unwrap().keys().collect::<Vec<_>>(), ["os", "memory"]);
+    let ansible = facts(&["--ansible", "--only", "os_family,distribution_version,processor_vcpus,default_ipv4"]);
+    assert_eq!(ansible["web1"].as_object().unwrap().len(), 4, "{ansible}");
+    let yaml = run(dir.path(), &["facts", "web1", "-i", "hosts.yml", "--only", "os"]);
+    assert!(yaml.starts_with("web1:\n  os:\n    id: "), "{yaml}");
+    assert!(
+        run(dir.path(), &["facts", "web1", "-i", "hosts.yml", "--only", "memroy"]).contains("did you mean `memory`?")
+    );
+}
+
+/// Ansible's names work wherever a variable does.
+#[test]
+fn facts_under_ansible_names_in_a_playbook() {
+    let dir = project();
+    let play = "- hosts: web1
+  tasks:
+    - assert:
+        that:
+          - eq ansible_facts.kernel facts.kernel
+          - eq ansible_kernel facts.kernel
+          - eq ansible_default_ipv4.address (default facts.default_ipv4.address '')
+          - eq ansible_env.HOME facts.env.HOME
+          - gt ansible_memtotal_mb 10
+          - eq ansible_facts.os.id facts.os.id
+    - debug: {msg: \"{{ansible_distribution}} {{ansible_date_time.iso8601}}\"}
+      when: ne ansible_os_family \"Windows\"
+";
+    std::fs::write(dir.path().join("play.yml"), play).unwrap();
+    let said = run(dir.path(), &["apply", "play.yml", "-i", "hosts.yml"]);
+    assert!(!said.contains("exit code"), "{said}");
+    std::fs::write(
+        dir.path().join("play.yml"),
+        "- hosts: web1\n  tasks:\n    - debug: {msg: \"{{ansible_distributon}}\"}\n",
+    )
+    .unwrap();
+    let said = run(dir.path(), &["check", "play.yml", "-i", "hosts.yml"]);
+    assert!(said.contains("did you mean `ansible_distribution`?"), "{said}");
+}
+
+#[test]
+fn a_run_begins_where_it_is_told_to() {
+    let dir = project();
+    let play = "- phase: one
+  hosts: web1
+  tasks:
+    - {name: First, shell: echo first >> log, id: first}
+    - {name: Second, shell: echo second >> log, notify: handle}
+    - {name: Third, shell: echo third >> log, needs: [first]}
+  handlers:
+    - {name: handle, shell: echo handled >> log}
+- phase: two
+  hosts: web1
+  tasks:
+    - {name: Fourth, shell: echo fourth >> log}
+";
+    std::fs::write(dir.path().join("play.yml"), play).unwrap();
+    for (from, wanted) in [
+        ("Second", "second\nthird\nhandled\nfourth\n"),
+        ("play.yml:6", "third\nfourth\n"),
+        ("Fourth", "fourth\n"),
+        ("first", "first\nsecond\nthird\nhandled\nfourth\n"),
+    ] {
+        let _ = std::fs::remove_file(dir.path().join("log"));
+        let said = run(dir.path(), &["apply", "play.yml", "-i", "hosts.yml", "--start-at", from]);
+        let log = std::fs::read_to_string(dir.path().join("log")).unwrap_or_default();
+        let mut lines: Vec<&str> = log.lines().collect();
+        let mut expected: Vec<&str> = wanted.lines().collect();
+        // The third waits for the first alone: where that is there, it may come before the second.
+        lines.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(lines, expected, "{from}: {said}");
+    }
+    let said = run(dir.path(), &["plan", "play.yml", "-i", "hosts.yml", "--start-at", "Secnd"]);
+    assert!(said.contains("did you mean `Second`?") && said.contains("no host was contacted"), "{said}");
+}
