@@ -133,15 +133,10 @@ fn file(path: &Path, b: &mut Builder) {
         return dynamic::read(path, b);
     }
     let ending = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
-    match ending.as_deref() {
-        Some("toml") => {
-            b.found.push(
-                Diagnostic::error(format!("{}: TOML inventories are not supported", shown.display()))
-                    .hint("write it as YAML or INI"),
-            );
-            return;
-        }
-        _ => {}
+    if ending.as_deref() == Some("toml") {
+        let d = Diagnostic::error(format!("{}: TOML inventories are not supported", shown.display()));
+        b.found.push(d.hint("write it as YAML or INI"));
+        return;
     }
     let source =
         if ending.as_deref() == Some("age") { vars::read_encrypted(path, b.opener) } else { Source::read(path) };

@@ -2,19 +2,39 @@
 
 use super::ArgError;
 use fancy_regex::{Regex, RegexBuilder};
+use std::collections::HashMap;
+use std::sync::{LazyLock, RwLock};
 
 /// Compiles a parameter's regular expression; lines are matched one by one.
 pub fn line_regex(param: &str, pattern: &str) -> Result<Regex, ArgError> {
-    RegexBuilder::new(&from_python(pattern))
-        .build()
-        .map_err(|e| ArgError::new(param, format!("`{pattern}` is not a regular expression: {e}")))
+    compiled(param, pattern, from_python(pattern))
 }
 
 /// The same for a whole text, with flags (`m`: `^` and `$` match at lines; `s`: `.` matches a line's end).
 pub fn text_regex(param: &str, flags: &str, pattern: &str) -> Result<Regex, ArgError> {
-    RegexBuilder::new(&format!("(?{flags}){}", from_python(pattern)))
+    compiled(param, pattern, format!("(?{flags}){}", from_python(pattern)))
+}
+
+/// Expressions that were compiled: a task has the same one on every host.
+static COMPILED: LazyLock<RwLock<HashMap<String, Regex>>> = LazyLock::new(RwLock::default);
+
+/// So many, then they begin anew.
+const REMEMBERED: usize = 500;
+
+fn compiled(param: &str, pattern: &str, ours: String) -> Result<Regex, ArgError> {
+    if let Some(r) = COMPILED.read().ok().and_then(|m| m.get(&ours).cloned()) {
+        return Ok(r);
+    }
+    let r = RegexBuilder::new(&ours)
         .build()
-        .map_err(|e| ArgError::new(param, format!("`{pattern}` is not a regular expression: {e}")))
+        .map_err(|e| ArgError::new(param, format!("`{pattern}` is not a regular expression: {e}")))?;
+    if let Ok(mut m) = COMPILED.write() {
+        if m.len() >= REMEMBERED {
+            m.clear();
+        }
+        m.insert(ours, r.clone());
+    }
+    Ok(r)
 }
 
 /// Rewrites the few things that Python reads otherwise than our engine does: `\Z`, `\<` and `\>`, a brace that is no

@@ -70,17 +70,24 @@ pub const NAMES: &[&str] = &[
     "virtualization_type",
 ];
 
-/// Names network interfaces begin with.
-const INTERFACES: &[&str] = &["eth", "en", "wl", "bond", "br", "host", "lo", "usb", "wwan", "ib"];
+/// What names of network interfaces begin with: a number follows, or (`enp3s0`) more with a number in it.
+const NUMBERED: &[&str] = &["eth", "wlan", "bond", "br", "host", "usb", "ib"];
+const PLACED: &[&str] = &["en", "wl"];
 
 /// Whether `ansible_NAME` is a fact; of an interface, whether it could be one.
 pub fn is_fact(name: &str) -> bool {
     let Some(bare) = name.strip_prefix("ansible_") else { return false };
+    let digits = |rest: &str| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit());
+    let placed = |rest: &str| {
+        rest.len() < 16
+            && rest.starts_with(['o', 's', 'p', 'x', 'd'])
+            && rest.ends_with(|c: char| c.is_ascii_hexdigit())
+            && rest.bytes().any(|b| b.is_ascii_digit())
+    };
     NAMES.contains(&bare)
-        || INTERFACES
-            .iter()
-            .filter_map(|i| bare.strip_prefix(i))
-            .any(|rest| rest.is_empty() && bare == "lo" || rest.chars().any(|c| c.is_ascii_digit()) && rest.len() < 16)
+        || bare == "lo"
+        || NUMBERED.iter().filter_map(|i| bare.strip_prefix(i)).any(digits)
+        || PLACED.iter().filter_map(|i| bare.strip_prefix(i)).any(placed)
 }
 
 /// `ansible_facts`: our own facts, and all of Ansible's names over them.
@@ -316,9 +323,16 @@ mod tests {
 
     #[test]
     fn names_that_are_no_facts() {
-        for no in
-            ["ansible_host", "ansible_user", "ansible_distributio", "ansible_env_x", "distribution", "ansible_enabled"]
-        {
+        for no in [
+            "ansible_host",
+            "ansible_user",
+            "ansible_distributio",
+            "ansible_env_x",
+            "distribution",
+            "ansible_enabled",
+            "ansible_hostname1",
+            "ansible_env1",
+        ] {
             assert!(!is_fact(no), "{no}");
         }
         assert!(is_fact("ansible_eth0") && is_fact("ansible_enp3s0") && is_fact("ansible_default_ipv4"));
