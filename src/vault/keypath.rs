@@ -169,6 +169,7 @@ impl fmt::Display for KeyPath {
 mod tests {
     use super::*;
     use crate::source::{Source, yaml};
+    use proptest::prelude::*;
 
     #[test]
     fn paths_are_read_as_they_are_written() {
@@ -188,6 +189,29 @@ mod tests {
         for text in ["", " ", ".a", "a.", "a..b", "a[", "a[x]", "\"a", "a[0]b", "a\"b\""] {
             let e = KeyPath::parse(text).unwrap_err();
             assert!(e.message.contains("not a path") && e.hint.is_some(), "{text}");
+        }
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            "\\PC{0,12}".prop_map(Step::Key),
+            "[a-z\"\\\\.=\\[\\]]{1,8}".prop_map(Step::Key),
+            (0..9usize).prop_map(Step::Item),
+            "[a-z \"\\\\.=\\]]{0,8}".prop_map(|v| Step::Named("name".into(), v)),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_path_is_read_as_it_is_written(steps in prop::collection::vec(step(), 1..6)) {
+            let path = KeyPath(steps);
+            let text = path.to_string();
+            prop_assert_eq!(KeyPath::parse(&text).ok(), Some(path), "{}", text);
+        }
+
+        #[test]
+        fn no_text_breaks_the_reader(text in "\\PC{0,40}|[a-z.\"\\[\\]=\\\\]{0,20}") {
+            let _ = KeyPath::parse(&text);
         }
     }
 

@@ -39,6 +39,12 @@ pub const MIN_LINE_CHARS: usize = 6;
 /// The length, in characters, from which what a `no_log` task gives back is hidden wherever it stands; below, only as a
 /// word of its own.
 pub const MIN_TOLD_CHARS: usize = 12;
+/// Of what `no_log` tasks give back, a text is known whole up to this length, in bytes.
+pub const MAX_TOLD_BYTES: usize = 4096;
+/// Of a longer one, or of one of many short lines, this many lines are known.
+pub const MAX_TOLD_LINES: usize = 64;
+/// Of all that `no_log` tasks give back, this many texts are known: the search grows with each.
+pub const MAX_TOLD: usize = 1024;
 /// The length, in characters, from which a line of a longer value counts for [`Redactor::contains_secret`].
 const MIN_TELLING_LINE_CHARS: usize = 16;
 
@@ -185,14 +191,19 @@ impl Secrets {
     }
 
     /// Adds what a `no_log` task gives back. It need not be a secret, so of a short one only whole words are hidden, and no
-    /// word that is in every report anyway; white space within does not matter.
+    /// word that is in every report anyway; white space within does not matter. Of more than [`MAX_TOLD_BYTES`] only the
+    /// first [`MAX_TOLD_LINES`] lines are known.
     pub fn add_told(&mut self, value: &str) {
         let long = |t: &str| t.chars().count() >= MIN_TOLD_CHARS;
         let core = value.trim();
-        if long(core) {
+        let lines = core.lines().map(str::trim).take(MAX_TOLD_LINES);
+        if core.len() > MAX_TOLD_BYTES {
+            let whole = lines.clone().filter(|l| long(l) && l.len() <= MAX_TOLD_BYTES && !is_common(l));
+            self.values.extend(whole.map(|l| (Zeroizing::new(l.to_string()), Extent::Told)));
+        } else if long(core) {
             self.values.push((Zeroizing::new(core.to_string()), Extent::Told));
         }
-        for word in core.lines().map(str::trim) {
+        for word in lines {
             let is_word = word.chars().count() >= MIN_CHARS && !long(word) && !word.contains(char::is_whitespace);
             let is_status = || STATUS_WORDS.iter().any(|w| word.eq_ignore_ascii_case(w));
             if is_word && !is_common(word) && !is_status() {
@@ -307,10 +318,14 @@ impl Redactor {
     pub fn add(&self, secrets: &Secrets) -> Result<()> {
         let mut values = self.shared.values.lock().unwrap_or_else(PoisonError::into_inner);
         let known = values.len();
+        let mut told = values.iter().filter(|(_, extent)| *extent != Extent::All).count();
         for value in &secrets.values {
-            if !values.contains(value) {
-                values.push(value.clone());
+            let is_told = value.1 != Extent::All;
+            if (is_told && told >= MAX_TOLD) || values.contains(value) {
+                continue;
             }
+            told += usize::from(is_told);
+            values.push(value.clone());
         }
         if values.len() == known {
             return Ok(());
@@ -904,6 +919,32 @@ mod tests {
         more.add("x", "x9y8z7");
         r.add(&more).unwrap();
         assert_eq!(r.redact("ax9y8z7b"), "a[redacted]b");
+    }
+
+    #[test]
+    fn what_tasks_keep_to_themselves_is_bounded() {
+        let long: String = (0..2000).map(|i| format!("line number {i} of many\n")).collect();
+        let mut secrets = Secrets::new();
+        secrets.add_told(&long);
+        assert_eq!(secrets.len(), MAX_TOLD_LINES);
+        let r = Redactor::new();
+        r.add(&secrets).unwrap();
+        assert_eq!(r.redact("line number 63 of many, line number 64 of many"), "[redacted], line number 64 of many");
+        let since = std::time::Instant::now();
+        for i in 0..40 {
+            let mut more = Secrets::new();
+            (0..50).for_each(|j| more.add_told(&format!("token-{i}-{j}-x9y8z7")));
+            r.add(&more).unwrap();
+        }
+        let took = since.elapsed();
+        let known = r.shared.values.lock().unwrap().len();
+        assert!(known <= MAX_TOLD && known > 900, "{known}");
+        assert!(took.as_secs() < 60, "{took:?}");
+        // A secret is known all the same.
+        let mut more = Secrets::new();
+        more.add("x", "one-more-secret");
+        r.add(&more).unwrap();
+        assert_eq!(r.redact("one-more-secret"), PLACEHOLDER);
     }
 
     #[test]
