@@ -403,7 +403,7 @@ impl Work<'_> {
         match e.kind() {
             ErrorKind::UndefinedError => self.undefined(detail, file, range),
             ErrorKind::TemplateNotFound => {
-                let name = detail.split('"').nth(1).unwrap_or_default();
+                let name = detail.split(['"', '\'']).nth(1).unwrap_or_default();
                 let t = TemplateError::new(format!("there is no template `{name}`"));
                 (t.hint("look at the name it is given: the file is searched in the role's templates/"), range)
             }

@@ -595,7 +595,14 @@ impl<'t> Scan<'t> {
         match name {
             "for" => names(self, 1..find(self, "in")),
             "set" if !self.is(tokens, 2, ".") => names(self, 1..find(self, "=").min(find(self, "|"))),
-            "macro" => names(self, 1..tokens.len()),
+            "macro" => {
+                names(self, 1..2);
+                for i in 2..tokens.len() {
+                    if self.is(tokens, i - 1, "(") || self.is(tokens, i - 1, ",") {
+                        names(self, i..i + 1);
+                    }
+                }
+            }
             "call" if self.is(tokens, 1, "(") => names(self, 2..find(self, ")")),
             "import" => names(self, find(self, "as")..tokens.len()),
             "from" => names(self, find(self, "import")..tokens.len()),

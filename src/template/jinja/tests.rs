@@ -330,7 +330,6 @@ fn pieces() -> impl proptest::strategy::Strategy<Value = String> {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(600))]
     #[test]
     fn nothing_makes_it_panic(text in pieces()) {
         let v = json!({"a": "x", "l": [1, "b", null], "m": {"k": [1]}});
@@ -347,6 +346,34 @@ proptest::proptest! {
         let v = json!({"a": "x", "l": [1, "b", null], "m": {"k": [1]}});
         drop(render(&format!("{{{{ {on} | {name}{with} }}}}"), v));
     }
+}
+
+#[test]
+fn files_that_are_taken_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("lib.j2", "{% macro m(x) %}<{{ x }}{{ a }}>{% endmacro %}");
+    write("part.j2", "part {{ a }}\r\n");
+    write("broken.j2", "x\n{{ a | nofilter }}");
+    write("late.j2", "x\n{{ hots }}");
+    let render = |text: &str| {
+        let given = Given(json!({"a": 1, "host": 1, "which": "part.j2", "role_path": "/nowhere"}));
+        Templates::new().render_file(&dir.path().join("t.j2"), text, &vec![], &given)
+    };
+    let same = |t: &str, s: &str| assert_eq!(render(t), Ok(s.to_string()), "{t}");
+    same("{% import 'lib.j2' as lib with context %}{{ lib.m(2) }}", "<21>");
+    same("{% from 'lib.j2' import m with context %}{{ m(3) }}", "<31>");
+    same("{% include 'part.j2' %}!{% include which %}!{% include ['no.j2', 'part.j2'] %}", "part 1!part 1!part 1");
+    same("{% include 'no.j2' ignore missing %}|{% include 'part.j2' with context %}", "|part 1");
+    let place = |t: &str| match render(t) {
+        Err(Trouble::Error(e)) => format!("{} {}", e.message, e.span.map(|s| s.line()).unwrap_or_default()),
+        other => format!("{other:?}"),
+    };
+    assert!(place("{% include 'broken.j2' %}").starts_with("unknown filter `nofilter`"));
+    assert!(place("{% include 'broken.j2' %}").contains("broken.j2:2"), "{}", place("{% include 'broken.j2' %}"));
+    assert!(place("{% include 'late.j2' %}").contains("late.j2:2"), "{}", place("{% include 'late.j2' %}"));
+    assert!(place("{% include 'n' ~ 'o' %}").contains("there is no template `no`"));
+    assert!(place("{% include '/etc/passwd' %}").contains("there is no template"));
 }
 
 #[test]
