@@ -6,7 +6,7 @@ use super::{Program, Scope, TaskUse};
 use crate::modules::{ArgError, Bound, FileKind, Local, ModuleDef};
 use crate::playbook::{Become, Condition, Loop, Text, argument_diagnostic};
 use crate::source::{Diagnostic, Diagnostics, Kind, Node, Source, Span, nearest};
-use crate::template::{TemplateError, Trouble, truthy};
+use crate::template::{Settings, TemplateError, Trouble, truthy};
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -407,7 +407,7 @@ impl Look<'_> {
             if let Some(src) = template {
                 let text = files.find(FileKind::Template, src).and_then(|p| {
                     let text = String::from_utf8_lossy(&files.read(&p)?).into_owned();
-                    files.render(&p, &text)
+                    files.render(&p, &text, &crate::modules::template_settings(&known))
                 });
                 self.take(text.map_err(|e| wrong_argument(&e, task.module, &task.args, &scope)));
             }
@@ -561,7 +561,7 @@ impl Local for Files<'_> {
         })
     }
 
-    fn render(&self, path: &Path, text: &str) -> Result<String, ArgError> {
+    fn render(&self, path: &Path, text: &str, settings: &Settings) -> Result<String, ArgError> {
         let at_place = |e: TemplateError| {
             let source = Source::new(crate::source::display_path(path), text);
             let span = e.span.clone().unwrap_or_else(|| {
@@ -573,7 +573,7 @@ impl Local for Files<'_> {
             });
             ArgError { span: Some(span), hint: e.hint, ..ArgError::new("src", e.message) }
         };
-        match self.scope.render_file(path, text) {
+        match self.scope.render_file(path, text, settings) {
             Ok(s) => Ok(s),
             Err(Trouble::Unknown(why)) => Err(ArgError { unknown: true, ..ArgError::new("src", why) }),
             Err(Trouble::Error(e)) => Err(at_place(e)),

@@ -4,7 +4,7 @@ use super::{HostPlan, Program, TaskUse, Turns};
 use crate::playbook::Condition;
 use crate::probe::ansible_names;
 use crate::source::{Span, nearest};
-use crate::template::{Found, Lookup, TemplateError, Trouble};
+use crate::template::{Found, Lookup, Settings, TemplateError, Trouble};
 use crate::vars::{Var, Vars};
 use serde_json::{Map, Value, json};
 use std::cell::{Cell, RefCell};
@@ -131,8 +131,8 @@ impl<'a> Scope<'a> {
         self.program.templates.value(&c, self)
     }
     /// A template file's text, rendered.
-    pub fn render_file(&self, path: &std::path::Path, text: &str) -> Result<String, Trouble> {
-        self.program.templates.render_file(path, text, self)
+    pub fn render_file(&self, path: &std::path::Path, text: &str, settings: &Settings) -> Result<String, Trouble> {
+        self.program.templates.render_file(path, text, settings, self)
     }
     /// What an expression comes to.
     pub fn evaluate(&self, c: &Condition) -> Result<Value, Trouble> {

@@ -539,9 +539,40 @@ pub struct Template {
     newline_sequence: Option<Text>,
     /// A command that must accept the new file before it is moved into place; `%s` is its path.
     validate: Option<Text>,
+    /// In a `.j2` file: the newline behind a block's tag goes (the default).
+    trim_blocks: Option<Bool>,
+    /// In a `.j2` file: the white space before a block's tag goes.
+    lstrip_blocks: Option<Bool>,
+    /// In a `.j2` file: how a variable begins (`{{`).
+    variable_start_string: Option<Text>,
+    /// In a `.j2` file: how a variable ends (`}}`).
+    variable_end_string: Option<Text>,
+    /// In a `.j2` file: how a block's tag begins (`{%`).
+    block_start_string: Option<Text>,
+    /// In a `.j2` file: how a block's tag ends (`%}`).
+    block_end_string: Option<Text>,
+    /// In a `.j2` file: how a comment begins (`{#`).
+    comment_start_string: Option<Text>,
+    /// In a `.j2` file: how a comment ends (`#}`).
+    comment_end_string: Option<Text>,
     #[serde(skip)]
     #[schemars(skip)]
     body: Arc<[u8]>,
+}
+
+/// Says how a template is written, as its task's parameters do.
+pub fn settings(params: &serde_json::Map<String, serde_json::Value>) -> crate::template::Settings {
+    let known = |k: &str| k.ends_with("_start_string") || k.ends_with("_end_string") || k.ends_with("_blocks");
+    let said = |v: &serde_json::Value| match crate::template::truthy(v) {
+        Some(true) => "True".to_string(),
+        Some(false) => "False".to_string(),
+        None => crate::template::text(v),
+    };
+    params
+        .iter()
+        .filter(|(k, v)| known(k) && !v.is_null())
+        .map(|(k, v)| (k.clone(), if k.ends_with("_blocks") { said(v) } else { crate::template::text(v) }))
+        .collect()
 }
 
 impl Module for Template {
@@ -570,7 +601,7 @@ impl Module for Template {
             Some("\r" | "\\r") => "\r",
             Some(_) => return Err(ArgError::new("newline_sequence", "expected \\n, \\r\\n or \\r")),
         };
-        let mut body = local.render(&path, &text)?;
+        let mut body = local.render(&path, &text, &self.settings())?;
         if end != "\n" {
             body = body.replace("\r\n", "\n").replace('\n', end);
         }
@@ -591,6 +622,20 @@ impl Module for Template {
 }
 
 impl Template {
+    fn settings(&self) -> crate::template::Settings {
+        let flags = [("trim_blocks", self.trim_blocks), ("lstrip_blocks", self.lstrip_blocks)];
+        let texts = [
+            ("variable_start_string", &self.variable_start_string),
+            ("variable_end_string", &self.variable_end_string),
+            ("block_start_string", &self.block_start_string),
+            ("block_end_string", &self.block_end_string),
+            ("comment_start_string", &self.comment_start_string),
+            ("comment_end_string", &self.comment_end_string),
+        ];
+        let flags = flags.into_iter().filter_map(|(k, v)| Some((k.into(), if v?.0 { "True" } else { "False" }.into())));
+        flags.chain(texts.into_iter().filter_map(|(k, v)| Some((k.into(), v.as_ref()?.0.clone())))).collect()
+    }
+
     /// The file's name in a folder: the template's, without what marks it as one.
     fn file_name(&self) -> String {
         let name = self.src.rsplit('/').next().unwrap_or_default();

@@ -11,6 +11,7 @@ mod authorized_key;
 mod blockinfile;
 mod command;
 mod copy;
+pub use copy::settings as template_settings;
 mod cron;
 mod deb822_repository;
 mod debug;
@@ -132,8 +133,13 @@ pub trait Local {
     /// A source file's path: the role's `files/` (or `templates/`), the same beside the playbook, the playbook's folder.
     fn find(&self, kind: FileKind, name: &str) -> Result<PathBuf, ArgError>;
     fn read(&self, path: &std::path::Path) -> Result<Vec<u8>, ArgError>;
-    /// A template file's text, rendered with the task's variables.
-    fn render(&self, path: &std::path::Path, text: &str) -> Result<String, ArgError>;
+    /// A template file's text, rendered with the task's variables. `settings`: how it is written, where the task says so.
+    fn render(
+        &self,
+        path: &std::path::Path,
+        text: &str,
+        settings: &crate::template::Settings,
+    ) -> Result<String, ArgError>;
     /// The files of variables that the task can read (`include_vars`).
     fn files_of_variables(&self) -> Vec<String> {
         vec![]
@@ -595,7 +601,7 @@ pub(crate) mod kit {
         fn read(&self, path: &std::path::Path) -> Result<Vec<u8>, ArgError> {
             Ok(format!("content of {}\n", path.display()).into_bytes())
         }
-        fn render(&self, _: &std::path::Path, text: &str) -> Result<String, ArgError> {
+        fn render(&self, _: &std::path::Path, text: &str, _: &crate::template::Settings) -> Result<String, ArgError> {
             Ok(text.to_string())
         }
         fn host(&self) -> &str {

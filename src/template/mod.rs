@@ -13,11 +13,26 @@ use explain::place_of;
 use serde_json::Value;
 use std::path::Path;
 
+/// How a template file is written, as far as its task says: `trim_blocks`, `variable_start_string` and the like.
+pub type Settings = Vec<(String, String)>;
+
 impl Templates {
     /// Renders the text of a template file, whatever it is written in.
-    pub fn render_file(&self, path: &Path, text: &str, lookup: &dyn Lookup) -> Result<String, Trouble> {
+    pub fn render_file(
+        &self,
+        path: &Path,
+        text: &str,
+        settings: &Settings,
+        lookup: &dyn Lookup,
+    ) -> Result<String, Trouble> {
         if path.extension().is_some_and(|e| e == "j2") {
-            return self.jinja.render(self, path, text, lookup);
+            return self.jinja.render(self, path, text, settings, lookup);
+        }
+        if let Some((name, _)) = settings.first() {
+            return Err(Trouble::Error(
+                TemplateError::new(format!("`{name}` is for Jinja, in files that end in .j2"))
+                    .hint("take it out, or give the template that ending"),
+            ));
         }
         let compiled = self.compile(text).map_err(Trouble::Error)?;
         self.value(&compiled, lookup).map(|v| helpers::text(&v))

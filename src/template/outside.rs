@@ -31,7 +31,7 @@ pub fn answer(ask: &Ask, templates: &Templates, lookup: &dyn Lookup) -> Result<V
         Ask::File(path) => Ok(json!(read(&find(path, "files", lookup)?)?)),
         Ask::Template(path) => {
             let text = read(&find(path, "templates", lookup)?)?;
-            nested(path, || templates.render_file(Path::new(path), &text, lookup))
+            nested(path, || templates.render_file(Path::new(path), &text, &vec![], lookup))
         }
         Ask::FirstFound(paths) => paths
             .iter()

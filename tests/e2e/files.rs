@@ -177,26 +177,25 @@ fn template_jinja() {
              {% for n in names %}\nname={{ n | upper }}{{ ' last' if loop.last else '' }}\n{% endfor %}\n\
              secure={{ secure }} {{ tls.cert | default('none') }}\nkernel={{ facts.kernel | regex_replace('^(\\d+).*', '\\\\1') | length > 0 }}\n",
         )
-        .file("roles/app/templates/part.inc", "port={{ port }}\n")
+        .file("roles/app/templates/part.inc", "port={{ port }}\n\n")
         .file("roles/app/templates/id.j2", "{% if out.stdout == 'fresh' %}\nid {{ out.stdout }}\n{% endif %}\n")
         .file("roles/app/defaults/main.yml", "tls: {}\n")
         .file(
             "roles/app/tasks/main.yml",
-            "- name: render\n  template: {src: app.conf.j2, dest: /etc/app.conf, mode: '0640'}\n\
+            "- name: render\n  template: {src: app.conf.j2, dest: /etc/app.conf, mode: '0640', lstrip_blocks: true}\n\
              - name: ask\n  command: {cmd: cat /srv/id}\n  register: out\n  changed_when: false\n\
              - name: later\n  template: {src: id.j2, dest: /etc/id}\n",
         )
         .playbook("- phase: app\n  hosts: all\n  become: true\n  roles: [app]\n");
     c.on_node("mkdir -p /srv; echo fresh > /srv/id").succeeds();
     // What a command says is known only after it.
-    c.plan().has(1, "changed").diff_has("render", "+name=B last");
-    c.plan().ended("later", "unknown");
+    c.plan().has(1, "changed").ended("app : later", "known_after_apply");
     c.apply().changed(2);
     let text = "# Ansible managed, on node1\nport=8080\nname=A\nname=B last\nsecure=True none\nkernel=True";
     c.on_node("cat /etc/app.conf").prints(text);
     c.on_node("cat /etc/id").prints("id fresh");
     c.apply().changed(0);
-    c.plan_with(&["-e", "port=9090"]).diff_has("render", "+port=9090");
+    c.plan_with(&["-e", "port=9090"]).diff_has("app : render", "+port=9090");
     let c = c.file("roles/app/templates/part.inc", "port={{ prot }}\n");
     c.apply().exits(3).says("part.inc:1:9").says("did you mean `port`?");
 }

@@ -9,7 +9,7 @@ pub use values::{float_text, text as python_text};
 
 use super::explain::{missing_field, undefined_variable};
 use super::helpers::Ask;
-use super::{Found, Lookup, TemplateError, Templates, Trouble, outside};
+use super::{Found, Lookup, Settings, TemplateError, Templates, Trouble, outside};
 use crate::source::{Source, Span, nearest};
 use minijinja::value::{Enumerator, Object, ObjectRepr};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
@@ -131,11 +131,13 @@ impl Jinja {
         templates: &Templates,
         path: &Path,
         text: &str,
+        settings: &Settings,
         lookup: &dyn Lookup,
     ) -> Result<String, Trouble> {
         // A byte order mark and other systems' ends of lines are no part of it, as in Jinja2.
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
-        let scanned = scan(&text, None).map_err(Trouble::Error)?;
+        let (syntax, begin) = Syntax::of(&text, settings).map_err(Trouble::Error)?;
+        let scanned = scan(&text, syntax, begin).map_err(Trouble::Error)?;
         let mut work =
             Work { templates, lookup, files: HashMap::new(), missing: vec![], words: vec![], world: World::default() };
         work.world.outside = json!({});
@@ -285,7 +287,7 @@ impl Work<'_> {
             Err(outside::No::Thing(why)) => return Err(Trouble::Error(TemplateError::new(why))),
             Err(outside::No::Trouble(t)) => return Err(t),
         };
-        let scanned = scan(&text, Some(syntax)).map_err(|e| Trouble::Error(placed(e, Some(&path), &text)))?;
+        let scanned = scan(&text, syntax.clone(), 0).map_err(|e| Trouble::Error(placed(e, Some(&path), &text)))?;
         self.add(name, File { path: Some(path), text, scanned }, syntax)
     }
 
@@ -401,7 +403,7 @@ impl Work<'_> {
         match e.kind() {
             ErrorKind::UndefinedError => self.undefined(detail, file, range),
             ErrorKind::TemplateNotFound => {
-                let name = detail.split('"').nth(1).unwrap_or_default();
+                let name = detail.split(['"', '\'']).nth(1).unwrap_or_default();
                 let t = TemplateError::new(format!("there is no template `{name}`"));
                 (t.hint("look at the name it is given: the file is searched in the role's templates/"), range)
             }

@@ -3,7 +3,7 @@
 
 use super::door;
 use crate::source::nearest;
-use crate::template::{TemplateError, place_of};
+use crate::template::{Settings, TemplateError, place_of};
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -42,104 +42,109 @@ impl Default for Syntax {
 const HEADER: &str = "#jinja2:";
 
 impl Syntax {
-    /// What a template's first line `#jinja2: trim_blocks: False, …` sets, and how long that line is.
-    pub fn of(text: &str) -> Result<(Syntax, usize), TemplateError> {
+    /// What a template's first line `#jinja2: trim_blocks: False, …` sets, and how long that line is. What the task sets
+    /// comes before it.
+    pub fn of(text: &str, settings: &Settings) -> Result<(Syntax, usize), TemplateError> {
         let mut syntax = Syntax::default();
+        for (key, value) in settings {
+            syntax.set(key, value).map_err(|(message, hint)| TemplateError::new(message).hint(hint))?;
+        }
         let Some(rest) = text.strip_prefix(HEADER) else { return Ok((syntax, 0)) };
-        let wrong = |message: String, hint: String, at: usize, len: usize| {
+        let wrong = |(message, hint): (String, String), at: usize, len: usize| {
             let mut e = TemplateError::new(message).hint(hint);
             e.at = Some(place_of(text, at));
             e.len = Some(len);
             e
         };
         let Some(line) = rest.split_once('\n').map(|(l, _)| l) else {
-            return Err(wrong(
-                format!("nothing follows the line `{HEADER}`"),
-                "the template begins on the next line".into(),
-                0,
-                HEADER.len(),
-            ));
+            let said = (format!("nothing follows the line `{HEADER}`"), "the template begins on the next line".into());
+            return Err(wrong(said, 0, HEADER.len()));
         };
         let mut at = HEADER.len();
         for pair in line.split(',') {
             let (begin, len) = (at + pair.len() - pair.trim_start().len(), pair.trim().len().max(1));
             at += pair.len() + 1;
-            let Some((key, value)) = pair.split_once(':') else {
-                return Err(wrong(
+            let set = match pair.split_once(':') {
+                Some((key, value)) => literal(key.trim(), value.trim()).and_then(|v| syntax.set(key.trim(), &v)),
+                None => Err((
                     format!("`{}` is no setting", pair.trim()),
                     "write `name: value`, with commas between: trim_blocks: False, lstrip_blocks: True".into(),
-                    begin,
-                    len,
-                ));
+                )),
             };
-            let (key, value) = (key.trim(), value.trim());
-            let text = unquoted(value);
-            let field = match key {
-                "block_start_string" => &mut syntax.block.0,
-                "block_end_string" => &mut syntax.block.1,
-                "variable_start_string" => &mut syntax.variable.0,
-                "variable_end_string" => &mut syntax.variable.1,
-                "comment_start_string" => &mut syntax.comment.0,
-                "comment_end_string" => &mut syntax.comment.1,
-                "newline_sequence" => &mut syntax.newline,
-                "trim_blocks" | "lstrip_blocks" | "keep_trailing_newline" => {
-                    let on = match value {
-                        "True" => true,
-                        "False" => false,
-                        _ => {
-                            return Err(wrong(
-                                format!("`{key}` is True or False, not `{value}`"),
-                                format!("write `{key}: True`"),
-                                begin,
-                                len,
-                            ));
-                        }
-                    };
-                    match key {
-                        "trim_blocks" => syntax.trim_blocks = on,
-                        "lstrip_blocks" => syntax.lstrip_blocks = on,
-                        _ => syntax.keep_trailing_newline = on,
-                    }
-                    continue;
-                }
-                "line_statement_prefix" | "line_comment_prefix" if value == "None" => continue,
-                "line_statement_prefix" => syntax.line_statement.insert(String::new()),
-                "line_comment_prefix" => syntax.line_comment.insert(String::new()),
-                _ => {
-                    let known = [
-                        "block_start_string",
-                        "block_end_string",
-                        "variable_start_string",
-                        "variable_end_string",
-                        "comment_start_string",
-                        "comment_end_string",
-                        "line_statement_prefix",
-                        "line_comment_prefix",
-                        "trim_blocks",
-                        "lstrip_blocks",
-                        "newline_sequence",
-                        "keep_trailing_newline",
-                    ];
-                    let hint = match nearest(key, known) {
-                        Some(n) => format!("did you mean `{n}`?"),
-                        None => format!("it knows {}", known.join(", ")),
-                    };
-                    return Err(wrong(format!("unknown setting `{key}`"), hint, begin, len));
-                }
-            };
-            match text {
-                Some(t) if !t.is_empty() => *field = t,
-                _ => {
-                    return Err(wrong(
-                        format!("`{key}` is text in quotes, not `{value}`"),
-                        format!("write `{key}: '…'`"),
-                        begin,
-                        len,
-                    ));
-                }
-            }
+            set.map_err(|said| wrong(said, begin, len))?;
         }
         Ok((syntax, HEADER.len() + line.len() + 1))
+    }
+
+    /// Sets one thing; what is wrong with it, and what to do.
+    fn set(&mut self, key: &str, value: &str) -> Result<(), (String, String)> {
+        let field = match key {
+            "block_start_string" => &mut self.block.0,
+            "block_end_string" => &mut self.block.1,
+            "variable_start_string" => &mut self.variable.0,
+            "variable_end_string" => &mut self.variable.1,
+            "comment_start_string" => &mut self.comment.0,
+            "comment_end_string" => &mut self.comment.1,
+            "newline_sequence" => &mut self.newline,
+            "trim_blocks" | "lstrip_blocks" | "keep_trailing_newline" => {
+                let on = match value {
+                    "True" => true,
+                    "False" => false,
+                    _ => {
+                        return Err((
+                            format!("`{key}` is True or False, not `{value}`"),
+                            format!("write `{key}: True`"),
+                        ));
+                    }
+                };
+                match key {
+                    "trim_blocks" => self.trim_blocks = on,
+                    "lstrip_blocks" => self.lstrip_blocks = on,
+                    _ => self.keep_trailing_newline = on,
+                }
+                return Ok(());
+            }
+            "line_statement_prefix" | "line_comment_prefix" if value == "None" => return Ok(()),
+            "line_statement_prefix" => self.line_statement.insert(String::new()),
+            "line_comment_prefix" => self.line_comment.insert(String::new()),
+            _ => {
+                let hint = match nearest(key, SETTINGS) {
+                    Some(n) => format!("did you mean `{n}`?"),
+                    None => format!("it knows {}", SETTINGS.join(", ")),
+                };
+                return Err((format!("unknown setting `{key}`"), hint));
+            }
+        };
+        if value.is_empty() {
+            return Err((format!("`{key}` is empty"), format!("write `{key}: '…'`")));
+        }
+        *field = value.to_string();
+        Ok(())
+    }
+}
+
+const SETTINGS: [&str; 12] = [
+    "block_start_string",
+    "block_end_string",
+    "variable_start_string",
+    "variable_end_string",
+    "comment_start_string",
+    "comment_end_string",
+    "line_statement_prefix",
+    "line_comment_prefix",
+    "trim_blocks",
+    "lstrip_blocks",
+    "newline_sequence",
+    "keep_trailing_newline",
+];
+
+/// What a literal of Python says: text in quotes, True, False, None.
+fn literal(key: &str, value: &str) -> Result<String, (String, String)> {
+    match unquoted(value) {
+        Some(text) => Ok(text),
+        None if ["True", "False", "None"].contains(&value) || !SETTINGS.contains(&key) => Ok(value.to_string()),
+        None if key.ends_with("blocks") || key.starts_with("keep") => Ok(value.to_string()),
+        None => Err((format!("`{key}` is text in quotes, not `{value}`"), format!("write `{key}: '…'`"))),
     }
 }
 
@@ -222,12 +227,8 @@ impl Scanned {
     }
 }
 
-/// Looks a template through. `syntax` is that of the template which takes this one in.
-pub fn scan(text: &str, syntax: Option<&Syntax>) -> Result<Scanned, TemplateError> {
-    let (syntax, begin) = match syntax {
-        Some(s) => (s.clone(), 0),
-        None => Syntax::of(text)?,
-    };
+/// Looks a template through whose tags begin at a byte of its text.
+pub fn scan(text: &str, syntax: Syntax, begin: usize) -> Result<Scanned, TemplateError> {
     let tags = if syntax.line_statement.is_some() { vec![] } else { tags(text, begin, &syntax)? };
     let mut s = Scan {
         text,
@@ -594,7 +595,14 @@ impl<'t> Scan<'t> {
         match name {
             "for" => names(self, 1..find(self, "in")),
             "set" if !self.is(tokens, 2, ".") => names(self, 1..find(self, "=").min(find(self, "|"))),
-            "macro" => names(self, 1..tokens.len()),
+            "macro" => {
+                names(self, 1..2);
+                for i in 2..tokens.len() {
+                    if self.is(tokens, i - 1, "(") || self.is(tokens, i - 1, ",") {
+                        names(self, i..i + 1);
+                    }
+                }
+            }
             "call" if self.is(tokens, 1, "(") => names(self, 2..find(self, ")")),
             "import" => names(self, find(self, "as")..tokens.len()),
             "from" => names(self, find(self, "import")..tokens.len()),
@@ -826,8 +834,13 @@ impl<'t> Scan<'t> {
 mod tests {
     use super::*;
 
+    fn whole(t: &str) -> Result<Scanned, TemplateError> {
+        let (syntax, begin) = Syntax::of(t, &vec![])?;
+        scan(t, syntax, begin)
+    }
+
     fn said(t: &str) -> String {
-        scan(t, None).unwrap().rewritten
+        whole(t).unwrap().rewritten
     }
 
     #[test]
@@ -854,7 +867,7 @@ mod tests {
     #[test]
     fn places_are_found_again() {
         let t = "#jinja2: trim_blocks: False\nx {{ a.b.c | default(1) }} {{ zz }}";
-        let s = scan(t, None).unwrap();
+        let s = whole(t).unwrap();
         let at = s.rewritten.find("zz").unwrap();
         assert_eq!(&t[s.original(at)..][..2], "zz");
         assert_eq!(s.original(s.rewritten.find('x').unwrap()), t.find("x {{").unwrap());
@@ -862,7 +875,7 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_tags() {
-        let e = |t: &str| scan(t, None).map(|_| ()).unwrap_err();
+        let e = |t: &str| whole(t).map(|_| ()).unwrap_err();
         assert_eq!((e("a\n {{ b").message.as_str(), e("a\n {{ b").at), ("`{{` is not closed", Some((2, 2))));
         assert!(e("{% if a %}\n").message.contains("`{% if %}` is not closed"));
         assert!(e("{% if a %}{% endfor %}").message.contains("is closed by"));
@@ -876,8 +889,8 @@ mod tests {
 
     #[test]
     fn what_is_asked_for() {
-        let s = scan("{% for i in items %}{{ i.x }}{{ hostvars[i]['ip'] }}{% endfor %}{{ lookup('env', who) }}", None)
-            .unwrap();
+        let s =
+            whole("{% for i in items %}{{ i.x }}{{ hostvars[i]['ip'] }}{% endfor %}{{ lookup('env', who) }}").unwrap();
         assert_eq!(s.roots().collect::<Vec<_>>(), ["items", "hostvars", "who"]);
         assert!(s.words.contains(&"ip".to_string()));
     }

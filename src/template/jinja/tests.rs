@@ -16,7 +16,7 @@ impl Lookup for Given {
 }
 
 fn render(text: &str, v: Json) -> Result<String, Trouble> {
-    Templates::new().render_file(Path::new("t.j2"), text, &Given(v))
+    Templates::new().render_file(Path::new("t.j2"), text, &vec![], &Given(v))
 }
 
 fn said(text: &str, v: Json) -> String {
@@ -42,6 +42,21 @@ fn a_template() {
     same("{{ 'x1' | regex_replace('(\\w)(\\d)', '\\\\2\\\\1') }}", "1x");
     same("#jinja2: variable_start_string:'[%', variable_end_string:'%]'\n[% a.b %] {{ a }}\n", "1 {{ a }}\n");
     same("{{ vars['a']['b'] }} {{ lookup('vars', 'a').b }} {{ lookup('env', 'NOT_SET') }}|", "1 1 |");
+}
+
+#[test]
+fn a_task_may_say_how_its_template_is_written() {
+    let with = |text: &str, settings: &[(&str, &str)]| {
+        let settings = settings.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        Templates::new().render_file(Path::new("t.j2"), text, &settings, &Given(json!({"a": 1})))
+    };
+    let text = "  {% if a %}\n  x\n  {% endif %}\n";
+    assert_eq!(with(text, &[]), Ok("    x\n  \n".into()));
+    assert_eq!(with(text, &[("lstrip_blocks", "True")]), Ok("  x\n".into()));
+    assert_eq!(with(text, &[("trim_blocks", "False")]), Ok("  \n  x\n  \n".into()));
+    let brackets = [("variable_start_string", "[["), ("variable_end_string", "]]")];
+    assert_eq!(with("[[ a ]] {{ a }}", &brackets), Ok("1 {{ a }}".into()));
+    assert_eq!(with("#jinja2: variable_start_string:'(('\n(( a ]]", &brackets), Ok("1".into()));
 }
 
 #[test]
@@ -90,7 +105,7 @@ fn filters_and_tests_give_what_ansible_gives() {
     for case in oracle["results"].as_array().unwrap() {
         let jinja = case["jinja"].as_str().unwrap();
         let text = format!("{{{{ ({jinja}) | to_json }}}}");
-        let got = templates.render_file(Path::new("t.j2"), &text, &given);
+        let got = templates.render_file(Path::new("t.j2"), &text, &vec![], &given);
         let agrees = match (&got, case.get("gives")) {
             (Ok(s), Some(want)) => {
                 serde_json::from_str::<Json>(s).is_ok_and(|v| crate::template::helpers::equal(&v, want))
@@ -182,7 +197,7 @@ fn templates_come_out_as_ansible_renders_them() {
         }
         n += 1;
         let want = std::fs::read_to_string(folder().join("expected").join(path.file_stem().unwrap())).unwrap();
-        match templates.render_file(&path, &std::fs::read_to_string(&path).unwrap(), &lab) {
+        match templates.render_file(&path, &std::fs::read_to_string(&path).unwrap(), &vec![], &lab) {
             Ok(got) if got == want => {}
             Ok(got) => {
                 let diff = similar::TextDiff::from_lines(&want, &got);
@@ -210,7 +225,7 @@ fn expressions_come_out_as_ansible_renders_them() {
     let (mut wrong, mut used, mut same) = (vec![], HashSet::new(), 0);
     for case in oracle["results"].as_array().unwrap() {
         let jinja = case["jinja"].as_str().unwrap();
-        let got = templates.render_file(&folder().join("templates/x.j2"), &format!("<{jinja}>"), &lab);
+        let got = templates.render_file(&folder().join("templates/x.j2"), &format!("<{jinja}>"), &vec![], &lab);
         let agrees = match (&got, case.get("gives")) {
             (Ok(s), Some(want)) => *s == *want,
             (Err(_), None) => true,
@@ -315,7 +330,6 @@ fn pieces() -> impl proptest::strategy::Strategy<Value = String> {
 }
 
 proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(600))]
     #[test]
     fn nothing_makes_it_panic(text in pieces()) {
         let v = json!({"a": "x", "l": [1, "b", null], "m": {"k": [1]}});
@@ -332,6 +346,34 @@ proptest::proptest! {
         let v = json!({"a": "x", "l": [1, "b", null], "m": {"k": [1]}});
         drop(render(&format!("{{{{ {on} | {name}{with} }}}}"), v));
     }
+}
+
+#[test]
+fn files_that_are_taken_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("lib.j2", "{% macro m(x) %}<{{ x }}{{ a }}>{% endmacro %}");
+    write("part.j2", "part {{ a }}\r\n");
+    write("broken.j2", "x\n{{ a | nofilter }}");
+    write("late.j2", "x\n{{ hots }}");
+    let render = |text: &str| {
+        let given = Given(json!({"a": 1, "host": 1, "which": "part.j2", "role_path": "/nowhere"}));
+        Templates::new().render_file(&dir.path().join("t.j2"), text, &vec![], &given)
+    };
+    let same = |t: &str, s: &str| assert_eq!(render(t), Ok(s.to_string()), "{t}");
+    same("{% import 'lib.j2' as lib with context %}{{ lib.m(2) }}", "<21>");
+    same("{% from 'lib.j2' import m with context %}{{ m(3) }}", "<31>");
+    same("{% include 'part.j2' %}!{% include which %}!{% include ['no.j2', 'part.j2'] %}", "part 1!part 1!part 1");
+    same("{% include 'no.j2' ignore missing %}|{% include 'part.j2' with context %}", "|part 1");
+    let place = |t: &str| match render(t) {
+        Err(Trouble::Error(e)) => format!("{} {}", e.message, e.span.map(|s| s.line()).unwrap_or_default()),
+        other => format!("{other:?}"),
+    };
+    assert!(place("{% include 'broken.j2' %}").starts_with("unknown filter `nofilter`"));
+    assert!(place("{% include 'broken.j2' %}").contains("broken.j2:2"), "{}", place("{% include 'broken.j2' %}"));
+    assert!(place("{% include 'late.j2' %}").contains("late.j2:2"), "{}", place("{% include 'late.j2' %}"));
+    assert!(place("{% include 'n' ~ 'o' %}").contains("there is no template `no`"));
+    assert!(place("{% include '/etc/passwd' %}").contains("there is no template"));
 }
 
 #[test]
