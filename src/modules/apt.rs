@@ -1369,6 +1369,26 @@ mod tests {
     }
 
     #[test]
+    fn what_it_takes_to_build_a_package() {
+        let m: Apt = bind("{name: little, state: build-dep}");
+        let [Probe::Script(look)] = &m.probes(&ctx())[..] else { panic!() };
+        assert!(look.contains("build-dep little"), "{look}");
+        let said = |rc, stdout: &str, stderr: &str| {
+            let out = Output { rc, stdout: stdout.into(), stderr: stderr.into() };
+            seen([(Probe::Script(look.clone()), Answer::Script(out))])
+        };
+        satisfied(m.decide(&said(0, "", ""), &ctx()));
+        let c = change(m.decide(&said(0, "Inst tree (2.1 Debian:12/stable [amd64])\n", ""), &ctx()));
+        assert_eq!(c.summary, "installs tree");
+        satisfied(m.decide(&then(said(1, "", ""), &c), &ctx()));
+        let Err(Stop::Fail(f)) = m.decide(&said(1, "", "E: Unable to find a source package for little\n"), &ctx())
+        else {
+            panic!()
+        };
+        assert!(f.message.contains("Unable to find a source package") && f.hint.unwrap().contains("deb-src"));
+    }
+
+    #[test]
     fn mistakes() {
         let err = |y: &str| try_bind::<Apt>(y).unwrap_err().message;
         assert!(err("{}").contains("needs `name`"));
