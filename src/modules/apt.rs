@@ -22,7 +22,8 @@ pub struct Apt {
     #[serde(default, alias = "pkg", alias = "package")]
     #[schemars(extend("x-aliases" = ["pkg", "package"]))]
     name: Option<List>,
-    /// What becomes of them. `latest` also upgrades; `fixed` also mends broken dependencies.
+    /// What becomes of them. `latest` also upgrades; `fixed` also mends broken dependencies; `build-dep` installs what it
+    /// takes to build them.
     #[serde(default)]
     state: State,
     /// Refresh the package lists first. Packages that are all there already are left alone without it.
@@ -234,8 +235,10 @@ impl Module for Apt {
     const FREE_FORM: Option<&'static str> = None;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
-        if self.state == State::BuildDep {
-            return Err(ArgError::new("state", "`build-dep` is not supported yet"));
+        if self.state == State::BuildDep
+            && (self.name.is_none() || self.specs().iter().any(|s| s.is_glob() || s.want != Want::Any))
+        {
+            return Err(ArgError::new("name", "`build-dep` needs source packages in `name`, without versions"));
         }
         for n in self.name.iter().flat_map(|l| l.iter()) {
             if n.ends_with(".deb") {
@@ -280,6 +283,9 @@ impl Module for Apt {
         if let Some(d) = &self.deb {
             return vec![Probe::Script(deb_script(d))];
         }
+        if self.state == State::BuildDep {
+            return vec![Probe::Script(self.simulate(&self.build_dep_words()))];
+        }
         if self.upgrade_all() != Upgrade::No {
             probes.push(Probe::Script(self.simulate(self.upgrade_words())));
         } else {
@@ -312,6 +318,7 @@ impl Module for Apt {
             return self.decide_upkeep(seen);
         }
         match self.state {
+            State::BuildDep => self.decide_build_dep(seen),
             State::Absent => self.decide_absent(seen),
             _ => self.decide_install(seen),
         }
@@ -552,6 +559,44 @@ impl Apt {
             .collect();
         let verb = if self.purge.0 { "purges" } else { "removes" };
         Ok(self.change(body, format!("{verb} {}", listed(names.iter().map(|n| n.to_string()))), after, false))
+    }
+
+    fn build_dep_words(&self) -> Vec<&str> {
+        let names = self.name.iter().flat_map(|l| l.iter()).map(String::as_str);
+        std::iter::once("build-dep").chain(names).collect()
+    }
+
+    /// What is needed to build packages, as the lists of sources (`deb-src`) say.
+    fn decide_build_dep(&self, seen: &Observed) -> Result<Decision, Stop> {
+        let look = self.simulate(&self.build_dep_words());
+        let out = seen.script(&look)?;
+        let todo = simulated(&out.stdout);
+        let refresh = self.refresh_due(seen)?;
+        if out.rc != 0 && !refresh {
+            let why = out.stderr.trim().lines().find(|l| l.starts_with("E: ")).unwrap_or("apt-get cannot say");
+            return Err(Stop::fail_hint(
+                format!("what it takes to build them is not known: {why}"),
+                "that needs sources of the kind `deb-src`, and fresh lists: `update_cache: true`",
+            ));
+        }
+        if out.rc == 0 && todo.is_empty() {
+            return Ok(self.satisfied());
+        }
+        let mut words = self.options();
+        words.extend(["-y".to_string(), "-q".into()]);
+        words.extend(self.build_dep_words().iter().map(|w| w.to_string()));
+        let body = format!(
+            "{}get 'install what it takes to build them' {}\n",
+            if refresh { "refresh any\n" } else { "" },
+            shell_join(&words)
+        );
+        let says = match (refresh, todo.is_empty()) {
+            (true, _) => "refreshes the package lists, installs what it takes to build them".to_string(),
+            _ => format!("installs {}", listed(todo.into_iter())),
+        };
+        let mut after = vec![nothing_left(look)];
+        after.extend(refresh.then(fresh));
+        Ok(self.change(body, says, after, refresh))
     }
 
     fn decide_upgrade(&self, seen: &Observed) -> Result<Decision, Stop> {
@@ -1329,11 +1374,31 @@ mod tests {
     }
 
     #[test]
+    fn what_it_takes_to_build_a_package() {
+        let m: Apt = bind("{name: little, state: build-dep}");
+        let [Probe::Script(look)] = &m.probes(&ctx())[..] else { panic!() };
+        assert!(look.contains("build-dep little"), "{look}");
+        let said = |rc, stdout: &str, stderr: &str| {
+            let out = Output { rc, stdout: stdout.into(), stderr: stderr.into() };
+            seen([(Probe::Script(look.clone()), Answer::Script(out))])
+        };
+        satisfied(m.decide(&said(0, "", ""), &ctx()));
+        let c = change(m.decide(&said(0, "Inst tree (2.1 Debian:12/stable [amd64])\n", ""), &ctx()));
+        assert_eq!(c.summary, "installs tree");
+        satisfied(m.decide(&then(said(1, "", ""), &c), &ctx()));
+        let Err(Stop::Fail(f)) = m.decide(&said(1, "", "E: Unable to find a source package for little\n"), &ctx())
+        else {
+            panic!()
+        };
+        assert!(f.message.contains("Unable to find a source package") && f.hint.unwrap().contains("deb-src"));
+    }
+
+    #[test]
     fn mistakes() {
         let err = |y: &str| try_bind::<Apt>(y).unwrap_err().message;
         assert!(err("{}").contains("needs `name`"));
         assert!(err("{name: a, upgrade: dist}").contains("exclude each other"));
-        assert!(err("{name: a, state: build-dep}").contains("not supported yet"));
+        assert!(err("{name: a=1, state: build-dep}").contains("without versions"));
         assert!(err("{name: [a, '-y']}").contains("not a package's name"));
         assert!(err("{name: 'a; rm'}").contains("not a package's name"));
         assert!(err("{name: /tmp/x.deb}").contains("package file"));

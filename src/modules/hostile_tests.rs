@@ -148,6 +148,7 @@ pub(crate) fn table() -> Vec<(&'static str, Value)> {
         ("package_facts", json!({})),
         ("service_facts", json!({})),
         ("service", json!({"name": "cron", "state": "restarted", "enabled": true})),
+        ("service", json!({"name": "cron", "state": "started", "use": "openrc", "runlevel": "boot", "sleep": 1})),
         (
             "systemd",
             json!({"name": "cron.service", "state": "started", "enabled": true, "masked": false, "daemon_reload": true}),

@@ -38,6 +38,7 @@ mod lineinfile;
 mod locale_gen;
 mod modprobe;
 mod mount;
+mod openrc;
 mod package;
 mod package_facts;
 mod packages;

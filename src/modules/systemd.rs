@@ -1,6 +1,7 @@
 //! `systemd` and `service`: units of the system's manager.
 
 use super::args::{Bool, Text};
+use super::openrc::OpenRc;
 use super::{ArgError, Change, Ctx, Decision, Failure, Local, Module, Stop};
 use crate::action::Action;
 use crate::probe::{Answer, Observed, Output, Probe, Touches, UnitState};
@@ -46,9 +47,10 @@ pub struct Systemd {
     scope: Scope,
 }
 
-/// Starts, stops and enables a service.
+/// Starts, stops and enables a service, of systemd or of OpenRC.
 ///
-/// Registers `name`, `state`, `enabled` and `status` (the service's properties as they were before).
+/// OpenRC is tested with recorded answers, not on a real host. Registers `name`, `state`, `enabled` and, of systemd,
+/// `status` (the service's properties as they were before).
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
@@ -59,7 +61,7 @@ pub struct Service {
     state: Option<State>,
     /// Whether the service starts with the system.
     enabled: Option<Bool>,
-    /// The service manager: `auto` or `systemd`.
+    /// The service manager: `auto`, `systemd` or `openrc`.
     #[serde(rename = "use")]
     manager: Option<Text>,
     /// Not supported yet.
@@ -68,13 +70,22 @@ pub struct Service {
     arguments: Option<Value>,
     /// Not supported yet.
     pattern: Option<Value>,
-    /// Not supported yet.
-    runlevel: Option<Value>,
-    /// Not supported yet.
-    sleep: Option<Value>,
+    /// With OpenRC: the runlevel that `enabled` is about.
+    #[serde(default = "default_level")]
+    runlevel: Text,
+    /// With OpenRC: seconds between the stop and the start of a restart.
+    #[serde(default)]
+    sleep: super::whole::Whole,
     #[serde(skip)]
     #[schemars(skip)]
     unit: Systemd,
+    #[serde(skip)]
+    #[schemars(skip)]
+    openrc: OpenRc,
+}
+
+fn default_level() -> Text {
+    "default".into()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -261,30 +272,53 @@ impl Module for Service {
     const EXAMPLE: &'static str = r#"- service: {name: nginx, state: started, enabled: true}"#;
 
     fn prepare(&mut self, local: &dyn Local) -> Result<(), ArgError> {
-        let missing = [
-            ("arguments", &self.arguments),
-            ("pattern", &self.pattern),
-            ("runlevel", &self.runlevel),
-            ("sleep", &self.sleep),
-        ];
+        let missing = [("arguments", &self.arguments), ("pattern", &self.pattern)];
         if let Some((p, _)) = missing.iter().find(|(_, v)| v.is_some()) {
             return Err(ArgError::new(p, format!("`{p}` is not supported yet")));
         }
-        if let Some(m) = self.manager.as_ref().filter(|m| !matches!(&***m, "auto" | "systemd")) {
-            return Err(ArgError::new("use", format!("`{}` is not supported yet, only `systemd`", m.0)));
+        if let Some(m) = self.manager.as_ref().filter(|m| !matches!(&***m, "auto" | "systemd" | "openrc")) {
+            return Err(ArgError::new("use", format!("`{}` is not supported, only `systemd` and `openrc`", m.0)));
         }
         if self.state.is_none() && self.enabled.is_none() {
             return Err(ArgError::new("", "`service` needs `state` or `enabled`"));
         }
         self.unit =
             Systemd { name: Some(self.name.clone()), state: self.state, enabled: self.enabled, ..Default::default() };
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+        if self.runlevel.is_empty() || self.runlevel.starts_with(['.', '-']) || !self.runlevel.chars().all(plain) {
+            return Err(ArgError::new("runlevel", format!("`{}` is not a runlevel", self.runlevel.0)));
+        }
+        self.openrc = OpenRc {
+            name: self.name.strip_suffix(".service").unwrap_or(&self.name).to_string(),
+            state: self.state.map(|s| match s {
+                State::Started => "started",
+                State::Stopped => "stopped",
+                State::Restarted => "restarted",
+                State::Reloaded => "reloaded",
+            }),
+            enabled: self.enabled.map(|e| e.0),
+            runlevel: self.runlevel.0.clone(),
+            sleep: self.sleep.0,
+        };
         self.unit.prepare(local)
     }
     fn probes(&self, ctx: &Ctx) -> Vec<Probe> {
-        Module::probes(&self.unit, ctx)
+        match self.manager.as_deref() {
+            Some("openrc") => vec![Probe::Script(self.openrc.look())],
+            _ => Module::probes(&self.unit, ctx),
+        }
     }
     fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
-        Module::decide(&self.unit, seen, ctx)
+        let manager = self.manager.as_deref().unwrap_or("auto");
+        let silent = |u: &UnitState| u.load.is_empty() && u.active.is_empty();
+        let openrc = match (manager, self.unit.unit_name()) {
+            ("auto", Some(u)) => silent(seen.unit(&u)?),
+            (m, _) => m == "openrc",
+        };
+        match openrc {
+            true => self.openrc.decide(seen),
+            false => Module::decide(&self.unit, seen, ctx),
+        }
     }
 }
 
@@ -569,9 +603,14 @@ mod tests {
         assert_eq!(Module::probes(&m, &ctx()), [Probe::Unit("cron.service".into())]);
         assert_eq!(change(m.decide(&cron("inactive", "disabled"), &ctx())).summary, "starts, enables");
         let err = |y: &str| try_bind::<Service>(y).unwrap_err().message;
-        assert!(err("{name: cron, state: started, sleep: 1}").contains("not supported yet"));
+        assert!(err("{name: cron, state: started, pattern: x}").contains("not supported yet"));
         assert!(err("{name: cron}").contains("`state` or `enabled`"));
-        assert!(err("{name: cron, state: started, use: openrc}").contains("not supported yet"));
+        assert!(err("{name: cron, state: started, use: runit}").contains("not supported"));
+        assert!(err("{name: cron, state: started, runlevel: ../x}").contains("not a runlevel"));
+        // Where systemd says nothing at all, OpenRC is asked.
+        let silent = seen([(Probe::Unit("cron.service".into()), Answer::Unit(UnitState::default()))]);
+        let Err(Stop::Need(p)) = m.decide(&silent, &ctx()) else { panic!() };
+        assert!(matches!(&p[..], [Probe::Script(s)] if s.contains("rc-service cron status")));
     }
 
     #[test]

@@ -359,10 +359,8 @@ impl Now {
             }
         }
         // Of a family it says nothing about, nothing changes.
-        for family in 0..2 {
-            if !dumped[family] {
-                n.planned[family] = n.rules[family].clone();
-            }
+        for (family, _) in dumped.iter().enumerate().filter(|(_, d)| !**d) {
+            n.planned[family] = n.rules[family].clone();
         }
         n
     }

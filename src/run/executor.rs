@@ -1453,7 +1453,7 @@ fn title_of(e: &StepEnded) -> &str {
 
 /// Whether a task takes a file of this side.
 fn reads_here(task: &crate::playbook::Task) -> bool {
-    matches!(task.module.name, "copy" | "template" | "unarchive") && task.args.get("src").is_some()
+    matches!(task.module.name, "copy" | "template" | "unarchive" | "synchronize") && task.args.get("src").is_some()
 }
 
 /// `no_log`: nothing of what was done or said is shown.

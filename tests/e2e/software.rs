@@ -1,8 +1,8 @@
-//! apt_repository, deb822_repository, locale_gen, and package managers of other systems by stand-ins.
+//! apt_repository, deb822_repository, locale_gen, and what other systems have, by stand-ins: package managers, OpenRC.
 
 use crate::kit::Case;
 
-tests!(apt_repository, deb822_repository, locale_gen, dnf, pacman, apk, zypper);
+tests!(apt_repository, deb822_repository, locale_gen, dnf, pacman, apk, zypper, openrc);
 
 /// A repository with one package, signed by a key made for it.
 const REPOSITORY: &str = r#"
@@ -247,4 +247,36 @@ esac
     c.apply().changed(1);
     c.apply().changed(0);
     c.on_node("cat /srv/pk/db").prints("bash 2");
+}
+
+fn openrc() {
+    let c = Case::new("openrc").tasks("- name: s\n  service: {name: sshd, state: started, enabled: true, use: openrc}");
+    c.apply().exits(1).says("neither systemd nor OpenRC");
+    c.on_node(
+        r#"mkdir -p /etc/runlevels/default /srv/rc; cat > /sbin/rc-service <<'E'
+#!/bin/sh
+case $1 in --exists) [ "$2" = sshd ]; exit ;; esac
+echo "$2" >> /srv/rc/log
+case $2 in
+  status) [ -e /srv/rc/$1 ] || exit 3 ;;
+  start|restart) touch /srv/rc/$1 ;;
+  stop) rm /srv/rc/$1 ;;
+esac
+E
+cat > /sbin/rc-update <<'E'
+#!/bin/sh
+[ "$1" != -q ] || shift
+case $1 in add) ln -s /etc/init.d/$2 /etc/runlevels/$3/$2 ;; del) rm /etc/runlevels/$3/$2 ;; esac
+E
+chmod 755 /sbin/rc-service /sbin/rc-update"#,
+    )
+    .succeeds();
+    c.converges(1);
+    c.repairs("rm /srv/rc/sshd /etc/runlevels/default/sshd", 1);
+    let c = c.tasks("- name: s\n  service: {name: sshd, state: restarted, sleep: 1, use: openrc}");
+    c.apply().changed(1);
+    c.on_node("grep -v status /srv/rc/log | tail -n 2 | tr '\\n' ' '").prints("stop start ");
+    let c = c.tasks("- name: s\n  service: {name: sshd, state: stopped, enabled: false, use: openrc}");
+    c.converges(1);
+    c.tasks("- service: {name: nosuch, state: started, use: openrc}").plan().exits(1).says("no service nosuch");
 }
