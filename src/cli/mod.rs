@@ -34,6 +34,7 @@ mod vault;
 mod why;
 
 use apply::Apply;
+pub use check::findings;
 pub use exit::Exit;
 
 use clap::{Args, Parser, Subcommand};
