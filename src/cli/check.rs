@@ -20,6 +20,17 @@ pub struct Check {
     format: Format,
 }
 
+/// What a check of one playbook finds, for programs that have no command line.
+///
+/// # Errors
+/// Nothing could be looked at.
+pub fn findings(playbook: &Path, inventory: &Path) -> Result<Diagnostics> {
+    let hosts = HostArgs { inventory: vec![inventory.to_path_buf()], ..HostArgs::default() };
+    let options = graph::Options { check_mode: true, checks_only: true, ..Default::default() };
+    let opener = project::Opener::new(&[], &project::root_of(playbook));
+    project::load_with(playbook, &hosts, options, &opener).map(|(_, found)| found)
+}
+
 impl Check {
     pub fn run(&self) -> Result<Exit> {
         let playbooks = if self.playbooks.is_empty() { all_playbooks()? } else { self.playbooks.clone() };

@@ -37,6 +37,7 @@ mod vault;
 mod why;
 
 use apply::Apply;
+pub use check::findings;
 pub use exit::Exit;
 
 use clap::{Args, Parser, Subcommand};

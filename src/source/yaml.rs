@@ -2,29 +2,79 @@
 
 use super::{Diagnostic, Entry, Kind, Node, Source, Span};
 use saphyr::{MarkedYaml, ScalarStyle, YamlData, YamlLoader};
-use saphyr_parser::Parser;
+use saphyr_parser::{Event, Parser, SpannedEventReceiver as _};
 use serde_json::Number;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// How many aliases a document may expand: beyond it, it is a bomb rather than a file.
 const ALIAS_LIMIT: usize = 10_000;
+
+/// How deep lists and mappings may stand in each other: everything that walks through them goes as deep.
+const DEEPEST: usize = 100;
 
 /// Parses every document of a file.
 pub fn parse_all(source: &Arc<Source>) -> Result<Vec<Node>, Diagnostic> {
     let mut loader = YamlLoader::<MarkedYaml>::default();
     loader.early_parse(false);
     loader.alias_limit(ALIAS_LIMIT);
-    let scan = Parser::new_from_str(&source.text).load(&mut loader, true);
-    let broken = match scan {
-        Err(e) => Some(e),
-        Ok(()) => loader.error().cloned(),
-    };
-    if let Some(e) = broken {
-        let at = source.offset(e.marker().line(), e.marker().col() + 1);
-        return Err(syntax(source, at, e.info()));
+    let mut depth = Depth::default();
+    for event in Parser::new_from_str(&source.text) {
+        // The parser has a way of its own to do this, which goes as deep as the text does.
+        let broken = match event {
+            Err(e) => Some(e),
+            Ok((event, span)) => {
+                let at = span.start;
+                if depth.after(&event) > DEEPEST {
+                    let at = source.offset(at.line(), at.col() + 1);
+                    let d =
+                        Diagnostic::error(format!("lists and mappings stand more than {DEEPEST} deep in each other"));
+                    return Err(d.at(&Span::new(source, at..at)).hint("is a bracket or a `-` there too often?"));
+                }
+                loader.on_event(event, span);
+                loader.error().cloned()
+            }
+        };
+        if let Some(e) = broken {
+            let at = source.offset(e.marker().line(), e.marker().col() + 1);
+            return Err(syntax(source, at, e.info()));
+        }
     }
     let convert = Convert { source, bytes: CharIndex::new(&source.text) };
     loader.into_documents().iter().map(|d| convert.node(d)).collect()
+}
+
+/// How deep a document is, whatever its aliases stand for.
+#[derive(Default)]
+struct Depth {
+    /// The collections that are open: their anchor, and how deep it goes on below them.
+    open: Vec<(usize, usize)>,
+    anchors: HashMap<usize, usize>,
+}
+
+impl Depth {
+    /// Takes in what comes next, and says how deep it leads.
+    fn after(&mut self, event: &Event<'_>) -> usize {
+        let below = match event {
+            Event::SequenceStart(anchor, _) | Event::MappingStart(anchor, _) => {
+                self.open.push((*anchor, 0));
+                return self.open.len();
+            }
+            Event::SequenceEnd | Event::MappingEnd => match self.open.pop() {
+                Some((anchor, below)) => {
+                    self.anchors.insert(anchor, below + 1);
+                    below + 1
+                }
+                None => 0,
+            },
+            Event::Alias(anchor) => self.anchors.get(anchor).copied().unwrap_or(0),
+            _ => 0,
+        };
+        if let Some((_, deepest)) = self.open.last_mut() {
+            *deepest = below.max(*deepest);
+        }
+        self.open.len() + below
+    }
 }
 
 /// Parses a file that is to hold one document; an empty file is a null.
@@ -264,7 +314,7 @@ fn number(text: &str) -> Option<Number> {
     }
     for (prefix, radix) in [("0x", 16), ("0o", 8), ("0b", 2)] {
         if let Some(digits) = unsigned.strip_prefix(prefix) {
-            let n = i64::from_str_radix(digits, radix).ok()?;
+            let n = i64::from_str_radix(digits, radix).ok().filter(|_| !digits.starts_with(['-', '+']))?;
             return Some(Number::from(if text.starts_with('-') { -n } else { n }));
         }
     }
@@ -329,11 +379,39 @@ mod tests {
     }
 
     #[test]
+    fn a_number_has_one_sign() {
+        let n = read("{a: -0x-8000000000000000, b: 0x+1, c: -0x7fffffffffffffff}").unwrap();
+        assert_eq!(n.to_value(), json!({"a": "-0x-8000000000000000", "b": "0x+1", "c": -i64::MAX}));
+    }
+
+    #[test]
     fn places_count_bytes_also_behind_umlauts() {
         let n = read("- näme: x\n  größe: [1, 'zwölf']\n").unwrap();
         let v = n.at_path(["0", "größe", "1"]);
         assert_eq!(v.span.text(), "'zwölf'");
         assert_eq!(v.span.place(), "t.yml:2:14");
+    }
+
+    #[test]
+    fn what_stands_too_deep_is_an_error_with_a_place() {
+        let through_aliases = |n: usize| {
+            let mut text = format!("- &a0 {}{}\n", "[".repeat(50), "]".repeat(50));
+            (1..n).for_each(|i| text += &format!("- &a{i} {}*a{}{}\n", "[".repeat(20), i - 1, "]".repeat(20)));
+            text
+        };
+        for (text, place) in [
+            ("- ".repeat(5000) + "a", "t.yml:1:201"),
+            ("[".repeat(200), "t.yml:1:101"),
+            ("? ".repeat(5000) + "a", "t.yml:1:201"),
+            ((0..5000).map(|i| format!("{}a:\n", " ".repeat(i))).collect(), "t.yml:101:101"),
+            (through_aliases(400), "t.yml:4:30"),
+        ] {
+            let d = read(&text).unwrap_err();
+            assert!(d.message.contains("more than 100 deep") && d.hint.is_some(), "{}", d.message);
+            assert_eq!(d.span.unwrap().place(), place);
+        }
+        assert!(read(&("[".repeat(100) + &"]".repeat(100))).is_ok());
+        assert!(read(&through_aliases(3)).is_ok());
     }
 
     #[test]

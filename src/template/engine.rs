@@ -111,6 +111,12 @@ impl Templates {
         if !text.contains("{{") {
             return Ok(Compiled::of(What::Literal(text.to_string())));
         }
+        if let Some(at) = too_deep(text) {
+            let mut e = TemplateError::new(format!("it goes more than {DEEPEST} deep"))
+                .hint("is a bracket or a `{{#…}}` there too often? A task with `set_fact` can take a part of it");
+            e.at = Some(place_of(text, at));
+            return Err(e);
+        }
         let template = Template::compile(&free_backslashes(text)).map_err(|e| {
             let mut t = match e.reason() {
                 TemplateErrorReason::MismatchingClosedHelper(open, close)
@@ -335,6 +341,69 @@ fn free_backslashes(text: &str) -> Cow<'_, str> {
 /// Four hexadecimal digits, as they follow `\u`.
 fn is_code(text: &str) -> bool {
     text.as_bytes().get(..4).is_some_and(|d| d.iter().all(u8::is_ascii_hexdigit))
+}
+
+/// How deep calls, lists and blocks may stand in each other: the engine goes as deep when it reads and evaluates them.
+const DEEPEST: usize = 100;
+
+/// Where a template goes deeper than that.
+fn too_deep(text: &str) -> Option<usize> {
+    // For each open block, how deep it leads: `{{else if}}` is a block in a block that has no end of its own.
+    let mut blocks: Vec<usize> = vec![];
+    let mut depth = 0;
+    let mut at = 0;
+    while let Some(begin) = text[at..].find("{{").map(|i| at + i) {
+        let inner = text[begin..].trim_start_matches(['{', '~']);
+        if inner.starts_with('!') {
+            at = inner.find("}}").map_or(text.len(), |end| text.len() - inner.len() + end);
+            continue;
+        }
+        if inner.starts_with('#') {
+            blocks.push(1);
+            depth += 1;
+        } else if inner.starts_with('/') {
+            depth -= blocks.pop().unwrap_or(0);
+        } else if inner.starts_with(['e', '^'])
+            && let Some(rest) = inner.strip_prefix("else").or_else(|| inner.strip_prefix('^'))
+            && !rest.trim_start().starts_with(['}', '~'])
+            && let Some(last) = blocks.last_mut()
+        {
+            *last += 1;
+            depth += 1;
+        }
+        let start = text.len() - inner.len();
+        let (end, deepest) = brackets(inner);
+        at = start + end;
+        if depth > DEEPEST {
+            return Some(begin);
+        }
+        if let Some(deepest) = deepest {
+            return Some(start + deepest);
+        }
+    }
+    None
+}
+
+/// Where the expression that a text begins with ends, and where its brackets go too deep.
+fn brackets(text: &str) -> (usize, Option<usize>) {
+    let (mut depth, mut quote) = (0usize, None);
+    for (i, b) in text.bytes().enumerate() {
+        match (b, quote) {
+            (b'"' | b'\'', None) => quote = Some(b),
+            (b, Some(q)) if b == q => quote = None,
+            (_, Some(_)) => {}
+            (b'(' | b'[' | b'{', None) => {
+                depth += 1;
+                if depth > DEEPEST {
+                    return (text.len(), Some(i));
+                }
+            }
+            (b'}', None) if depth == 0 => return (i, None),
+            (b')' | b']' | b'}', None) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    (text.len(), None)
 }
 
 /// The first `{{` that is not closed on its line, or the block that is not closed at all.
@@ -604,6 +673,24 @@ mod tests {
         assert_eq!(text("{{ m.a }}", json!({"m": {"a": true}})).unwrap(), json!(true));
         assert_eq!(text("n={{m.a}}", json!({"m": {"a": 3}})).unwrap(), json!("n=3"));
         assert_eq!(text("a < b & {{c}}", json!({"c": "<\"x\">"})).unwrap(), json!("a < b & <\"x\">"));
+    }
+
+    #[test]
+    fn what_goes_too_deep_says_so() {
+        let calls = |n: usize| format!("{}a{}", "(not ".repeat(n), ")".repeat(n));
+        let blocks = |n: usize| format!("{}x{}", "{{#if a}}".repeat(n), "{{/if}}".repeat(n));
+        let chain = |n: usize| format!("{{{{#if b}}}}{}x{{{{/if}}}}", "{{else if b}}".repeat(n));
+        let lists = |n: usize| format!("{{{{list {}1{}}}}}", "[".repeat(n), "]".repeat(n));
+        let v = json!({"a": true, "b": false});
+        assert!(expr(&calls(90), v.clone()).is_ok());
+        assert_eq!(text(&blocks(90), v.clone()), Ok(json!("x")));
+        assert!(text(&chain(90), v.clone()).is_ok() && text(&lists(90), v.clone()).is_ok());
+        assert!(message(expr(&calls(20_000), v.clone())).contains("more than 100 deep"));
+        for t in [blocks(20_000), chain(20_000), lists(20_000), "{{#if a}}".repeat(20_000), "{{(".repeat(20_000)] {
+            assert!(message(text(&t, v.clone())).contains("more than 100 deep / is a bracket"));
+        }
+        // As many side by side are fine.
+        assert!(text(&"{{#if a}}{{else if (not (not b))}}{{/if}}{{eq (not a) b}}".repeat(500), v).is_ok());
     }
 
     #[test]

@@ -336,9 +336,9 @@ fn password_hash(a: &Args) -> Result<Value, Fail> {
     let rounds = a.named("rounds").map_or(Ok(5000), as_whole)?;
     let params = u32::try_from(rounds)
         .ok()
-        .filter(|r| (1000..=999_999_999).contains(r))
+        .filter(|r| (1000..=2_000_000).contains(r))
         .and_then(|r| Params::new(r).ok())
-        .ok_or("its rounds are between 1000 and 999999999")?;
+        .ok_or("its rounds are between 1000 and 2000000")?;
     let (password, salted) = (a.text(0), salt.as_bytes());
     let (mark, digest) = if large {
         ("$6$", crypt_digits(&sha512_crypt(password.as_bytes(), salted, params), [0, 21, 42], |[x, y, z]| [y, z, x]))

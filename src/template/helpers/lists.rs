@@ -182,6 +182,7 @@ pub const ALL: &[Def] = &[
     def("combinations", "list size", "Every choice of so many of the elements.", ("{{combinations (list 1 2 3) 2}}", "[[1,2],[1,3],[2,3]]"), |a| picks(a, false)),
     def("batch", "list size [fill]", "Lists of so many elements each; `fill` completes the last.", ("{{batch (list 1 2 3) 2}}", "[[1,2],[3]]"), |a| {
         let n = size(a, 1)?;
+        bounded(n)?;
         Ok(a.list(0)?
             .chunks(n)
             .map(|c| {
@@ -313,7 +314,7 @@ fn flatten(l: &[Value], levels: i64, skip: bool, out: &mut Vec<Value>) {
     for v in l {
         match v {
             Value::Null if skip => {}
-            Value::Array(inner) if levels != 0 => flatten(inner, levels - 1, skip, out),
+            Value::Array(inner) if levels != 0 => flatten(inner, levels.saturating_sub(1), skip, out),
             other => out.push(other.clone()),
         }
     }

@@ -25,7 +25,8 @@ pub const ALL: &[Def] = &[
     }),
     def("mod", "a b", "The rest of a divided by b; it has the sign of b.", ("{{mod 7 3}}", "1"), |a| {
         not_nought(a)?;
-        fold(a, |x, y| floor_div(x, y).map(|q| x - q * y), |x, y| x - y * (x / y).floor())
+        // Of the lowest number the product can be too large by less than the difference takes back.
+        fold(a, |x, y| floor_div(x, y).map(|q| x.wrapping_sub(q.wrapping_mul(y))), |x, y| x - y * (x / y).floor())
     }),
     def("pow", "a b", "a to the power of b.", ("{{pow 2 10}}", "1024"), |a| match (as_int(&a[0]), as_int(&a[1])) {
         (Some(x), Some(y)) if y >= 0 && !is_python() => {

@@ -34,6 +34,17 @@ fn every_example_gives_what_it_says() {
 }
 
 #[test]
+fn numbers_out_of_all_reason_are_no_trouble() {
+    let lowest = "-9223372036854775808";
+    assert_eq!(eval(&format!("{{{{mod {lowest} 3}}}}")), Ok(json!(1)));
+    assert_eq!(eval(&format!("{{{{flatten (list (list 1)) {lowest}}}}}")), Ok(json!([1])));
+    for t in ["{{batch (list 1) 9223372036854775807 0}}", "{{password_hash \"x\" rounds=999999999}}"] {
+        let e = format!("{:?}", eval(t));
+        assert!(e.contains("more than 100000") || e.contains("between 1000 and"), "{e}");
+    }
+}
+
+#[test]
 fn names_are_used_once() {
     let mut names: Vec<&str> = names().collect();
     names.sort();
