@@ -482,7 +482,7 @@ mod tests {
         fn read(&self, path: &Path) -> Result<Vec<u8>, ArgError> {
             fs::read(path).map_err(|e| ArgError::new("src", e.to_string()))
         }
-        fn render(&self, _: &Path, text: &str) -> Result<String, ArgError> {
+        fn render(&self, _: &Path, text: &str, _: &crate::template::Settings) -> Result<String, ArgError> {
             Ok(text.into())
         }
         fn host(&self) -> &str {
