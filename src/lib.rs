@@ -8,6 +8,7 @@ pub mod action;
 pub mod cli;
 pub mod error;
 pub mod fetch;
+mod glob;
 pub mod graph;
 pub mod host;
 pub mod inventory;

@@ -104,7 +104,7 @@ fn definitions() -> Map<String, Value> {
     let mut add = |name: &str, schema: Value| defs.insert(name.to_string(), schema);
     add("phase", closed(properties(PHASE), &["hosts"]));
     add("import", closed(properties(IMPORT), &["import_playbook"]));
-    let items = ["task", "block", "task_file", "inner_role", "meta"].map(reference);
+    let items = ["task", "block", "task_file", "inner_role"].map(reference);
     add("tasks", json!({"type": ["array", "null"], "items": {"anyOf": items}}));
     add("handlers", json!({"type": ["array", "null"], "items": reference("task")}));
     add("task", task());
@@ -118,12 +118,6 @@ fn definitions() -> Map<String, Value> {
     role["description"] = json!("A role in the middle of the tasks.");
     role["anyOf"] = json!([{"required": ["name"]}, {"required": ["role"]}]);
     add("inner_role", taken_in(&["include_role", "import_role"], &role));
-    let meta =
-        json!({"enum": ["flush_handlers", "noop"], "description": "`flush_handlers` runs the handlers that are due."});
-    let beside = TASK.iter().filter(|w| ["name", "tags"].contains(&w.name));
-    let mut all = properties(beside);
-    all.insert("meta".into(), meta);
-    add("meta", closed(all, &["meta"]));
     let used = properties(ROLE_USE);
     add(
         "role_use",

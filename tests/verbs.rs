@@ -357,3 +357,44 @@ fn a_run_begins_where_it_is_told_to() {
     let said = run(dir.path(), &["plan", "play.yml", "-i", "hosts.yml", "--start-at", "Secnd"]);
     assert!(said.contains("did you mean `Second`?") && said.contains("no host was contacted"), "{said}");
 }
+
+/// What is shown on a terminal where this is typed (`script` gives it one).
+fn typed(dir: &Path, command: &str, keys: &str) -> String {
+    use std::io::Write;
+    let mut child = Command::new("script")
+        .args(["-qec", &format!("{} {command}", env!("CARGO_BIN_EXE_windlass")), "/dev/null"])
+        .current_dir(dir)
+        .env("TERM", "dumb")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(keys.as_bytes()).unwrap();
+    let out = child.wait_with_output().unwrap();
+    String::from_utf8_lossy(&out.stdout).replace('\r', "")
+}
+
+#[test]
+fn a_person_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("hosts.yml", "all: {hosts: {here: {ansible_connection: local}}}\n");
+    let at = dir.path().display();
+    let play = format!(
+        "- hosts: all\n  tasks:\n    - {{name: First, copy: {{content: \"new\\n\", dest: {at}/a}}}}\n    - {{name: Second, copy: {{content: x, dest: {at}/b}}}}\n    - {{name: Ask, pause: {{prompt: Go on}}, register: p}}\n    - {{name: Third, copy: {{content: \"{{{{p.user_input}}}}\", dest: {at}/c}}}}\n"
+    );
+    write("play.yml", &play);
+    let said = typed(dir.path(), "apply play.yml -i hosts.yml --step", "y\nn\nof course\nc\n");
+    assert!(said.contains("asks      here  First, ") && said.contains("+new"), "{said}");
+    assert!(said.contains("do it? [y]es, [N]o") && said.contains("asks      here  Go on"), "{said}");
+    let read = |name: &str| std::fs::read_to_string(dir.path().join(name)).ok();
+    assert_eq!(
+        (read("a").as_deref(), read("b"), read("c").as_deref()),
+        (Some("new\n"), None, Some("of course")),
+        "{said}"
+    );
+    let refused = run(dir.path(), &["apply", "play.yml", "-i", "hosts.yml", "--step"]);
+    assert!(refused.contains("--step asks at the terminal, and there is none"), "{refused}");
+    let plan = run(dir.path(), &["plan", "play.yml", "-i", "hosts.yml"]);
+    assert!(!plan.contains("asks  "), "{plan}");
+}

@@ -46,6 +46,12 @@ pub struct Apply {
     /// Stop everything at the first failure.
     #[arg(long)]
     pub fail_fast: bool,
+    /// Ask before each change, with what it would be.
+    #[arg(long)]
+    pub step: bool,
+    /// Run the handlers that are due also on hosts where a task failed, as `force_handlers` of a phase says.
+    #[arg(long)]
+    pub force_handlers: bool,
     /// The command that starts this run, where it is not this process's own.
     #[arg(skip)]
     pub again: Option<String>,
@@ -88,6 +94,10 @@ impl Apply {
         log: bool,
     ) -> Result<std::result::Result<Recap, Exit>> {
         let check_mode = plan || self.check;
+        if self.step && !check_mode && !project::Asks::can() {
+            return Err(Error::input("--step asks at the terminal, and there is none")
+                .hint("`windlass plan` says what would be done, and asks nobody"));
+        }
         let options = graph::Options {
             tags: self.tags.clone(),
             skip_tags: self.skip_tags.clone(),
@@ -95,6 +105,7 @@ impl Apply {
             start_at: self.start_at.clone(),
             check_mode,
             asks: true,
+            force_handlers: self.force_handlers,
             ..Default::default()
         };
         let (loaded, found, redactor) = project::load(&self.playbook, &self.hosts, options)?;
@@ -153,7 +164,8 @@ impl Apply {
             emit.send(Event::Note { host: Some(host), message: format!("due from a run before: handler {handler}") });
         }
         let share = {
-            let (emit, diff) = (emit.clone(), self.diff || (plan && common.verbose > 0));
+            let (emit, diff) = (emit.clone(), self.diff || self.step || (plan && common.verbose > 0));
+            let asker = Arc::new(run::Asker::new(Arc::new(project::Asks), self.step));
             let (stop, due, connector) =
                 (Arc::default(), Arc::new(due), Arc::new(Connector::new(Arc::new(project::Asks))));
             move |p: Project| {
@@ -161,6 +173,7 @@ impl Apply {
                     fatal: p.program.playbook.phases.iter().map(|_| AtomicBool::new(false)).collect(),
                     program: p.program,
                     holds: Default::default(),
+                    asker: asker.clone(),
                     settings: p.settings,
                     delegates: p.delegates,
                     options: link_options.clone(),

@@ -109,9 +109,14 @@ impl Asks {
 }
 
 impl Asks {
+    /// Somebody is there to be asked.
+    pub fn can() -> bool {
+        console::user_attended_stderr() && std::io::stdin().is_terminal()
+    }
+
     /// A line from the person at the terminal; nothing where there is none.
     fn line(question: &str, hidden: bool) -> Option<String> {
-        if !console::user_attended_stderr() || !std::io::stdin().is_terminal() {
+        if !Asks::can() {
             return None;
         }
         if hidden {
@@ -121,6 +126,12 @@ impl Asks {
         let mut line = String::new();
         std::io::stdin().read_line(&mut line).ok()?;
         Some(line.trim_end_matches(['\n', '\r']).to_string())
+    }
+}
+
+impl crate::run::Person for Asks {
+    fn line(&self, hidden: bool) -> Option<String> {
+        Asks::line(if hidden { "(hidden)" } else { ">" }, hidden)
     }
 }
 
@@ -325,6 +336,7 @@ pub fn look(
         return Ok((None, found));
     };
     prompts(&mut book, &mut options, opener, &mut found);
+    book.phases.iter_mut().for_each(|p| p.force_handlers |= options.force_handlers);
     let left = book.stages();
     let mut stages = Stages { playbook: Arc::new(book), inventory, templates, options, left };
     let whole = match stages.left.len() {

@@ -34,6 +34,8 @@ pub struct Options {
     pub checks_only: bool,
     /// A person may be asked for what a playbook wants to know (`vars_prompt`).
     pub asks: bool,
+    /// All phases run their handlers whatever became of their tasks.
+    pub force_handlers: bool,
     /// What nobody was asked for.
     pub asked_later: Vec<String>,
     pub inventory_dir: Option<String>,

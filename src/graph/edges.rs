@@ -105,11 +105,17 @@ impl Builder<'_> {
                 let mut chain = Chain::default();
                 self.row(&phase.tasks, 0, host, hosts, &mut chain);
                 chain.previous.clear();
+                // Where they are run whatever became of the tasks, they say nothing of these.
+                let force = self.program.playbook.phases[index].force_handlers && !phase.handlers.is_empty();
+                let tasks = if force { chain.open.clone() } else { vec![] };
+                let mut kind = if force { Edge::After } else { Edge::Needs };
                 for &task in &phase.handlers {
-                    chain.previous = std::mem::take(&mut chain.open).into_iter().map(|o| (o, Edge::Needs)).collect();
+                    chain.previous = std::mem::take(&mut chain.open).into_iter().map(|o| (o, kind)).collect();
                     let node = self.step(task, host);
                     self.lay(node, &mut chain);
+                    kind = Edge::Needs;
                 }
+                chain.open.extend(tasks);
                 for &f in &chain.first {
                     for (before, kind) in &starts {
                         self.edge(*before, f, *kind);

@@ -174,6 +174,14 @@ pub enum Scoped {
     Task(usize),
 }
 
+/// Whose part of a phase is over early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    Host,
+    Batch,
+    Phase,
+}
+
 /// A node of the graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Node {
@@ -247,7 +255,7 @@ impl TaskUse {
         self.keys().find_map(|k| k.check_mode)
     }
     pub fn run_once(&self) -> bool {
-        !self.handler && self.keys().find_map(|k| k.run_once).unwrap_or(false)
+        !self.handler && (self.task.is_of_all() || self.keys().find_map(|k| k.run_once).unwrap_or(false))
     }
     pub fn delegate_to(&self) -> Option<&Text> {
         self.keys().find_map(|k| k.delegate_to.as_ref())
@@ -265,6 +273,16 @@ impl TaskUse {
     /// It tidies up after what went before: it is done also when nothing new is to be begun in its phase.
     pub fn tidies_up(&self) -> bool {
         self.within.iter().any(|w| w.section != Section::Main)
+    }
+    /// Whose part of the phase ends with it.
+    pub fn ends(&self) -> Option<Ends> {
+        let kind = self.task.args.get("free_form").filter(|_| self.task.module.name == "meta")?;
+        match kind.as_str()? {
+            "end_host" => Some(Ends::Host),
+            "end_batch" => Some(Ends::Batch),
+            "end_play" => Some(Ends::Phase),
+            _ => None,
+        }
     }
     /// What it takes before it changes something, the outermost first. `index` is its own in the program.
     pub fn holds(&self, index: usize) -> Vec<(Scoped, &Hold)> {

@@ -212,7 +212,7 @@ impl Spec {
     fn accepts(&self, version: &str) -> bool {
         match &self.want {
             Want::Any => true,
-            Want::Exactly(v) => glob_match(v, version),
+            Want::Exactly(v) => crate::glob::matches(v, version),
             Want::AtLeast(v) => compare_versions(version, v) != Ordering::Less,
         }
     }
@@ -1059,30 +1059,6 @@ fn read_policy(stdout: &str) -> Known {
     known
 }
 
-/// Shell wildcards against a version.
-fn glob_match(pattern: &str, text: &str) -> bool {
-    let (p, t): (Vec<char>, Vec<char>) = (pattern.chars().collect(), text.chars().collect());
-    fn go(p: &[char], t: &[char]) -> bool {
-        match p.split_first() {
-            None => t.is_empty(),
-            Some(('*', rest)) => (0..=t.len()).any(|i| go(rest, &t[i..])),
-            Some(('?', rest)) => t.split_first().is_some_and(|(_, t)| go(rest, t)),
-            Some(('[', rest)) => {
-                let Some(end) = rest.iter().skip(1).position(|c| *c == ']').map(|i| i + 1) else {
-                    return t.split_first().is_some_and(|(c, t)| *c == '[' && go(rest, t));
-                };
-                let Some((c, t)) = t.split_first() else { return false };
-                let negated = matches!(rest[0], '!' | '^');
-                let set = &rest[usize::from(negated)..end];
-                let ranges = set.windows(3).any(|w| w[1] == '-' && w[0] <= *c && *c <= w[2]);
-                (set.contains(c) || ranges) != negated && go(&rest[end + 1..], t)
-            }
-            Some((c, rest)) => t.split_first().is_some_and(|(d, t)| c == d && go(rest, t)),
-        }
-    }
-    go(&p, &t)
-}
-
 /// The order of two Debian versions.
 fn compare_versions(a: &str, b: &str) -> Ordering {
     fn parts(v: &str) -> (u64, &str, &str) {
@@ -1370,7 +1346,11 @@ mod tests {
             assert_eq!(compare_versions(b, a), Ordering::Greater, "{b} {a}");
         }
         assert_eq!(compare_versions("1.0", "0:1.00-0"), Ordering::Equal);
-        assert!(glob_match("1.2*", "1.2.3-1") && !glob_match("1.2", "1.2.3") && glob_match("[0-9].?", "3.x"));
+        assert!(
+            crate::glob::matches("1.2*", "1.2.3-1")
+                && !crate::glob::matches("1.2", "1.2.3")
+                && crate::glob::matches("[0-9].?", "3.x")
+        );
     }
 
     #[test]

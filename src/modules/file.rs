@@ -450,7 +450,7 @@ impl File {
             Decision::Satisfied(r) => {
                 (vec![(Probe::Path(self.path.0.clone()), path_answer(state.clone()))], String::new(), r.result)
             }
-            Decision::Wait(_) | Decision::Away(_) => Default::default(),
+            Decision::Wait(_) | Decision::Away(_) | Decision::Ask(_) => Default::default(),
         };
         after.push((Probe::Script(tree), Answer::Script(Output { stdout: now.concat(), ..Default::default() })));
         let many = format!("sets mode and owner of {entries} {}", if entries == 1 { "entry" } else { "entries" });

@@ -36,6 +36,7 @@ mod iptables;
 mod known_hosts;
 mod lineinfile;
 mod locale_gen;
+mod meta;
 mod modprobe;
 mod mount;
 mod openrc;
@@ -45,6 +46,7 @@ mod packages;
 mod pacman;
 pub mod pages;
 mod pause;
+mod ping;
 mod place;
 pub mod reboot;
 pub(crate) mod regex;
@@ -52,6 +54,7 @@ mod replace;
 mod script;
 mod selinux;
 mod service_facts;
+mod setup;
 mod slurp;
 mod stat;
 mod synchronize;
@@ -89,6 +92,8 @@ pub trait Module: DeserializeOwned + JsonSchema + Send + Sync + 'static {
 
     /// It looks and speaks but never changes a host: a plan that cannot know its parameters need not worry.
     const HARMLESS: bool = false;
+    /// What it asks is of the moment: it is asked anew, whatever is known.
+    const ANEW: bool = false;
     /// Parameters that are bare expressions, as `that` of `assert`.
     const EXPRESSIONS: &'static [&'static str] = &[];
     /// The fields of what is registered, each with a few words; for the module's page.
@@ -127,6 +132,8 @@ pub struct Ctx {
     pub now: i64,
     /// How long the step has been waiting ([`Decision::Wait`]); zero at its first decision.
     pub waited: Duration,
+    /// What was answered to [`Decision::Ask`].
+    pub answer: Option<String>,
 }
 
 /// This side's files, as a module may use them while it prepares.
@@ -202,6 +209,16 @@ pub enum Decision {
     Wait(Wait),
     /// The host goes away and comes back, or is waited for.
     Away(reboot::Away),
+    /// Somebody must answer first ([`Ctx::answer`]).
+    Ask(Question),
+}
+
+/// What the person at the terminal is asked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Question {
+    pub text: String,
+    /// What is typed is not shown.
+    pub hidden: bool,
 }
 
 /// What a task gives back without a change.
@@ -215,6 +232,15 @@ pub struct Report {
     pub say_from: u8,
     /// Variables the host has from here on (`set_fact`).
     pub facts: Map<String, Value>,
+    /// What is not to be relied on any more.
+    pub refresh: Option<Refresh>,
+}
+
+/// What a run knows of a host, or has there, and is to get anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refresh {
+    Facts,
+    Connection,
 }
 
 /// What makes it so.
@@ -352,6 +378,8 @@ pub struct ModuleDef {
     pub schema: fn() -> Value,
     /// It never changes a host.
     pub harmless: bool,
+    /// See [`Module::ANEW`].
+    pub anew: bool,
     /// Parameters that are bare expressions; they arrive as `{expression: text, value: what it came to}`.
     pub expressions: &'static [&'static str],
     /// See [`Module::RETURNS`].
@@ -419,6 +447,7 @@ const fn def<M: Module>() -> ModuleDef {
         free_form: M::FREE_FORM,
         schema: || schemars::schema_for!(M).to_value(),
         harmless: M::HARMLESS,
+        anew: M::ANEW,
         expressions: M::EXPRESSIONS,
         returns: M::RETURNS,
         example: M::EXAMPLE,
@@ -483,12 +512,14 @@ pub static MODULES: &[ModuleDef] = &[
     def::<known_hosts::KnownHosts>(),
     def::<lineinfile::LineInFile>(),
     def::<locale_gen::LocaleGen>(),
+    def::<meta::Meta>(),
     def::<modprobe::Modprobe>(),
     def::<mount::Mount>(),
     def::<package::Package>(),
     def::<package_facts::PackageFacts>(),
     def::<pacman::Pacman>(),
     def::<pause::Pause>(),
+    def::<ping::Ping>(),
     def::<reboot::Reboot>(),
     def::<replace::Replace>(),
     def::<systemd::Service>(),
@@ -498,6 +529,7 @@ pub static MODULES: &[ModuleDef] = &[
     def::<selinux::Selinux>(),
     def::<service_facts::ServiceFacts>(),
     def::<debug::SetFact>(),
+    def::<setup::Setup>(),
     def::<command::Shell>(),
     def::<slurp::Slurp>(),
     def::<stat::Stat>(),
@@ -625,7 +657,7 @@ pub(crate) mod kit {
         Ok(m)
     }
     pub fn ctx() -> Ctx {
-        Ctx { diff: true, check: false, user: "root".into(), now: 1_800_000_000, waited: Duration::ZERO }
+        Ctx { diff: true, check: false, user: "root".into(), now: 1_800_000_000, waited: Duration::ZERO, answer: None }
     }
     /// Every shell at hand takes the script as one.
     pub fn sh_accepts(script: &str) {

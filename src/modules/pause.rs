@@ -2,16 +2,17 @@
 
 use super::args::{Bool, Text};
 use super::whole::Whole;
-use super::{ArgError, Ctx, Decision, Local, Module, Report, Stop, Wait};
+use super::{ArgError, Ctx, Decision, Local, Module, Question, Report, Stop, Wait};
 use crate::probe::Observed;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, json};
 use std::time::Duration;
 
-/// Waits for some time. A plan does not.
+/// Waits for some time, or for somebody's answer. A plan does neither.
 ///
-/// Registers `delta` (seconds), `stdout` and `user_input` (empty).
+/// Without `seconds` and `minutes` the person at the terminal is asked, once for all hosts. Where there is no terminal, `answer`
+/// answers; without it the task fails.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pause {
@@ -19,11 +20,13 @@ pub struct Pause {
     seconds: Option<Whole>,
     /// How long, in minutes.
     minutes: Option<Whole>,
-    /// What is shown. Without a time it asks a question, and a run waits for nobody: `vars_prompt` on the phase asks.
+    /// What is shown or asked.
     prompt: Option<Text>,
-    /// Show what is typed; it has no effect.
+    /// Show what is typed.
     #[serde(default = "yes")]
     echo: Bool,
+    /// If it is not empty, it is taken for the answer and nobody is asked: `"{{default go_on ''}}"` with `-e go_on=yes`.
+    answer: Option<Text>,
 }
 
 fn yes() -> Bool {
@@ -32,24 +35,33 @@ fn yes() -> Bool {
 
 impl Module for Pause {
     const NAME: &'static str = "pause";
-    const EXAMPLE: &'static str = r#"- pause: {seconds: 10}"#;
+    const RETURNS: &'static [(&'static str, &'static str)] =
+        &[("delta", "Seconds it took."), ("user_input", "What was typed."), ("stdout", "The same in words.")];
+    const EXAMPLE: &'static str = r#"- pause: {seconds: 10}
+- pause:
+    prompt: "Type the cluster's name to go on"
+    answer: "{{default confirm ''}}"
+  register: typed"#;
     const HARMLESS: bool = true;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
-        match (&self.seconds, &self.minutes) {
-            (Some(_), Some(_)) => Err(ArgError::new("minutes", "`seconds` and `minutes` exclude each other")),
-            (None, None) => Err(ArgError::new(
-                "prompt",
-                "`pause` without a time waits for somebody to answer, and a run waits for nobody",
-            )
-            .hint(
-                "ask with `vars_prompt` on the phase: `-e name=value` answers it without a terminal; or give `seconds`",
-            )),
-            _ => Ok(()),
+        match (&self.seconds, &self.minutes, &self.answer) {
+            (Some(_), Some(_), _) => Err(ArgError::new("minutes", "`seconds` and `minutes` exclude each other")),
+            (None, None, _) | (_, _, None) => Ok(()),
+            _ => Err(ArgError::new("answer", "with a time nobody is asked").hint("take `answer` or the time out")),
         }
     }
 
     fn decide(&self, _: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
+        if self.seconds.is_none() && self.minutes.is_none() {
+            let given = self.answer.as_ref().map(|a| a.0.clone()).filter(|a| !a.is_empty());
+            let Some(answer) = given.or_else(|| ctx.answer.clone()) else {
+                let text = self.prompt.as_ref().map_or("press Enter to go on".into(), |p| p.0.clone());
+                return Ok(Decision::Ask(Question { text, hidden: !self.echo.0 }));
+            };
+            let result = json!({"delta": 0, "stdout": "Paused until it was answered", "user_input": answer, "echo": self.echo.0});
+            return Ok(Decision::satisfied(result.as_object().cloned().unwrap_or_default()));
+        }
         let seconds = match (&self.seconds, &self.minutes) {
             (Some(s), _) => s.0,
             (None, Some(m)) => m.0.saturating_mul(60),
@@ -90,9 +102,24 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_asked() {
-        let e = try_bind::<Pause>("{prompt: go on?}").unwrap_err();
-        assert!(e.hint.unwrap().contains("vars_prompt"));
+    fn an_answer_is_waited_for() {
+        let m: Pause = bind("{prompt: go on?, echo: false}");
+        let Ok(Decision::Ask(q)) = m.decide(&seen([]), &ctx()) else { panic!() };
+        assert_eq!(q, Question { text: "go on?".into(), hidden: true });
+        let typed = Ctx { answer: Some("yes".into()), ..ctx() };
+        assert_eq!(satisfied(m.decide(&seen([]), &typed)).result["user_input"], "yes");
+        // Enter is an answer, an empty parameter is none.
+        assert_eq!(
+            satisfied(m.decide(&seen([]), &Ctx { answer: Some(String::new()), ..ctx() })).result["user_input"],
+            ""
+        );
+        assert!(matches!(bind::<Pause>("{answer: ''}").decide(&seen([]), &ctx()), Ok(Decision::Ask(_))));
+        assert_eq!(satisfied(bind::<Pause>("{answer: no}").decide(&seen([]), &typed)).result["user_input"], "no");
+    }
+
+    #[test]
+    fn a_time_or_an_answer() {
         assert!(try_bind::<Pause>("{seconds: 1, minutes: 1}").is_err());
+        assert_eq!(try_bind::<Pause>("{seconds: 1, answer: x}").unwrap_err().param, ["answer"]);
     }
 }

@@ -74,8 +74,11 @@ impl Reader<'_> {
         if let Some(e) = find(ROLES) {
             return self.inner_role(node, entries, e);
         }
-        if let Some(e) = find(&["meta"]) {
-            return self.meta(entries, e);
+        if let Some(e) = find(&["meta"])
+            && let Some(kind @ ("flush_handlers" | "noop")) = e.value.as_str()
+        {
+            self.alone(entries, e);
+            return (kind == "flush_handlers").then(|| TaskItem::Flush(e.value.span.clone()));
         }
         self.plain_task(node)
     }
@@ -359,19 +362,11 @@ impl Reader<'_> {
         Some((self.tasks_of_file(&path, from)?, name))
     }
 
-    fn meta(&mut self, entries: &[Entry], e: &Entry) -> Option<TaskItem> {
+    /// What lays the graph out has no conditions.
+    fn alone(&mut self, entries: &[Entry], e: &Entry) {
         for other in entries.iter().filter(|o| o.key != e.key && o.key != "name" && o.key != "tags") {
-            let d = Diagnostic::error(format!("`{}` does nothing beside `meta`", other.key)).at(&other.key_span);
+            let d = Diagnostic::error(format!("`{}` does nothing beside this `meta`", other.key)).at(&other.key_span);
             self.found.push(d.hint("take it out"));
-        }
-        match e.value.as_str() {
-            Some("flush_handlers") => Some(TaskItem::Flush(e.value.span.clone())),
-            Some("noop") => None,
-            _ => {
-                let hint = "`meta: flush_handlers` is there: it runs the handlers that are due";
-                self.error_hint(&e.value.span, format!("`meta: {}` is not supported", e.value.to_value()), hint);
-                None
-            }
         }
     }
 }

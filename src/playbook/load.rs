@@ -183,6 +183,7 @@ impl Reader<'_> {
             when: get("when").map(|n| self.conditions(n, "`when`")).unwrap_or_default(),
             serial: get("serial").map(|n| self.serial(n)).unwrap_or_default(),
             max_fail: self.max_fail(node),
+            force_handlers: node.get("force_handlers").and_then(|n| self.boolean(n, "`force_handlers`")) == Some(true),
             prompts: get("vars_prompt").map(|n| self.prompts(n)).unwrap_or_default(),
             budgets: get("budgets").map(|n| self.budgets(n)).unwrap_or_default().into_iter().map(Arc::new).collect(),
             needs: get("needs").map(|n| self.phase_needs(n)),

@@ -62,6 +62,8 @@ pub struct Phase {
     pub serial: Vec<Batch>,
     /// More failed hosts of a batch than this (per cent) end the phase; `None`: all of them.
     pub max_fail: Option<u64>,
+    /// What was notified is done also where a task behind it failed.
+    pub force_handlers: bool,
     /// What a person is asked before anything is done.
     pub prompts: Vec<VarPrompt>,
     pub budgets: Vec<Arc<Budget>>,
@@ -482,6 +484,15 @@ impl Task {
     /// hosts alone comes on top of it.
     pub fn leaves_the_row(&self) -> bool {
         self.needs.as_ref().is_some_and(|n| n.is_empty() || n.iter().any(|n| n.hosts.is_none()))
+    }
+    /// It is done once for all hosts by its nature: it ends their work, or asks a person.
+    pub fn is_of_all(&self) -> bool {
+        let given = |key: &str| self.args.get(key).is_some();
+        match self.module.name {
+            "meta" => matches!(self.args.get("free_form").and_then(Node::as_str), Some("end_play" | "end_batch")),
+            "pause" => !given("seconds") && !given("minutes"),
+            _ => false,
+        }
     }
     /// The name as written, or the module where there is none.
     pub fn title(&self) -> &str {

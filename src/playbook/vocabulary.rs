@@ -78,6 +78,7 @@ words! {
     "serial" Ref("serial"), "The hosts are done in batches of this size: a number, a share, or a list of them.";
     "max_fail_percentage" Whole, "More failed hosts of a batch than this, in per cent, end the phase.";
     "any_errors_fatal" Bool, "One failed host ends the phase for all.";
+    "force_handlers" Bool, "Handlers that are due are run also on hosts where a task failed.";
     "vars_prompt" List("prompt"), "Variables a person is asked for before anything is done.";
     "budgets" Map("budget"), "How many members of something may be away at once.";
 }

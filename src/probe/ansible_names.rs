@@ -98,7 +98,7 @@ pub fn ansible_facts(facts: &Value) -> Value {
 }
 
 /// The facts by Ansible's names, in its shapes.
-fn named(f: &Value) -> Map<String, Value> {
+pub fn named(f: &Value) -> Map<String, Value> {
     let text = |v: &Value| crate::template::text(v);
     let na = |v: &Value| if v.as_str().is_none_or(str::is_empty) { json!("NA") } else { v.clone() };
     let hardware = |key: &str| na(&f["hardware"][key]);

@@ -180,10 +180,10 @@ impl Observed {
             _ => Err(Stop::Need(vec![probe])),
         }
     }
-    pub fn facts(&self) -> Option<&Value> {
+    pub fn facts(&self) -> Result<&Value, Stop> {
         match self.answers.get(&Probe::Facts) {
-            Some(Answer::Facts(f)) => Some(f),
-            _ => None,
+            Some(Answer::Facts(f)) => Ok(f),
+            _ => Err(Stop::Need(vec![Probe::Facts])),
         }
     }
 

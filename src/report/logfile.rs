@@ -78,6 +78,11 @@ impl Reader for LogFile {
                 }
             }
             Event::Note { host, message } => self.line(&format!("note {} {message}", host.as_deref().unwrap_or("-"))),
+            Event::Asked { host, text, diff } => {
+                self.line(&format!("asked     {host} {text}"));
+                diff.iter().for_each(|d| self.line(&words::diff(d)));
+            }
+            Event::Answered { host } => self.line(&format!("answered  {host}")),
             Event::Ended(r) => {
                 self.line(&words::recap(r));
                 r.due.iter().for_each(|d| self.line(&format!("due {d}")));

@@ -30,6 +30,9 @@ pub struct Terminal {
     out: Box<dyn Write>,
     hosts: usize,
     again: Again,
+    /// A question is open: what happens meanwhile is shown behind its answer.
+    asking: bool,
+    held_back: Vec<Event>,
 }
 
 struct Live {
@@ -38,17 +41,30 @@ struct Live {
     hosts: HashMap<String, ProgressBar>,
 }
 
+fn draw_target() -> ProgressDrawTarget {
+    ProgressDrawTarget::stderr_with_hz(10)
+}
+
 impl Terminal {
     pub fn new(view: View, out: Box<dyn Write>) -> Self {
         let live = view.live.then(|| {
-            let bars = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+            let bars = MultiProgress::with_draw_target(draw_target());
             let total = bars.add(ProgressBar::new(0));
             if let Ok(s) = ProgressStyle::with_template("{bar:24} {pos}/{len} steps  {elapsed}") {
                 total.set_style(s);
             }
             Live { bars, total, hosts: HashMap::new() }
         });
-        Terminal { view, live, check_mode: false, out, hosts: 0, again: Again::default() }
+        Terminal {
+            view,
+            live,
+            check_mode: false,
+            out,
+            hosts: 0,
+            again: Again::default(),
+            asking: false,
+            held_back: vec![],
+        }
     }
 
     fn line(&mut self, text: &str) {
@@ -107,6 +123,16 @@ impl Terminal {
 
 impl Reader for Terminal {
     fn event(&mut self, event: &Event) {
+        if matches!(event, Event::Answered { .. } | Event::Ended(_)) && std::mem::take(&mut self.asking) {
+            if let Some(l) = &self.live {
+                l.bars.set_draw_target(draw_target());
+            }
+            std::mem::take(&mut self.held_back).iter().for_each(|e| self.event(e));
+        }
+        if self.asking {
+            self.held_back.push(event.clone());
+            return;
+        }
         match &event.clone().printable() {
             Event::Started(s) => {
                 self.check_mode = s.check_mode;
@@ -172,6 +198,15 @@ impl Reader for Terminal {
                 let host = host.as_ref().map(|h| format!("{}  ", style(h).bold())).unwrap_or_default();
                 self.line(&format!("{} {host}{message}", style("note     ").dim()));
             }
+            Event::Asked { host, text, diff } => {
+                if let Some(l) = &self.live {
+                    l.bars.set_draw_target(ProgressDrawTarget::hidden());
+                }
+                diff.iter().for_each(|d| self.line(words::diff(d).trim_end_matches('\n')));
+                self.line(&format!("{} {}  {text}", style("asks     ").bold(), style(host).bold()));
+                self.asking = true;
+            }
+            Event::Answered { .. } => {}
             Event::Ended(r) => {
                 if let Some(l) = self.live.take() {
                     l.hosts.values().for_each(ProgressBar::finish_and_clear);

@@ -37,6 +37,15 @@ pub enum Event {
         host: Option<String>,
         message: String,
     },
+    /// Somebody is asked, and nothing else should be written until the answer is there.
+    Asked {
+        host: String,
+        text: String,
+        diff: Vec<Diff>,
+    },
+    Answered {
+        host: String,
+    },
     Ended(Recap),
 }
 
@@ -271,6 +280,15 @@ impl Event {
             }
             Event::StepStarted { task, .. } => fix(task),
             Event::Note { message, .. } => fix(message),
+            Event::Answered { .. } => {}
+            Event::Asked { text, diff, .. } => {
+                fix(text);
+                for d in diff {
+                    fix(&mut d.what);
+                    fix_opt(&mut d.before);
+                    fix_opt(&mut d.after);
+                }
+            }
             Event::StepEnded(e) => {
                 fix(&mut e.task);
                 fix_opt(&mut e.why);
@@ -397,6 +415,11 @@ mod tests {
             Event::StepStarted { host: host(), phase: host(), task: text() },
             Event::StepEnded(Box::new(step)),
             Event::Note { host: None, message: text() },
+            Event::Asked {
+                host: "n1".into(),
+                text: text(),
+                diff: vec![Diff { what: text(), before: Some(text()), after: Some(text()) }],
+            },
             Event::Ended(Recap { again: Some(text()), due: vec![text()], ..Default::default() }),
         ];
         for event in all {

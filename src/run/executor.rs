@@ -1,6 +1,7 @@
 //! One host's part of a run: takes windows of steps, asks the host about all of them at once, lets the modules decide,
 //! acts. This is the only place where decisions become requests, for a plan and for an apply alike.
 
+use super::ask::Asker;
 use super::background::{self, Background};
 use super::budget::{Held, Taken};
 use super::due::Due;
@@ -16,7 +17,7 @@ use crate::graph::{self, Dynamic, Node, Part, Place, Prepared, Program, Refusal,
 use crate::host::{Reply, Request};
 use crate::inventory::Connection as Settings;
 use crate::inventory::connection::Via;
-use crate::modules::{Change, Ctx, Decision, Failure, Stop, Wait};
+use crate::modules::{Change, Ctx, Decision, Failure, Refresh, Stop, Wait};
 use crate::probe::{Observed, Output, Probe, Touches};
 use crate::ssh::{Connector, SshConfig};
 use serde_json::{Map, Value, json};
@@ -71,6 +72,8 @@ pub struct Shared {
     /// The same for the steps of one phase.
     pub fatal: Vec<AtomicBool>,
     pub holds: Holds,
+    /// The person at the terminal.
+    pub asker: Arc<Asker>,
     /// The command that starts this run, for "rerun from here".
     pub again: super::event::Again,
 }
@@ -272,7 +275,9 @@ impl Worker {
                 Work::Release(b) => (p.blocks[*b].phase, None),
             };
             // What is held is given back also when no new step is begun.
-            let fatal = self.shared.fatal[phase].load(Ordering::Relaxed) && !at.is_some_and(|t| p.tasks[t].tidies_up());
+            let goes_on =
+                |t: usize| p.tasks[t].tidies_up() || p.tasks[t].handler && p.playbook.phases[phase].force_handlers;
+            let fatal = self.shared.fatal[phase].load(Ordering::Relaxed) && !at.is_some_and(goes_on);
             let no_more = self.shared.stop.load(Ordering::Relaxed) || fatal;
             if no_more && at.is_some() {
                 ready.push_front(step);
@@ -847,12 +852,19 @@ impl Worker {
                 .become_user
                 .clone()
                 .unwrap_or_else(|| self.site.link.as_ref().map_or("root".into(), |l| l.login.clone())),
+            answer: None,
             now: std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64),
         };
         let begun = Instant::now();
         let mut asked: HashSet<Probe> = HashSet::new();
         let mut waited = false;
-        self.gather(&user, item.bound.probes(&ctx), ahead, &ctx).await?;
+        let mut agreed = false;
+        let probes = item.bound.probes(&ctx);
+        if t.module.anew {
+            let seen = self.site.seen.entry(user.clone()).or_default();
+            probes.iter().for_each(|p| seen.remove(p));
+        }
+        self.gather(&user, probes, ahead, &ctx).await?;
         // Before its first question a host's login is not known.
         if let (None, Some(l)) = (&item.become_user, &self.site.link) {
             ctx.user = l.login.clone();
@@ -861,6 +873,11 @@ impl Worker {
             let decision = item.bound.decide(self.site.seen.entry(user.clone()).or_default(), &ctx);
             match decision {
                 Ok(Decision::Satisfied(r)) => {
+                    match r.refresh {
+                        Some(Refresh::Facts) if self.is_home() => self.forget_facts(),
+                        Some(Refresh::Connection) => self.drop_link().await,
+                        _ => {}
+                    }
                     let mut result = r.result;
                     if waited {
                         result.insert("elapsed".into(), json!(begun.elapsed().as_secs()));
@@ -893,6 +910,10 @@ impl Worker {
                 }
                 Ok(Decision::Change(c)) => {
                     if !self.check() && !asks_only(t, &c) && !c.actions.is_empty() {
+                        if !agreed && !self.is_wanted(task, &c.summary, &c.diff).await {
+                            return Ok(Some(Did::unwanted(&c.summary)));
+                        }
+                        agreed = true;
                         match self.take_holds(task, &user).await? {
                             Taken::AtHand => {}
                             // What was seen before is of another day.
@@ -922,9 +943,29 @@ impl Worker {
                         }
                     }
                 }
+                Ok(Decision::Ask(q)) if self.check() => {
+                    let mut d = Did::new(Outcome::Skipped);
+                    d.known = false;
+                    d.summary = format!("only an apply asks: {}", q.text);
+                    return Ok(Some(d));
+                }
+                Ok(Decision::Ask(q)) => match shared.asker.ask(&shared, &self.name().to_string(), &q).await {
+                    Some(line) => ctx.answer = Some(line),
+                    None => {
+                        return Ok(Some(Did::refused(Failure {
+                            message: format!("nobody is there to answer: {}", q.text),
+                            hint: Some("run it at a terminal, or let `answer` have a value: answer: \"{{default go_on ''}}\" takes it from -e go_on=yes".into()),
+                            ..Default::default()
+                        })));
+                    }
+                },
                 // No plan takes a host down, whatever its task says of check mode.
                 Ok(Decision::Away(a)) => {
                     let plan_only = self.check();
+                    let summary = if a.down.is_some() { "restarts the host" } else { "" };
+                    if !plan_only && a.down.is_some() && !self.is_wanted(task, summary, &[]).await {
+                        return Ok(Some(Did::unwanted(summary)));
+                    }
                     return self.away(task, &user, item, a, plan_only).await.map(Some);
                 }
                 Ok(Decision::Wait(w)) if plan_only => {
@@ -972,6 +1013,16 @@ impl Worker {
                 }
                 Err(Stop::Fail(f)) => return Ok(Some(Did::refused(f))),
             }
+        }
+    }
+
+    /// Whether the person at the terminal wants this change, where every step is asked for.
+    async fn is_wanted(&mut self, task: usize, summary: &str, diff: &[crate::modules::Diff]) -> bool {
+        let shared = self.shared.clone();
+        let (host, title) = (self.name().to_string(), self.title(task));
+        match shared.program.tasks[task].no_log() {
+            true => shared.asker.wants(&shared, &host, &format!("{title} (no_log)"), &[]).await,
+            false => shared.asker.wants(&shared, &host, &format!("{title}, {summary}"), diff).await,
         }
     }
 
@@ -1355,6 +1406,12 @@ impl Worker {
         link.request(user, &Request { actions, probes, staged }, limit).await
     }
 
+    /// Facts are asked for when they are needed next.
+    fn forget_facts(&mut self) {
+        self.dynamic.facts = None;
+        self.site.seen.values_mut().for_each(|s| s.remove(&Probe::Facts));
+    }
+
     pub(super) async fn drop_link(&mut self) {
         self.forget(&Touches::everything());
         if let Some(l) = self.site.link.take() {
@@ -1416,6 +1473,10 @@ impl Did {
             known: true,
             acted: false,
         }
+    }
+    fn unwanted(summary: &str) -> Self {
+        let result = json!({"skipped": true, "skip_reason": "not wanted"});
+        Did { result, summary: format!("not wanted: {summary}"), ..Did::new(Outcome::Skipped) }
     }
     pub fn refused(f: Failure) -> Self {
         let report = FailureReport { message: f.message, hint: f.hint, ..Default::default() };

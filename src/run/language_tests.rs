@@ -1,6 +1,6 @@
 //! Blocks, batches, what is done once or elsewhere, locks and budgets: whole runs on this machine.
 
-use super::tests::{FAILURES, HOSTS, outcome, perform, position, project, run};
+use super::tests::{FAILURES, HOSTS, PERSON, outcome, perform, position, project, run};
 use super::{Outcome, Recap};
 use crate::graph::Options;
 use proptest::prelude::*;
@@ -216,6 +216,173 @@ fn handlers_are_flushed_where_it_says_so_and_not_again() {
     assert_eq!(names, ["change", "h", "after"]);
 }
 
+/// What was done on a host, in order.
+fn done<'e>(ended: &'e [(String, String, Outcome)], host: &str) -> Vec<&'e str> {
+    let done = |o: &Outcome| !matches!(o, Outcome::Skipped | Outcome::Blocked | Outcome::Silent);
+    ended.iter().filter(|(h, _, o)| h == host && done(o)).map(|(_, t, _)| t.as_str()).collect()
+}
+
+#[test]
+fn handlers_run_in_spite_of_a_failure_where_that_is_asked_for() {
+    let book = |keys: &str| {
+        format!(
+            r#"
+- phase: one
+  hosts: all
+{keys}
+  tasks:
+  - {{name: change, debug: {{msg: x}}, changed_when: true, notify: h}}
+  - {{name: fails, assert: {{that: [ne inventory_hostname "b"]}}}}
+  - {{name: change too, debug: {{msg: x}}, changed_when: true, notify: i}}
+  handlers:
+  - {{name: i, debug: {{msg: x}}}}
+  - {{name: h, debug: {{msg: x}}}}
+- phase: two
+  hosts: all
+  tasks: [{{name: later, debug: {{msg: x}}}}]
+"#
+        )
+    };
+    let (ended, _) = run(&book(""));
+    assert_eq!(done(&ended, "b"), ["change", "fails"]);
+    let (ended, recap) = run(&book("  force_handlers: true"));
+    assert_eq!(done(&ended, "a"), ["change", "fails", "change too", "i", "h", "later"]);
+    assert_eq!(done(&ended, "b"), ["change", "fails", "h"]);
+    assert_eq!(recap.hosts[1].1.failed, 1);
+    // Not where the whole phase ends, either.
+    let (ended, _) = run(&book("  force_handlers: true\n  any_errors_fatal: true"));
+    assert_eq!(done(&ended, "b"), ["change", "fails", "h"]);
+    assert!(done(&ended, "a").contains(&"h") && !done(&ended, "a").contains(&"later"), "{:?}", done(&ended, "a"));
+}
+
+#[test]
+fn a_phase_ends_early_on_a_host() {
+    let (ended, recap) = run(r#"
+- phase: one
+  hosts: all
+  tasks:
+  - {name: t1, debug: {msg: x}, changed_when: true, notify: h}
+  - block:
+    - meta: end_host
+      when: eq inventory_hostname "b"
+    - {name: t2, debug: {msg: x}}
+    always:
+    - {name: t3, debug: {msg: x}}
+  - {name: t4, debug: {msg: x}}
+  handlers: [{name: h, debug: {msg: x}}]
+- phase: two
+  hosts: all
+  tasks: [{name: t5, debug: {msg: x}}]
+"#);
+    for h in ["a", "c"] {
+        assert_eq!(done(&ended, h), ["t1", "t2", "t3", "t4", "h", "t5"]);
+    }
+    assert_eq!(done(&ended, "b"), ["t1", "meta", "t5"]);
+    assert!(recap.hosts.iter().all(|(_, c)| c.failed + c.blocked == 0));
+}
+
+#[test]
+fn what_the_first_host_does_for_all_it_does_though_its_own_part_ended() {
+    let (ended, _) = run(r#"
+- phase: one
+  hosts: all
+  tasks:
+  - {meta: end_host, when: eq inventory_hostname "a"}
+  - {name: once, run_once: true, set_fact: {x: 1}}
+  - {name: t, assert: {that: [eq x 1]}}
+"#);
+    assert_eq!(done(&ended, "a"), ["meta", "once"]);
+    assert_eq!(done(&ended, "b"), ["t"]);
+}
+
+#[test]
+fn a_phase_or_a_batch_ends_early_for_all() {
+    let book = |kind: &str| {
+        format!(
+            r#"
+- phase: one
+  hosts: all
+  serial: 2
+  tasks:
+  - {{name: t1, debug: {{msg: x}}}}
+  - {{meta: {kind}, when: eq inventory_hostname "a"}}
+  - {{name: t2, debug: {{msg: x}}}}
+- phase: two
+  hosts: all
+  tasks: [{{name: t3, debug: {{msg: x}}}}]
+"#
+        )
+    };
+    let (ended, _) = run(&book("end_play"));
+    assert_eq!(done(&ended, "a"), ["t1", "meta", "t3"]);
+    assert_eq!((done(&ended, "b"), done(&ended, "c")), (vec!["t1", "t3"], vec!["t3"]));
+    let (ended, _) = run(&book("end_batch"));
+    assert_eq!((done(&ended, "b"), done(&ended, "c")), (vec!["t1", "t3"], vec!["t1", "t2", "t3"]));
+}
+
+#[test]
+fn what_is_taken_in_again_and_again_ends_early_too() {
+    let (ended, _, _) = run_here(&[
+        (
+            "site.yml",
+            "- phase: p\n  hosts: a\n  tasks:\n  - {command: \"true\", register: r}\n  - include_tasks: part.yml\n    loop: \"{{list r.rc 1 2}}\"\n  - {name: behind, debug: {msg: x}}\n",
+        ),
+        (
+            "part.yml",
+            "- {name: \"before {{item}}\", debug: {msg: x}}\n- {meta: end_host, when: eq item 1}\n- {name: \"after {{item}}\", debug: {msg: x}}\n",
+        ),
+    ]);
+    let names: Vec<&str> = done(&ended, "a").into_iter().filter(|n| n.contains(' ') && !n.contains(':')).collect();
+    assert_eq!(names, ["before 0", "after 0", "before 1"]);
+    assert!(!done(&ended, "a").contains(&"behind"));
+}
+
+#[test]
+fn facts_are_asked_for_anew() {
+    let (ended, _, dir) = run_here(&[(
+        "site.yml",
+        "- phase: p\n  hosts: a\n  tasks:\n  - {ping: {}, register: p}\n  - {setup: {filter: ansible_kernel}, register: s}\n  - {shell: \"echo {{p.ping}} {{eq s.ansible_facts.ansible_kernel facts.kernel}} >> DIR/out\"}\n  - {meta: clear_facts}\n  - {meta: reset_connection}\n  - {shell: \"echo {{defined facts.kernel}} >> DIR/out\"}\n",
+    )]);
+    assert!(ended.iter().all(|(_, _, o)| *o != Outcome::Failed), "{ended:?}");
+    assert_eq!(read(&dir, "out"), ["pong true", "true"]);
+}
+
+/// Runs it with somebody at the terminal who answers this.
+fn answered(
+    answers: &[&'static str],
+    every_step: bool,
+    files: &[(&str, &str)],
+) -> (Vec<(String, String, Outcome)>, Vec<String>) {
+    PERSON.set((answers.to_vec(), every_step));
+    let (ended, _, dir) = run_here(files);
+    PERSON.set((vec![], false));
+    let done = std::fs::read_to_string(dir.path().join("out")).unwrap_or_default();
+    (ended, done.lines().map(str::to_string).collect())
+}
+
+#[test]
+fn every_change_is_asked_for() {
+    let book = "- phase: p\n  hosts: a\n  tasks:\n  - {name: t1, shell: echo 1 >> DIR/out}\n  - {name: t2, shell: echo 2 >> DIR/out, register: r}\n  - {name: seen, command: \"true\", changed_when: false}\n  - {name: t3, shell: echo 3 >> DIR/out}\n  - {name: t4, assert: {that: [r.skipped]}}\n  - {name: t5, shell: echo 5 >> DIR/out}\n";
+    let files = [("site.yml", book)];
+    let (ended, done) = answered(&["y", "n", "what?", "c"], true, &files);
+    assert_eq!(done, ["1", "3", "5"]);
+    assert_eq!(outcome(&ended, "a", "t2"), Outcome::Skipped);
+    let (_, done) = answered(&["yes", "", "q"], true, &files);
+    assert_eq!(done, ["1"]);
+    // Nobody is there any more.
+    assert_eq!(answered(&["y"], true, &files).1, ["1"]);
+}
+
+#[test]
+fn somebody_answers_for_all() {
+    let book = "- phase: p\n  hosts: all\n  tasks:\n  - {pause: {prompt: who?}, register: p}\n  - {shell: \"echo {{p.user_input}} >> DIR/out\"}\n";
+    assert_eq!(answered(&["me"], false, &[("site.yml", book)]).1, ["me", "me", "me"]);
+    let (ended, done) = answered(&[], false, &[("site.yml", book)]);
+    assert_eq!((outcome(&ended, "a", "pause"), done.len()), (Outcome::Failed, 0));
+    let given = book.replace("who?", "who?, answer: you");
+    assert_eq!(answered(&[], false, &[("site.yml", &given)]).1, ["you", "you", "you"]);
+}
+
 #[test]
 fn files_roles_and_playbooks_are_taken_in() {
     let (ended, _, dir) = run_here(&[
@@ -252,7 +419,8 @@ fn what_cannot_be_taken_in_is_said() {
     assert_eq!(of("{block: [{debug: {msg: x}}], budgett: x}"), "unknown key `budgett` in a block");
     assert_eq!(of("{debug: {msg: x}, budget: etcd}"), "there is no budget `etcd` in this phase");
     assert_eq!(of("{block: [{debug: {msg: x}}], register: r}"), "`register` is not supported on a block");
-    assert_eq!(of("{meta: end_host}"), "`meta: \"end_host\"` is not supported");
+    assert_eq!(of("{meta: end_hots}"), "`end_hots` is not a choice of `free_form`");
+    assert_eq!(of("{meta: flush_handlers, when: true}"), "`when` does nothing beside this `meta`");
 }
 
 /// Whether no two of these spans of time overlap, each written as `begin` and `end` lines.

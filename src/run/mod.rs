@@ -1,6 +1,7 @@
 //! A run: the scheduler, the hosts' workers, and what they say.
 
 mod answer;
+mod ask;
 mod background;
 mod budget;
 pub mod due;
@@ -20,6 +21,7 @@ mod schedule;
 #[cfg(test)]
 mod tests;
 
+pub use ask::{Asker, Person};
 pub use background::Background;
 pub use event::{Again, Counts, Emit, Event, Outcome, Recap};
 pub use executor::Shared;

@@ -202,6 +202,7 @@ fn planned(program: Program, redactor: &Redactor) -> Vec<Event> {
         delegates: Default::default(),
         fatal: program.playbook.phases.iter().map(|_| AtomicBool::new(false)).collect(),
         holds: Default::default(),
+        asker: super::ask::kit::asker(&[], false),
         options: LinkOptions::default(),
         ssh_config: SshConfig::empty(),
         connector: Arc::default(),

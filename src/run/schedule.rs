@@ -3,7 +3,7 @@
 
 use super::event::{Counts, Event, Outcome, Recap, StepEnded};
 use super::executor::{Shared, Told, Worker};
-use crate::graph::{Edge, Learned, Node, Section, StepIndex, Turn, Turns};
+use crate::graph::{Edge, Ends, Learned, Node, Section, StepIndex, Turn, Turns};
 use petgraph::Direction;
 use petgraph::visit::EdgeRef;
 use serde_json::{Map, Value};
@@ -292,7 +292,8 @@ impl Scheduler {
                 }
                 Node::Step { task, host } => {
                     let used = &self.shared.program.tasks[task];
-                    let fatal = !used.tidies_up() && self.shared.fatal[used.phase].load(Ordering::Relaxed);
+                    let forced = used.handler && self.shared.program.playbook.phases[used.phase].force_handlers;
+                    let fatal = !used.tidies_up() && !forced && self.shared.fatal[used.phase].load(Ordering::Relaxed);
                     if doomed || fatal || self.lost[host] || self.failed_hosts[host] {
                         self.blocked(n, task, host, fatal);
                         Some(End::Blocked)
@@ -555,12 +556,46 @@ impl Scheduler {
                 self.note_failure(used.phase, host);
             }
         }
+        self.ends_early(node, outcome);
         let end = match outcome {
             Outcome::Failed | Outcome::Rescued => End::Failed,
             _ => End::Ok,
         };
         for n in self.settle(node, end) {
             self.freed(n);
+        }
+    }
+
+    /// After `meta: end_host` and its like: what comes behind it in the phase is not called for any more. What holds are
+    /// left is given back, and what a host does once for all it does for the others.
+    fn ends_early(&mut self, node: StepIndex, outcome: Outcome) {
+        let shared = self.shared.clone();
+        let p = &shared.program;
+        let Node::Step { task, host } = p.graph[node] else { return };
+        let used = &p.tasks[task];
+        let Some(ends) = used.ends().filter(|_| outcome == Outcome::Satisfied) else { return };
+        let batch = p.batch_of(used.phase, host).map_or(0, |(b, _)| b);
+        let batch_of = |h: usize| p.batch_of(used.phase, h).map_or(0, |(b, _)| b);
+        let reaches = |h: usize| match ends {
+            Ends::Host => h == host,
+            Ends::Batch => batch_of(h) == batch,
+            Ends::Phase => true,
+        };
+        for n in p.graph.node_indices() {
+            let Node::Step { task: t, host: h } = p.graph[n] else { continue };
+            let other = &p.tasks[t];
+            let behind = match batch_of(h) == batch {
+                true => t > task || other.handler,
+                false => batch_of(h) > batch,
+            };
+            if other.phase == used.phase && reaches(h) && behind && !(ends == Ends::Host && other.run_once()) {
+                self.uncalled[n.index()] = true;
+            }
+        }
+        for ((block, h), t) in &mut self.turns {
+            if p.blocks[*block].phase == used.phase && reaches(*h) {
+                t.all.truncate(t.at + 1);
+            }
         }
     }
 
@@ -591,6 +626,12 @@ impl Scheduler {
         while next < row.len() && row.len() < WINDOW {
             let at = row[next];
             let mut follow: Vec<StepIndex> = vec![];
+            if let Node::Step { task, .. } = g[at]
+                && self.shared.program.tasks[task].ends().is_some()
+            {
+                next += 1;
+                continue;
+            }
             for e in g.edges_directed(at, Direction::Outgoing) {
                 let to = e.target();
                 let left = open.entry(to).or_insert(self.open[to.index()]);

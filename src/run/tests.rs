@@ -81,6 +81,7 @@ pub(super) fn perform(
         delegates,
         fatal,
         holds: Default::default(),
+        asker: PERSON.with_borrow(|(answers, every_step)| super::ask::kit::asker(answers, *every_step)),
         options: LinkOptions::default(),
         ssh_config: SshConfig::empty(),
         connector: Arc::default(),
@@ -111,6 +112,8 @@ pub(super) fn perform(
 thread_local! {
     /// What failed in the runs of this test, with the reports.
     pub(super) static FAILURES: std::cell::RefCell<Vec<(String, super::event::FailureReport)>> = const { std::cell::RefCell::new(vec![]) };
+    /// What the person at the terminal answers, and whether every step is asked for.
+    pub(super) static PERSON: std::cell::RefCell<(Vec<&'static str>, bool)> = const { std::cell::RefCell::new((vec![], false)) };
 }
 
 pub(super) fn position(ended: &[(String, String, Outcome)], host: &str, task: &str) -> usize {

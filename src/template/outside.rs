@@ -147,34 +147,9 @@ fn glob(pattern: &str, lookup: &dyn Lookup) -> Vec<String> {
     vec![]
 }
 
-/// `*` and `?`; a name that begins with a dot is matched by a pattern that does.
+/// A name that begins with a dot is matched by a pattern that does.
 fn matches(pattern: &str, name: &str) -> bool {
-    if name.starts_with('.') && !pattern.starts_with('.') {
-        return false;
-    }
-    let (p, n): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
-    let (mut i, mut j, mut star) = (0, 0, None);
-    while j < n.len() {
-        match p.get(i) {
-            Some('*') => {
-                star = Some((i, j));
-                i += 1;
-            }
-            Some(c) if *c == '?' || *c == n[j] => {
-                i += 1;
-                j += 1;
-            }
-            _ => match star {
-                Some((s, from)) => {
-                    i = s + 1;
-                    j = from + 1;
-                    star = Some((s, from + 1));
-                }
-                None => return false,
-            },
-        }
-    }
-    p[i..].iter().all(|c| *c == '*')
+    (!name.starts_with('.') || pattern.starts_with('.')) && crate::glob::matches(pattern, name)
 }
 
 /// One at a time: all hosts that ask for the same password must get the same.
