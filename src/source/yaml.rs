@@ -404,7 +404,7 @@ mod tests {
             ("[".repeat(200), "t.yml:1:101"),
             ("? ".repeat(5000) + "a", "t.yml:1:201"),
             ((0..5000).map(|i| format!("{}a:\n", " ".repeat(i))).collect(), "t.yml:101:101"),
-            (through_aliases(400), "t.yml:4:30"),
+            (through_aliases(400), "t.yml:4:27"),
         ] {
             let d = read(&text).unwrap_err();
             assert!(d.message.contains("more than 100 deep") && d.hint.is_some(), "{}", d.message);
