@@ -224,6 +224,7 @@ impl Convert<'_> {
             }
             YamlData::Mapping(map) => {
                 let mut entries: Vec<Entry> = Vec::with_capacity(map.len());
+                let mut places: HashMap<String, usize> = HashMap::with_capacity(map.len());
                 let mut merges = vec![];
                 for (k, v) in map {
                     let key_span = self.span(k);
@@ -246,7 +247,7 @@ impl Convert<'_> {
                             .at(&self.span(v))
                             .hint(format!("put quotes round it: {key}: \"{}\"", self.span(v).text())));
                     }
-                    if let Some(twin) = entries.iter().find(|e| e.key == key) {
+                    if let Some(twin) = places.get(&key).and_then(|i| entries.get(*i)) {
                         return Err(Diagnostic::error(format!("the key `{key}` stands twice in one mapping"))
                             .at(&key_span)
                             .also(&twin.key_span, "first here")
@@ -256,6 +257,7 @@ impl Convert<'_> {
                     if key == "<<" {
                         merges.push((key_span, value));
                     } else {
+                        places.insert(key.clone(), entries.len());
                         entries.push(Entry { key, key_span, value });
                     }
                 }
