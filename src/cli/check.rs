@@ -96,3 +96,48 @@ fn all_playbooks() -> Result<Vec<PathBuf>> {
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(files: &[(&str, String)]) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        std::fs::write(dir.path().join("hosts.yml"), "all: {hosts: {a: {}}}\n").unwrap();
+        findings(&dir.path().join("site.yml"), &dir.path().join("hosts.yml")).unwrap().render(false)
+    }
+
+    fn playbook(vars: &str) -> Vec<(&'static str, String)> {
+        let text = format!("- phase: p\n  hosts: all\n  vars:\n{vars}  tasks:\n    - debug: {{msg: '{{{{a0}}}}'}}\n");
+        vec![("site.yml", text)]
+    }
+
+    #[test]
+    fn variables_made_of_each_other_have_an_end() {
+        let row = |n: usize, one: &dyn Fn(usize) -> String| {
+            let vars: String = (0..n).map(|i| format!("    a{i}: \"{}\"\n", one(i + 1))).collect();
+            said(&playbook(&format!("{vars}    a{n}: x\n")))
+        };
+        let once = |i: usize| format!("{{{{a{i}}}}}");
+        assert_eq!(row(45, &once), "");
+        let long = row(5000, &once);
+        assert!(long.contains("50 variables made of each other") && long.contains("set_fact"), "{long}");
+        let large = row(40, &|i| format!("{{{{a{i}}}}}{{{{a{i}}}}}"));
+        assert!(large.contains("more than 64 MiB"), "{large}");
+    }
+
+    #[test]
+    fn files_that_take_in_ever_more_have_an_end() {
+        let mut files =
+            vec![("site.yml", "- phase: p\n  hosts: all\n  tasks:\n    - import_tasks: a.yml\n".to_string())];
+        for (name, next) in [("a.yml", "b"), ("b.yml", "c"), ("c.yml", "d"), ("d.yml", "e")] {
+            files.push((name, format!("- import_tasks: {next}.yml\n").repeat(15)));
+        }
+        files.push(("e.yml", "- debug: {msg: x}\n".into()));
+        let said = said(&files);
+        assert_eq!(said.matches("more than 10000 files are taken in").count(), 1, "{said}");
+    }
+}

@@ -46,6 +46,9 @@ pub struct Scope<'a> {
     facts_asked: Cell<bool>,
 }
 
+/// How many variables may be made of each other in a row: rendering goes as deep.
+const DEEPEST: usize = 50;
+
 /// Stands for "as if the parameter were not there" (`{{omit}}`).
 pub const OMIT: &str = "__windlass_omit_this_parameter__";
 
@@ -323,6 +326,12 @@ impl<'a> Scope<'a> {
             let mut e = TemplateError::new(format!("the variable needs itself: {}", chain[begin..].join(" -> ")));
             e.span = Some(var.span.clone());
             return Found::Broken(e.hint("give one of them another name: a variable cannot be made of itself"));
+        }
+        if self.active.borrow().len() >= DEEPEST {
+            let mut e =
+                TemplateError::new(format!("`{name}` stands at the end of {DEEPEST} variables made of each other"));
+            e.span = Some(var.span.clone());
+            return Found::Broken(e.hint("make them of fewer others: `set_fact` can take a part of the way"));
         }
         if !self.compiles(&var.value) {
             return Found::Unknown(format!("the template of `{name}` is broken"));

@@ -152,7 +152,9 @@ fn terms(inventory: &Inventory, pattern: &str) -> Vec<Term> {
 
 /// How much of the text is an IPv6 address (whose colons separate nothing), if it starts with one.
 fn address_end(inventory: &Inventory, text: &str) -> Option<usize> {
+    // No address is longer, its zone included.
     let trimmed = text.trim_end();
+    let trimmed = trimmed.char_indices().nth(64).map_or(trimmed, |(i, _)| &trimmed[..i]);
     let ends = || trimmed.match_indices(':').map(|(i, _)| i).chain([trimmed.len()]);
     let fits = |n: &usize| trimmed.get(..*n).is_some_and(is_ipv6);
     if let Some(known) = ends().filter(fits).filter(|n| inventory.hosts.contains_key(&trimmed[..*n])).max() {
@@ -243,7 +245,12 @@ fn matches<'i>(inventory: &'i Inventory, term: &Term) -> Result<Vec<&'i str>, Pa
     if let Some(inner) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).filter(|a| is_ipv6(a)) {
         return matches(inventory, &Term { text: inner.to_string(), ..term.clone() });
     }
-    if let Some((base, subscript)) = subscript(text) {
+    if let Some((base, counted)) = subscript(text) {
+        if subscript(base).is_some() {
+            return Err(
+                PatternError::new(term, format!("`{text}` counts what is counted already")).hint("write one [ ]")
+            );
+        }
         let hosts = matches(inventory, &Term { text: base.to_string(), ..term.clone() }).map_err(|e| {
             match range::expand(text) {
                 Ok(x) if x.names.iter().any(|n| inventory.hosts.contains_key(n)) => {
@@ -252,7 +259,7 @@ fn matches<'i>(inventory: &'i Inventory, term: &Term) -> Result<Vec<&'i str>, Pa
                 _ => e,
             }
         })?;
-        return subscript.of(hosts, term, base);
+        return counted.of(hosts, term, base);
     }
     if text.contains(['*', '?', '[']) {
         let hosts = named(inventory, |n| Ok(crate::glob::matches(text, n)))?;
@@ -426,6 +433,8 @@ mod tests {
             ("n[1:3]", "`n` is neither", "write n1,n2,n3", 0..6),
             ("~n(", "is not a regular expression", "", 0..3),
             ("server[0-2]", "does not count", "[0:2]", 0..11),
+            ("server[0][0]", "counts what is counted already", "one [ ]", 0..12),
+            (&format!("n1{}", "[0]".repeat(50_000)), "counted already", "one [ ]", 0..150_002),
             ("", "empty", "", 0..0),
             (" , ", "empty", "", 0..3),
             ("all:!", "nothing stands behind", "", 4..5),
@@ -437,6 +446,12 @@ mod tests {
             assert!(e.hint.as_deref().unwrap_or("").contains(hint), "{pattern}: {:?}", e.hint);
             assert_eq!(e.at, at, "{pattern}");
         }
+    }
+
+    #[test]
+    fn a_long_pattern_takes_no_longer_for_its_length() {
+        // An end of an address was sought behind each colon, for each term.
+        assert_eq!(select(&inventory(), &format!("{}n3", "n1:&".repeat(2000))).unwrap().len(), 0);
     }
 
     #[test]

@@ -7,6 +7,9 @@ use serde_json::{Map, Value, json};
 /// What stands where a secret value would.
 const REDACTED: &str = "[redacted]";
 
+/// How large a tree is shown, in bytes: groups that share groups, and so on, make it grow without end.
+const LARGEST: usize = 16 << 20;
+
 impl Inventory {
     /// The inventory in the shape of `ansible-inventory --list`; values out of encrypted files are `[redacted]`.
     pub fn to_json(&self) -> Value {
@@ -77,11 +80,17 @@ impl Inventory {
         if let Some(all) = self.groups.get("all") {
             self.branch(all, "  ", vars, &mut out);
         }
+        if out.len() > LARGEST {
+            out.push_str("  (and more: it is too large to be shown whole)\n");
+        }
         out
     }
 
     fn branch(&self, group: &Group, indent: &str, vars: bool, out: &mut String) {
         let deeper = format!("{indent}|  ");
+        if out.len() > LARGEST {
+            return;
+        }
         for child in group.children.iter().filter_map(|c| self.groups.get(c)) {
             out.push_str(&format!("{indent}|--@{}:\n", child.name));
             self.branch(child, &deeper, vars, out);

@@ -287,6 +287,15 @@ fn json_and_graph() {
 }
 
 #[test]
+fn a_tree_of_groups_that_share_groups_ends() {
+    let line = |i: usize| format!("[g{i}:children]\ng{0}\nh{0}\n[h{i}:children]\ng{0}\nh{0}\n", i + 1);
+    let text: String = (0..40).map(line).collect();
+    let i = good("h.ini", &format!("{text}[g40]\nx\n[h40]\nx\n"));
+    let shown = i.graph(false);
+    assert!(shown.len() < 17 << 20 && shown.ends_with("too large to be shown whole)\n"));
+}
+
+#[test]
 fn implicit_localhost_gets_the_variables_of_all() {
     let i = good("h.ini", "a\n[all:vars]\nx=1\n");
     assert!(i.is_implicit_localhost("localhost") && !i.is_implicit_localhost("a"));

@@ -274,6 +274,9 @@ impl Reader<'_> {
             self.error_hint(&at.span, message, "take one of these out: they would go on for ever");
             return None;
         }
+        if !self.may_take_in(&at.span) {
+            return None;
+        }
         match Source::read(path).and_then(|s| yaml::parse(&s)) {
             Ok(n) => {
                 self.including.push(path.to_path_buf());

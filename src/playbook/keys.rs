@@ -16,9 +16,29 @@ pub struct Reader<'a> {
     pub roles: super::role::Roles,
     /// The files being read right now, to see one that takes itself in.
     pub including: Vec<std::path::PathBuf>,
+    /// How many files were taken in.
+    pub taken_in: usize,
 }
 
+/// How many files may be taken in: where files take in several that take in several, they are soon without number.
+const MOST_FILES: usize = 10_000;
+
 impl Reader<'_> {
+    /// Counts a file that is taken in; one too many is a finding.
+    pub fn may_take_in(&mut self, at: &Span) -> bool {
+        self.taken_in += 1;
+        if self.taken_in == MOST_FILES + 1 {
+            let message = format!("more than {MOST_FILES} files are taken in");
+            self.error_hint(
+                at,
+                message,
+                "take some out: files that take in several, which take in several themselves, are soon without number",
+            );
+        }
+        self.partial |= self.taken_in > MOST_FILES;
+        self.taken_in <= MOST_FILES
+    }
+
     pub fn error_hint(&mut self, at: &Span, message: impl Into<String>, hint: impl Into<String>) {
         self.found.push(Diagnostic::error(message).at(at).hint(hint));
     }

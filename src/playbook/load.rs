@@ -34,8 +34,15 @@ const LATER: &[&str] = &[
 pub fn load(path: &Path, templates: &Templates, opener: &dyn SecretOpener) -> (Option<Playbook>, Diagnostics) {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let roles = Roles::beside(absolute.parent().unwrap_or(Path::new("/")));
-    let mut reader =
-        Reader { templates, opener, found: Diagnostics::default(), partial: false, roles, including: vec![] };
+    let mut reader = Reader {
+        templates,
+        opener,
+        found: Diagnostics::default(),
+        partial: false,
+        roles,
+        including: vec![],
+        taken_in: 0,
+    };
     let playbook = reader.playbook(path);
     (playbook, reader.found)
 }
@@ -101,6 +108,9 @@ impl Reader<'_> {
         if self.including.contains(&path) {
             let message = format!("{} takes itself in", shown.display());
             self.error_hint(&file.span, message, "take one of these out: they would go on for ever");
+            return vec![];
+        }
+        if !self.may_take_in(&file.span) {
             return vec![];
         }
         let when = node.get("when").map(|n| self.conditions(n, "`when`")).unwrap_or_default();

@@ -76,8 +76,15 @@ pub fn load_role(
     opener: &dyn SecretOpener,
 ) -> (Option<Arc<Role>>, Diagnostics) {
     let roles = Roles::beside(playbook_dir);
-    let mut reader =
-        Reader { templates, opener, found: Diagnostics::default(), partial: false, roles, including: vec![] };
+    let mut reader = Reader {
+        templates,
+        opener,
+        found: Diagnostics::default(),
+        partial: false,
+        roles,
+        including: vec![],
+        taken_in: 0,
+    };
     let source = Source::new("the command line", name);
     let role = reader.role(name, &Span::new(&source, 0..name.len()));
     (role, reader.found)

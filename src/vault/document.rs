@@ -1,6 +1,7 @@
 //! A YAML file with secrets in it, as text: values are read, put in and taken over where they stand; comments, order and
 //! everything else stay as they are.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -193,7 +194,13 @@ impl Document {
     /// # Errors
     /// Something else stands there (a mapping, a list), or the place cannot be reached.
     pub fn set(&self, path: &KeyPath, write: &dyn Fn(Slot) -> String) -> Result<Zeroizing<String>> {
-        let text = self.place(path, write)?;
+        let tagged = Cell::new(false);
+        let noting = |slot: Slot| {
+            let new = write(slot);
+            tagged.set(new.starts_with('!'));
+            new
+        };
+        let text = self.place(path, &noting)?;
         // What was meant is in, and nothing else is different.
         let wrong = || {
             Error::input(format!("{}: there is no simple place for `{path}`", self.source.path.display()))
@@ -201,7 +208,7 @@ impl Document {
         };
         let after = Document::parse(&self.source.path, &text, self.source.secret).map_err(|_| wrong())?;
         let (mut old, mut new) = (self.root.to_value(), after.root.to_value());
-        if path.find(&after.root).is_none() {
+        if path.find(&after.root).is_none_or(|n| tagged.get() && n.tag.is_none()) {
             return Err(wrong());
         }
         let numbered = after.numbered(path).ok_or_else(wrong)?;
@@ -304,7 +311,25 @@ impl Document {
         if line.trim_start().starts_with(['|', '>']) && start > colon + lead {
             return colon + lead..start + value.trim_end().len();
         }
+        if let Some(sign) = self.sign_above(start) {
+            return sign..start + value.trim_end().len();
+        }
         start..start + value.trim_end().len()
+    }
+
+    /// Where the sign of a block (`|`, `>-`) stands whose text begins at `start`.
+    fn sign_above(&self, start: usize) -> Option<usize> {
+        let text = self.text();
+        let head = text.get(..start)?.trim_end();
+        if !text.get(head.len()..)?.trim_start_matches([' ', '\t', '\r']).starts_with('\n') {
+            return None;
+        }
+        let line = head.rfind('\n').map_or(0, |i| i + 1);
+        let shown = head.get(line..)?;
+        let shown = shown.find(" #").map_or(shown, |i| &shown[..i]).trim_end();
+        let sign = shown.trim_end_matches(|c: char| "+-0123456789".contains(c));
+        let before = sign.strip_suffix(['|', '>'])?;
+        before.ends_with([' ', '\t']).then_some(line + before.len())
     }
 
     /// Where the last value of a mapping ends.
@@ -494,6 +519,19 @@ mod tests {
                 "h 14 \"!age\\n  three\" 2 false"
             ]
         );
+    }
+
+    #[test]
+    fn a_block_in_a_list_is_replaced_with_its_sign() {
+        for (text, path, after) in [
+            ("l:\n- a\n- |\n  b\n  c\n- d\n", "l[1]", "l:\n- a\n- !age |\n  A\n  B\n- d\n"),
+            ("l:\n- a\n- >-  # why\n\n  b\n- d\n", "l[1]", "l:\n- a\n- !age |\n  A\n  B\n- d\n"),
+            ("- - |2\n    b\n", "[0][0]", "- - !age |\n    A\n    B\n"),
+        ] {
+            assert_eq!(set(text, path).unwrap(), after, "{text}");
+        }
+        // Nothing is written where it would be the text of a block.
+        assert!(set("- |\n\n- b\n", "[0]").is_err());
     }
 
     #[test]

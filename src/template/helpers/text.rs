@@ -37,10 +37,15 @@ pub const ALL: &[Def] = &[
     .named(&["chars"]),
     def("replace", "text old new [count]", "Every `old` replaced, or the first `count` of them.", (r#"{{replace "a-b" "-" "+"}}"#, r#""a+b""#), |a| {
         let (s, old, new) = (a.text(0), a.text(1), a.text(2));
-        Ok(json!(match a.either(3, "count") {
-            None => s.replace(old.as_ref(), &new),
-            Some(n) => s.replacen(old.as_ref(), &new, usize::try_from(as_whole(n)?).unwrap_or(usize::MAX)),
-        }))
+        let most = match a.either(3, "count") {
+            None => usize::MAX,
+            Some(n) => usize::try_from(as_whole(n)?).unwrap_or(usize::MAX),
+        };
+        let times = s.matches(old.as_ref()).take(most).count();
+        if times.saturating_mul(new.len()) > 16 << 20 {
+            return Err("the result would be larger than 16 MiB".into());
+        }
+        Ok(json!(s.replacen(old.as_ref(), &new, times)))
     })
     .named(&["count"]),
     def("concat", "a […]", "One text, or one list, of several.", (r#"{{concat "a" 1 "b"}}"#, r#""a1b""#), |a| {

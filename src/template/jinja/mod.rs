@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// How many steps a template may take, and how much it may write.
-const FUEL: u64 = 50_000_000;
+const FUEL: u64 = 10_000_000;
 const LARGEST: usize = 64 << 20;
 /// How deep templates and macros may lead into each other.
 const DEEPEST: usize = 120;

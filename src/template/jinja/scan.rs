@@ -227,8 +227,26 @@ impl Scanned {
     }
 }
 
+/// How deep blocks and brackets may stand in each other, and how many `elif` one `if` may have: the engine goes as deep.
+const DEEPEST: usize = 100;
+
+fn too_deep(text: &str, range: Range<usize>) -> TemplateError {
+    let e = TemplateError::new(format!("it goes more than {DEEPEST} deep"));
+    at_range(
+        text,
+        e.hint("is a bracket or a block there too often? A variable or a macro can take a part of it"),
+        range,
+    )
+}
+
 /// Looks a template through whose tags begin at a byte of its text.
 pub fn scan(text: &str, syntax: Syntax, begin: usize) -> Result<Scanned, TemplateError> {
+    // Statements that are lines are not looked through.
+    if syntax.line_statement.is_some()
+        && let Some((at, elif)) = text.match_indices("elif").nth(DEEPEST)
+    {
+        return Err(too_deep(text, at..at + elif.len()));
+    }
     let tags = if syntax.line_statement.is_some() { vec![] } else { tags(text, begin, &syntax)? };
     let mut s = Scan {
         text,
@@ -238,6 +256,7 @@ pub fn scan(text: &str, syntax: Syntax, begin: usize) -> Result<Scanned, Templat
         assigned: ["loop", "caller", "self", "super", "varargs", "kwargs"].map(str::to_string).into(),
         words: vec![],
         open: vec![],
+        elifs: vec![],
         syntax_trims: syntax.trim_blocks,
         mutates: tags.iter().any(|t| changes_in_place(text, t)),
     };
@@ -287,12 +306,17 @@ fn tags(text: &str, begin: usize, syntax: &Syntax) -> Result<Vec<Tag>, TemplateE
     let mut out: Vec<Tag> = vec![];
     let mut at = begin;
     let starts = [&syntax.comment.0, &syntax.block.0, &syntax.variable.0];
+    // Where each kind of tag begins next: what has none is not searched again.
+    let mut next_of = [Some(begin); 3];
+    let mut searched = [false; 3];
     loop {
-        let next = starts
-            .iter()
-            .enumerate()
-            .filter_map(|(i, s)| text[at..].find(s.as_str()).map(|p| (at + p, std::cmp::Reverse(s.len()), i)))
-            .min();
+        for (i, s) in starts.iter().enumerate() {
+            if next_of[i].is_some_and(|n| n < at || !searched[i]) {
+                next_of[i] = text[at..].find(s.as_str()).map(|p| at + p);
+                searched[i] = true;
+            }
+        }
+        let next = (0..3).filter_map(|i| next_of[i].map(|n| (n, std::cmp::Reverse(starts[i].len()), i))).min();
         let Some((start, _, which)) = next else { return Ok(out) };
         let unclosed = |close: &str| {
             at_range(
@@ -419,6 +443,9 @@ fn tokens(text: &str, begin: usize, close: &str) -> Result<(Vec<Token>, Option<u
             }
             '(' | '[' | '{' => {
                 depth += 1;
+                if depth > DEEPEST {
+                    return Err(too_deep(text, start..at));
+                }
                 Kind::Sign
             }
             ')' | ']' | '}' => {
@@ -463,6 +490,8 @@ struct Scan<'t> {
     words: Vec<String>,
     /// Blocks that are open, with the place of their tags.
     open: Vec<(String, Range<usize>)>,
+    /// For each `elif` in one of them how many were open there: it is a block in a block that has no end of its own.
+    elifs: Vec<usize>,
     /// Some list or mapping is changed in place.
     mutates: bool,
     syntax_trims: bool,
@@ -507,6 +536,10 @@ impl<'t> Scan<'t> {
         let top = self.open.is_empty();
         if tag.block {
             self.statement(tag, tokens)?;
+            self.elifs.retain(|of| *of <= self.open.len());
+            if self.open.len() + self.elifs.len() > DEEPEST {
+                return Err(too_deep(self.text, tag.start..tag.end));
+            }
         }
         self.names(tokens)?;
         self.expressions(tag, tokens, top && !tag.block);
@@ -526,6 +559,9 @@ impl<'t> Scan<'t> {
                         "it goes between `{% if x %}` and `{% endif %}`".into(),
                         range,
                     );
+                }
+                if name == "elif" {
+                    self.elifs.push(self.open.len());
                 }
             }
             _ if name.starts_with("end") && (OPENING.contains(&&name[3..]) || name == "endset") => {
@@ -884,6 +920,15 @@ mod tests {
         assert!(e("{{ a is defind }}").hint.unwrap().contains("did you mean `defined`"));
         assert!(e("{{ 'a }}").message.contains("not closed"));
         assert!(e("{% raw %}{{").message.contains("raw"));
+        for (deep, at) in [
+            ("{% if a %}".repeat(5000), (1, 1001)),
+            (format!("{{% if a %}}{}", "{% elif a %}".repeat(5000)), (1, 1199)),
+            (format!("{{{{ {}", "[".repeat(5000)), (1, 104)),
+            (format!("#jinja2: line_statement_prefix: '%'\n% if a\n{}", "% elif a\n".repeat(5000)), (103, 3)),
+        ] {
+            assert_eq!((e(&deep).message.as_str(), e(&deep).at), ("it goes more than 100 deep", Some(at)));
+        }
+        assert!(whole(&"{% if a %}{% elif b %}{% endif %}".repeat(20_000)).is_ok());
         assert!(e("#jinja2: trim_bloks: True\n").hint.unwrap().contains("trim_blocks"));
     }
 
