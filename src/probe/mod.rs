@@ -2,7 +2,7 @@
 
 pub mod ansible_names;
 mod ask;
-mod facts;
+pub(crate) mod facts;
 mod observed;
 
 pub use ask::{Asked, ask, unescaped};
