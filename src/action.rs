@@ -28,8 +28,8 @@ pub struct Put {
     pub group: Option<String>,
     /// A command that must succeed before the file is moved into place; `%s` is the new file.
     pub validate: Option<String>,
-    /// Keep the old file beside it, named with the time.
-    pub backup: bool,
+    /// Keep the old file under this path.
+    pub backup: Option<String>,
 }
 
 /// What a file holds.

@@ -1,14 +1,14 @@
 //! One task on one host, made ready: conditions evaluated, loop unrolled, parameters rendered and typed.
 //! The check before a run and the run itself go through here alike.
 
-use super::scope::{Dynamic, OMIT};
+use super::scope::{Dynamic, OMIT, shapes};
 use super::{Program, Scope, TaskUse};
 use crate::modules::{ArgError, Bound, FileKind, Local, ModuleDef};
 use crate::playbook::{Become, Condition, Loop, Text, argument_diagnostic};
 use crate::source::{Diagnostic, Diagnostics, Kind, Node, Source, Span, nearest};
-use crate::template::{Settings, TemplateError, Trouble, truthy};
+use crate::template::{Settings, Shape, TemplateError, Trouble, truthy};
 use serde_json::{Map, Value, json};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -301,7 +301,7 @@ fn each_argument(module: &ModuleDef, args: &Node, scope: &Scope<'_>) -> Argument
 /// wrong with them. `true`: some part asks for facts.
 pub fn examine(place: Place<'_>, found: &mut Diagnostics) -> bool {
     let task = &place.task.task;
-    let mut look = Look { place, found, facts: false, unsure: HashSet::new() };
+    let mut look = Look { place, found, facts: false, unsure: HashSet::new(), shapes: HashMap::new() };
     let plain = place.scope(Map::new());
     let loop_var = task.loop_.as_ref().map(|l| l.var.as_str());
     let conditions: Vec<&Condition> = place.task.outer_when.iter().chain(&task.when).collect();
@@ -331,6 +331,15 @@ pub fn examine(place: Place<'_>, found: &mut Diagnostics) -> bool {
             Some(other) => look.found.push(no_list(&other, &l.over)),
             None => {
                 look.unsure.extend([l.var.clone()].into_iter().chain(l.index_var.clone()));
+                let list = shapes::of_node(&plain, &l.over);
+                look.shapes.extend(list.at("0").map(|one| (l.var.clone(), one)));
+                // Of each element as much is known as of the first.
+                let pending: HashSet<String> = place.pending.union(&look.unsure).cloned().collect();
+                let one = Place { pending: &pending, ..place }.scope(Map::new()).with_shapes(look.shapes.clone());
+                if let Some(label) = &l.label {
+                    look.take(render_text(label, &one));
+                }
+                look.wanted(&conditions, &one);
                 look.part(&Map::new());
             }
         },
@@ -344,6 +353,8 @@ struct Look<'a> {
     facts: bool,
     /// More names that nothing can be said of.
     unsure: HashSet<String>,
+    /// But this of some of them.
+    shapes: HashMap<String, Shape>,
 }
 
 impl Look<'_> {
@@ -384,7 +395,7 @@ impl Look<'_> {
             place.pending = &all;
         }
         let task = &place.task.task;
-        let scope = place.scope(locals.clone());
+        let scope = place.scope(locals.clone()).with_shapes(self.shapes.clone());
         let Arguments { known, wrong, unknown } = each_argument(task.module, &task.args, &scope);
         let whole = wrong.is_empty() && unknown.is_none() && !task.unbound;
         let files = Files { place, scope: &scope };
@@ -432,7 +443,7 @@ impl Look<'_> {
             self.take(render_text(&d.say, &scope));
         }
         for c in task.until.iter().chain(&task.changed_when).chain(&task.failed_when) {
-            self.take(value_of(c, &scope));
+            self.take(evaluate(c, &scope));
         }
         self.facts |= scope.wants_facts();
     }

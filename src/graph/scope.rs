@@ -1,10 +1,12 @@
 //! The variables one task sees on one host: layer over layer, rendered only when asked for.
 
+pub mod shapes;
+
 use super::{HostPlan, Program, TaskUse, Turns};
 use crate::playbook::Condition;
 use crate::probe::ansible_names;
 use crate::source::{Span, nearest};
-use crate::template::{Found, Lookup, Settings, TemplateError, Trouble};
+use crate::template::{Found, Lookup, Settings, Shape, TemplateError, Trouble};
 use crate::vars::{Var, Vars};
 use serde_json::{Map, Value, json};
 use std::cell::{Cell, RefCell};
@@ -33,6 +35,8 @@ pub struct Scope<'a> {
     task: Option<&'a TaskUse>,
     /// Loop variables, highest of all.
     locals: Map<String, Value>,
+    /// What is known of loop variables that exist only later.
+    shapes: HashMap<String, Shape>,
     /// The file of variables that is being read.
     file: Option<&'a Vars>,
     dynamic: &'a Dynamic,
@@ -82,6 +86,7 @@ impl<'a> Scope<'a> {
             host,
             task: None,
             locals: Map::new(),
+            shapes: HashMap::new(),
             file: None,
             dynamic,
             pending,
@@ -96,6 +101,10 @@ impl<'a> Scope<'a> {
         self.locals = locals;
         self
     }
+    pub fn with_shapes(mut self, shapes: HashMap<String, Shape>) -> Self {
+        self.shapes = shapes;
+        self
+    }
     /// The variables of a file, rendered; they see each other.
     pub fn of_file(&self, vars: &Vars) -> Result<Map<String, Value>, Trouble> {
         let inside = Scope {
@@ -103,6 +112,7 @@ impl<'a> Scope<'a> {
             host: self.host,
             task: self.task,
             locals: self.locals.clone(),
+            shapes: self.shapes.clone(),
             file: Some(vars),
             dynamic: self.dynamic,
             pending: self.pending,
@@ -485,6 +495,22 @@ impl Lookup for Scope<'_> {
         let mut secrets = crate::vault::Secrets::new();
         secrets.add(at, secret);
         let _ = self.program.redactor.add(&secrets);
+    }
+
+    fn shape(&self, name: &str) -> Shape {
+        shapes::of_variable(self, name)
+    }
+
+    fn guarded(&self, path: &[String]) -> bool {
+        // An interface, by its name with `_` for `-`.
+        let by_name =
+            |n: &String| !ansible_names::NAMES.contains(&n.as_str()) && ansible_names::is_fact(&format!("ansible_{n}"));
+        if path.first().is_some_and(|p| p == "ansible_facts") && path.get(1).is_some_and(by_name) {
+            return true;
+        }
+        let Some(t) = self.task else { return false };
+        let conditions = t.outer_when.iter().chain(&t.task.when);
+        conditions.flat_map(|c| c.compiled.guards()).any(|g| path.starts_with(g))
     }
 
     fn advice(&self, name: &str) -> Option<String> {

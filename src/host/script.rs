@@ -128,9 +128,9 @@ fn finish(s: &mut String, p: &Put, path: &str, new_q: &str, id: &str) {
         let check = v.replace("%s", new_q);
         let _ = writeln!(s, "{check} || {{ w_rc=$?; rm -f -- {new_q}; exit $w_rc; }}");
     }
-    if p.backup {
-        let _ =
-            writeln!(s, "cp -p --remove-destination -- {path} {path}.$(date +%s)~ || {{ rm -f -- {new_q}; exit 1; }}");
+    if let Some(kept) = &p.backup {
+        let kept = shell_quote(kept);
+        let _ = writeln!(s, "cp -p --remove-destination -- {path} {kept} || {{ rm -f -- {new_q}; exit 1; }}");
     }
     let _ = writeln!(s, "w_place {path} {new_q}\n) >\"$W/o{id}\" 2>\"$W/e{id}\"");
 }

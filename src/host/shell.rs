@@ -334,7 +334,7 @@ mod tests {
                 owner: None,
                 group: None,
                 validate: None,
-                backup: false,
+                backup: None,
             };
             let r = ask(&mut s, &[Action::Put(put)], &[]).await;
             assert_eq!(r.outputs, [Output::default()], "{i}");
@@ -378,7 +378,7 @@ mod tests {
             owner: None,
             group: None,
             validate: Some("grep -q old %s".into()),
-            backup: false,
+            backup: None,
         };
         let after = Action::Script("echo must not run".into());
         let r = ask(&mut s, &[Action::Put(put), after], &[]).await;

@@ -1,6 +1,7 @@
 //! `copy` and `template`: a file with a body that lies here.
 
 use super::args::{Bool, Mode, Text};
+use super::place::kept;
 use super::place::{
     Meta, NewFolder, Wanted, beside, chown_spec, facts, folders, new_entry, through_link, tidy, unchanged_folders,
 };
@@ -493,7 +494,7 @@ impl Copy {
             steps.push(format!("{{ {}; }}", v.replace("%s", &temp)));
         }
         if self.backup.0 && old.is_some() {
-            let kept = format!("{path}.{}~", ctx.now);
+            let kept = kept(path, seen, ctx)?;
             steps.push(format!("cp -p --remove-destination -- {q} {}", shell_quote(&kept)));
             result.insert("backup_file".into(), kept.into());
         }

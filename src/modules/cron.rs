@@ -228,7 +228,9 @@ impl Cron {
         let u = self.of_user();
         let mut actions = vec![];
         if self.backup.0 && !old.is_empty() {
-            let to = format!("/tmp/crontab.{}", ctx.now);
+            // A second has room for several.
+            let digest = super::hex(&<sha2::Sha256 as sha2::Digest>::digest(old.as_bytes()));
+            let to = format!("/tmp/crontab.{}.{}", ctx.now, &digest[..8]);
             actions.push(Action::Script(format!("(umask 077; crontab{u} -l >{to})")));
             result.insert("backup_file".into(), json!(to));
         }

@@ -304,7 +304,7 @@ impl Deb822Repository {
             owner: None,
             group: None,
             validate: None,
-            backup: false,
+            backup: None,
         };
         let there = PathState { entry: Some(entry), canonical: state.canonical.clone(), ..Default::default() };
         let change = Change {

@@ -274,7 +274,7 @@ impl File {
                 owner: self.owner.as_deref().map(str::to_string),
                 group: self.group.as_deref().map(str::to_string),
                 validate: None,
-                backup: false,
+                backup: None,
             })],
             touches: Touches::entry(&self.path),
             after,

@@ -2,7 +2,7 @@
 
 use super::args::{Bool, Mode, Text};
 use super::copy::absolute;
-use super::place::{Meta, UNKNOWN_ID, beside, chown_spec, facts, new_entry, state_name, tidy, unchanged_folders};
+use super::place::{Meta, UNKNOWN_ID, beside, chown_spec, facts, kept, new_entry, state_name, tidy, unchanged_folders};
 use super::whole::Whole;
 use super::{ArgError, Change, Ctx, Decision, Local, Module, Stop};
 use crate::action::{Action, Put};
@@ -323,8 +323,9 @@ impl GetUrl {
         let old = old.map(|(e, _)| e);
         let (mut change, entry) = self.change(path, state, old, size, digest, seen, ctx);
         change.result = self.result(path, &entry, &wanted, fetched);
-        if self.backup.0 && old.is_some() {
-            change.result.insert("backup_file".into(), json!(format!("{path}.{}~", ctx.now)));
+        let kept = if self.backup.0 && old.is_some() { Some(kept(path, seen, ctx)?) } else { None };
+        if let Some(k) = &kept {
+            change.result.insert("backup_file".into(), json!(k));
         }
         // What was compared is what is put in place, whatever the server would say by now.
         if let (None, Some(f)) = (&wanted.sum, fetched) {
@@ -340,7 +341,7 @@ impl GetUrl {
             owner: self.owner.as_deref().or(old.map(|e| e.owner.as_str())).map(str::to_string),
             group: self.group.as_deref().or(old.map(|e| e.group.as_str())).map(str::to_string),
             validate: None,
-            backup: self.backup.0 && old.is_some(),
+            backup: kept,
         })];
         Ok(Decision::Change(change))
     }
@@ -393,9 +394,10 @@ impl GetUrl {
         change.result = self.result(path, &entry, wanted, None);
         // What comes is measured by nobody here.
         change.result.remove("size");
-        let script = self.host_script(path, entry.mode, old, wanted, ctx);
-        if self.backup.0 && old.is_some() {
-            change.result.insert("backup_file".into(), json!(format!("{path}.{}~", ctx.now)));
+        let kept = if self.backup.0 && old.is_some() { Some(kept(path, seen, ctx)?) } else { None };
+        let script = self.host_script(path, entry.mode, old, wanted, kept.as_deref());
+        if let Some(k) = &kept {
+            change.result.insert("backup_file".into(), json!(k));
         }
         change.actions = vec![Action::Script(script)];
         if wanted.sum.is_none() && old.is_some() {
@@ -407,7 +409,7 @@ impl GetUrl {
     }
 
     /// Fetches beside the place, checks, and only then moves it there.
-    fn host_script(&self, path: &str, mode: u32, old: Option<&Entry>, wanted: &Download, ctx: &Ctx) -> String {
+    fn host_script(&self, path: &str, mode: u32, old: Option<&Entry>, wanted: &Download, kept: Option<&str>) -> String {
         let (q, temp) = (shell_quote(path), shell_quote(&beside(path)));
         let quoted = |t: &str| format!("\"{}\"", t.replace('\\', "\\\\").replace('"', "\\\""));
         let timeout = self.timeout.map_or(30, |t| t.0.max(1));
@@ -469,8 +471,8 @@ impl GetUrl {
             s.push_str(&format!("chown -- {} \"$t\" || exit 1\n", shell_quote(&spec)));
         }
         s.push_str(&format!("chmod -- {mode:04o} \"$t\" || exit 1\n"));
-        if self.backup.0 && old.is_some() {
-            let kept = shell_quote(&format!("{path}.{}~", ctx.now));
+        if let Some(kept) = kept {
+            let kept = shell_quote(kept);
             s.push_str(&format!("cp -p --remove-destination -- {q} {kept} || exit 1\n"));
         }
         s.push_str(&format!("sync -- \"$t\" && mv -fT -- \"$t\" {q}\n"));

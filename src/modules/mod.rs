@@ -51,6 +51,7 @@ mod place;
 pub mod reboot;
 pub(crate) mod regex;
 mod replace;
+pub mod results;
 mod script;
 mod selinux;
 mod service_facts;

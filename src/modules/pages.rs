@@ -106,6 +106,17 @@ fn describe(m: &ModuleDef) -> String {
     out
 }
 
+/// The names of the fields that a module says it registers.
+pub fn registers(m: &ModuleDef) -> Vec<String> {
+    if !m.returns.is_empty() {
+        return m.returns.iter().flat_map(|(n, _)| n.split(", ")).map(str::to_string).collect();
+    }
+    let text = description(m);
+    let Some(at) = text.find("Registers ") else { return vec![] };
+    // Every second piece stands between backticks.
+    text[at..].split('`').skip(1).step_by(2).map(str::to_string).collect()
+}
+
 /// The module's own description.
 pub fn description(m: &ModuleDef) -> String {
     (m.schema)()["description"].as_str().unwrap_or_default().to_string()

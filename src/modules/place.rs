@@ -22,6 +22,16 @@ pub struct Wanted<'a> {
     pub backup: bool,
 }
 
+/// Where a file's old content is kept: beside it, named with the time and, as a second has room for several, with the
+/// content's digest.
+pub fn kept(path: &str, seen: &Observed, ctx: &Ctx) -> Result<String, Stop> {
+    let digest = match seen.get(&Probe::Content(path.into())) {
+        Some(Answer::Content(Content::Bytes(b))) => hex(&Sha256::digest(b)),
+        _ => seen.sha256(path)?.clone().unwrap_or_default(),
+    };
+    Ok(format!("{path}.{}.{}~", ctx.now, digest.get(..8).unwrap_or("0")))
+}
+
 impl Wanted<'_> {
     /// What must be known before [`Wanted::decide`] can decide.
     pub fn probes(&self) -> Vec<Probe> {
@@ -67,8 +77,9 @@ impl Wanted<'_> {
             (true, false) => Some(String::new()),
             (true, true) => Some(text_of(seen.content(self.path)?)),
         };
-        if self.backup && is_file {
-            result.insert("backup_file".into(), json!(format!("{}.{}~", self.path, ctx.now)));
+        let kept = if self.backup && is_file { Some(kept(self.path, seen, ctx)?) } else { None };
+        if let Some(k) = &kept {
+            result.insert("backup_file".into(), json!(k));
         }
         let keep = |wanted: Option<&str>, now: Option<&String>| wanted.map(str::to_string).or_else(|| now.cloned());
         let put = Put {
@@ -78,7 +89,7 @@ impl Wanted<'_> {
             owner: keep(self.owner, old.filter(|_| is_file).map(|e| &e.owner)),
             group: keep(self.group, old.filter(|_| is_file).map(|e| &e.group)),
             validate: self.validate.map(str::to_string),
-            backup: self.backup && is_file,
+            backup: kept,
         };
         let entry = Entry {
             kind: EntryKind::File,

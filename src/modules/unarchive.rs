@@ -200,7 +200,7 @@ impl Module for Unarchive {
                     owner: None,
                     group: None,
                     validate: None,
-                    backup: false,
+                    backup: None,
                 }));
             }
             actions.push(Action::Script(self.unpack(&members, &temp, &pack)));

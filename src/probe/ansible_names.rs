@@ -1,5 +1,6 @@
 //! Facts under the names Ansible has for them: `ansible_facts.distribution`, or `ansible_distribution`.
 
+use crate::template::Shape;
 use serde_json::{Map, Value, json};
 
 /// The names, without `ansible_` in front. Interfaces come besides ([`is_fact`]).
@@ -95,6 +96,31 @@ pub fn ansible_facts(facts: &Value) -> Value {
     let mut all = facts.as_object().cloned().unwrap_or_default();
     all.extend(named(facts));
     Value::Object(all)
+}
+
+/// What `ansible_facts` can have.
+pub fn shape() -> Shape {
+    let sample = super::facts::sample();
+    let own = super::facts::shape();
+    let Shape::Fields { fields: theirs, .. } = Shape::of(&Value::Object(named(&sample))) else { return Shape::Any };
+    let mut fields = (*theirs).clone();
+    fields.retain(|name, _| NAMES.contains(&name.as_str()));
+    for free in ["env", "devices"] {
+        fields.insert(free.into(), Shape::Any);
+    }
+    let like = |name: &str| {
+        ["alias", "macaddress", "type"].iter().fold(own.at(name), |s, more| s.map(|s| s.or(Shape::names([*more]))))
+    };
+    for name in ["default_ipv4", "default_ipv6"] {
+        fields.insert(name.into(), like(name).unwrap_or(Shape::Any));
+    }
+    // Ours stand beside them.
+    if let Shape::Fields { fields: ours, .. } = own {
+        for (name, shape) in ours.iter() {
+            fields.entry(name.clone()).or_insert_with(|| shape.clone());
+        }
+    }
+    Shape::fields(fields)
 }
 
 /// The facts by Ansible's names, in its shapes.

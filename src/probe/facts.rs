@@ -1,6 +1,7 @@
 //! What a host is, from what a few small files and commands print.
 
 use super::unescaped;
+use crate::template::Shape;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -391,8 +392,26 @@ fn key_values(text: &str) -> Map<String, Value> {
     found
 }
 
-/// Facts of a made-up host.
-#[cfg(test)]
+/// What facts can have. What is called as the host has it (interfaces, disks) is not known by name.
+pub fn shape() -> Shape {
+    let Shape::Fields { fields, .. } = Shape::of(&sample()) else { return Shape::Any };
+    let mut fields = (*fields).clone();
+    for by_name in ["interfaces", "disks"] {
+        let one = fields.get(by_name).and_then(|all| match all {
+            Shape::Fields { fields, .. } => fields.values().cloned().reduce(Shape::or),
+            _ => None,
+        });
+        fields.insert(by_name.into(), one.unwrap_or(Shape::Any).each());
+    }
+    for free in ["env", "hardware"] {
+        fields.insert(free.into(), Shape::Any);
+    }
+    let six = ["address", "prefix", "scope", "interface", "gateway", "mac", "mtu"];
+    fields.insert("default_ipv6".into(), Shape::names(six));
+    Shape::fields(fields)
+}
+
+/// Facts of a made-up host that has all of them.
 pub(crate) fn sample() -> Value {
     read(&|name: &str| {
         match name {

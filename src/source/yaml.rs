@@ -113,6 +113,18 @@ fn syntax(source: &Arc<Source>, at: usize, info: &str) -> Diagnostic {
             .hint(format!("put quotes round the whole value: {key}: \"{}\"", text[i..].trim_end()));
     }
     let has = |words: &[&str]| words.iter().any(|w| info.contains(w));
+    if has(&["quoted scalar", "flow sequence"])
+        && let Some((range, item)) = torn_item(&source.text, at)
+    {
+        let quote = if item.contains('\'') { '"' } else { '\'' };
+        let d = Diagnostic::error("the comma within quotes ends this item of the list: the item itself is not quoted");
+        let d = d.at(&Span::new(source, range));
+        return if item.contains(quote) {
+            d.hint("put quotes round the whole item, or write the list line by line, each with `- `")
+        } else {
+            d.hint(format!("put quotes round the whole item: {quote}{item}{quote}"))
+        };
+    }
     if has(&["quoted scalar"]) {
         broken().hint("close the quote; a line of quoted text that goes on must be indented deeper than its key")
     } else if has(&["mapping values are not allowed"]) {
@@ -140,6 +152,37 @@ fn syntax(source: &Arc<Source>, at: usize, info: &str) -> Diagnostic {
     } else {
         broken().hint("is the line indented rightly, and are all quotes and brackets closed?")
     }
+}
+
+/// The last item in front of a place, of a list in brackets on one line, that begins without quotes and has a comma within
+/// quotes: `[eq (join a ",") b]`.
+fn torn_item(text: &str, at: usize) -> Option<(std::ops::Range<usize>, &str)> {
+    /// How many lines the quote that is open from there on can have swallowed.
+    const FAR: usize = 50;
+    let until = text[at..].find('\n').map_or(text.len(), |n| at + n);
+    text[..until].rsplit('\n').take(FAR).find_map(|line| {
+        let open = line.find(": [").map(|i| i + 3).or_else(|| line.trim_start().starts_with("- [").then(|| line.find('[')).flatten().map(|i| i + 1))?;
+        let close = line.trim_end().strip_suffix(']')?.len();
+        let (mut begin, mut quote, mut torn) = (open, None, false);
+        for (i, c) in line.char_indices().filter(|(i, _)| (open..close).contains(i)).chain([(close, ',')]) {
+            match (c, quote) {
+                (',', None) => {
+                    let item = line[begin..i].trim();
+                    if torn && !item.starts_with(['"', '\'', '[', '{']) {
+                        let start = line.as_ptr() as usize - text.as_ptr() as usize + begin;
+                        let start = start + (line[begin..].len() - line[begin..].trim_start().len());
+                        return Some((start..start + item.len(), item));
+                    }
+                    (begin, torn) = (i + 1, false);
+                }
+                (',', Some(_)) => torn = true,
+                ('"' | '\'', None) => quote = Some(c),
+                (c, Some(q)) if c == q => quote = None,
+                _ => {}
+            }
+        }
+        None
+    })
 }
 
 /// Whether what stands at `at` on a line stands outside quotes, as a value begins.

@@ -1,6 +1,6 @@
 //! The Handlebars engine: strict, no HTML escaping, values keep their type.
 
-use super::explain::{missing_field, place_of, undefined_variable};
+use super::explain::{lacks, missing_field, missing_in_shape, place_of, undefined_variable};
 use super::jinja::Jinja;
 use super::{Found, Lookup, TemplateError, Trouble, helpers, outside};
 use crate::source::nearest;
@@ -30,6 +30,21 @@ pub struct Compiled {
     words: Vec<String>,
     /// Variables it cannot do without, whatever the others are, with their places.
     certain: Vec<(String, Option<(usize, usize)>)>,
+    /// Fields it picks.
+    picks: Vec<Pick>,
+    /// What may be missing, since it is asked whether it is there: `default a.b`, `defined a`.
+    guards: Vec<Vec<String>>,
+}
+
+/// A field that is picked out of a variable.
+struct Pick {
+    /// The variable, then the keys.
+    keys: Vec<String>,
+    /// As it is written.
+    raw: String,
+    at: Option<(usize, usize)>,
+    /// It is picked in any case, and must have a value.
+    sure: bool,
 }
 
 enum What {
@@ -137,21 +152,21 @@ impl Templates {
             e.at = Some(place_of(text, i));
             return Err(e);
         }
-        let mut names =
-            Names { roots: vec![], words: vec![], certain: vec![], sure: true, top: true, at: None, error: None };
+        let mut names = Names { sure: true, top: true, ..Names::default() };
         names.template(&template, 0);
         if let Some(e) = names.error {
             return Err(e);
         }
-        let (roots, mut words, certain) = (names.roots, names.words, names.certain);
+        let Names { roots, mut words, mut certain, picks, guards, .. } = names;
         if !roots.iter().any(|r| r == "hostvars") {
             words.clear();
         }
+        certain.retain(|(root, _)| !guards.iter().any(|g| g[0] == *root));
         let what = match template.elements.as_slice() {
             [TemplateElement::Expression(h) | TemplateElement::HtmlExpression(h)] => What::Value(as_parameter(h)),
             _ => What::Text(template),
         };
-        Ok(Compiled { what, roots, words, certain })
+        Ok(Compiled { what, roots, words, certain, picks, guards })
     }
 
     /// The value of a compiled template or expression.
@@ -174,14 +189,18 @@ impl Templates {
                 Found::Broken(e) => return Err(Trouble::Error(e)),
             }
         }
+        // What is missing whatever the rest comes to is said before anything is evaluated.
+        let undefined = |name: &str| !data.contains_key(name) && matches!(lookup.get(name, &[]), Found::Undefined);
+        if let Some((name, at)) = compiled.certain.iter().find(|(n, _)| undefined(n)) {
+            return Err(Trouble::Error(TemplateError { at: *at, ..undefined_variable(name, lookup) }));
+        }
         if let Some(why) = unknown {
-            // What is missing whatever the unknown comes to is said now.
-            let undefined = |name: &str| matches!(lookup.get(name, &[]), Found::Undefined);
-            return Err(match compiled.certain.iter().find(|(n, _)| !data.contains_key(n) && undefined(n)) {
-                Some((name, at)) => Trouble::Error(TemplateError { at: *at, ..undefined_variable(name, lookup) }),
+            return Err(match compiled.missing_pick(&data, lookup) {
+                Some(e) => Trouble::Error(e),
                 None => Trouble::Unknown(why),
             });
         }
+        helpers::why_undefined();
         for _ in 0..MOST_QUESTIONS {
             let context = Context::from(Value::Object(data));
             let e = match self.evaluate(compiled, &context) {
@@ -248,19 +267,14 @@ impl Templates {
 
     fn explain(&self, e: &handlebars::RenderError, lookup: &dyn Lookup) -> TemplateError {
         let mut t = match e.reason() {
-            RenderErrorReason::MissingVariable(Some(path)) => {
-                let path = path.trim_start_matches("@root.").trim_start_matches("../");
-                let mut parts = path.split('.');
-                let root = parts.next().unwrap_or(path);
-                match lookup.get(root, &[]) {
-                    Found::Undefined => undefined_variable(root, lookup),
-                    Found::Value(v) => missing_field(path, &v, parts),
-                    _ => TemplateError::new(format!("`{path}` has no value")),
-                }
-            }
+            RenderErrorReason::MissingVariable(Some(path)) => no_value(path, lookup),
             RenderErrorReason::MissingVariable(None) => match helpers::why_undefined() {
-                Some(why) => TemplateError::new(why).hint("give another value for that case: `default (…) value`"),
-                None => TemplateError::new("an expression in it has no value"),
+                Some(helpers::Why::Said(why)) => {
+                    TemplateError::new(why).hint("give another value for that case: `default (…) value`")
+                }
+                Some(helpers::Why::Path(path)) => no_value(&path, lookup),
+                None => TemplateError::new("an expression in it has no value")
+                    .hint("give another value for that case: `default (…) value`"),
             },
             RenderErrorReason::Other(s) if s.contains("not a regular expression") => TemplateError::new(s.clone())
                 .hint("close what is open, and put `\\` before a sign that stands for itself"),
@@ -274,9 +288,53 @@ impl Templates {
     }
 }
 
+/// What is said of a path that leads to nothing.
+fn no_value(path: &str, lookup: &dyn Lookup) -> TemplateError {
+    let path = path.trim_start_matches("@root.").trim_start_matches("../");
+    let mut parts = path.split('.');
+    let root = parts.next().unwrap_or(path);
+    match lookup.get(root, &[]) {
+        Found::Undefined => undefined_variable(root, lookup),
+        Found::Value(v) => missing_field(path, &v, parts),
+        _ => TemplateError::new(format!("`{path}` has no value")),
+    }
+}
+
 impl Compiled {
     fn of(what: What) -> Self {
-        Compiled { what, roots: vec![], words: vec![], certain: vec![] }
+        Compiled { what, roots: vec![], words: vec![], certain: vec![], picks: vec![], guards: vec![] }
+    }
+    /// What it asks for and can do without, each a variable and keys.
+    pub fn guards(&self) -> &[Vec<String>] {
+        &self.guards
+    }
+    /// If it is one variable, or a field of one, and nothing else: the name and the keys.
+    pub fn path(&self) -> Option<&[String]> {
+        match (&self.what, self.picks.as_slice()) {
+            (What::Value(Parameter::Path(_) | Parameter::Name(_)), [one]) => Some(&one.keys),
+            (What::Value(Parameter::Path(_) | Parameter::Name(_)), []) => {
+                Some(&self.roots).filter(|r| r.len() == 1).map(Vec::as_slice)
+            }
+            _ => None,
+        }
+    }
+    /// A field that is not there, whatever is still to come; `data` has the variables that are known.
+    fn missing_pick(&self, data: &Map<String, Value>, lookup: &dyn Lookup) -> Option<TemplateError> {
+        self.picks.iter().find_map(|p| {
+            let (root, keys) = p.keys.split_first()?;
+            let guarded = |guards: &[Vec<String>]| guards.iter().any(|g| p.keys.starts_with(g));
+            if guarded(&self.guards) || lookup.guarded(&p.keys) {
+                return None;
+            }
+            let e = match data.get(root) {
+                // What other hosts know is cut down to what is asked for.
+                Some(_) if root == "hostvars" => None,
+                Some(v) if p.sure => lacks(v, keys).then(|| missing_field(&p.raw, v, keys.iter().map(String::as_str))),
+                Some(_) => None,
+                None => lookup.shape(root).miss(keys).map(|m| missing_in_shape(&p.raw, m)),
+            }?;
+            Some(TemplateError { at: p.at, ..e })
+        })
     }
     /// The names of the variables this asks for.
     pub fn roots(&self) -> &[String] {
@@ -507,7 +565,28 @@ fn as_parameter(h: &HelperTemplate) -> Parameter {
     }
 }
 
+/// The names in a path: `a.[b c].d`.
+fn segments(path: &str) -> Vec<&str> {
+    let mut all = vec![];
+    let mut rest = path;
+    while !rest.is_empty() {
+        if let Some(r) = rest.strip_prefix('[') {
+            let end = r.find(']').unwrap_or(r.len());
+            all.push(&r[..end]);
+            rest = r.get(end + 1..).unwrap_or_default();
+        } else {
+            let end = rest.find(['.', '/', '[']).unwrap_or(rest.len());
+            all.push(&rest[..end]);
+            rest = &rest[end..];
+        }
+        rest = rest.strip_prefix(['.', '/']).unwrap_or(rest);
+    }
+    all.retain(|s| !s.is_empty());
+    all
+}
+
 /// Collects what a template asks for, and helpers that do not exist.
+#[derive(Default)]
 struct Names {
     roots: Vec<String>,
     words: Vec<String>,
@@ -516,6 +595,12 @@ struct Names {
     sure: bool,
     /// What is looked at stands in no block.
     top: bool,
+    /// It stands in blocks in which names are those of an element.
+    inside: usize,
+    /// What is looked at may be missing.
+    lenient: bool,
+    picks: Vec<Pick>,
+    guards: Vec<Vec<String>>,
     at: Option<(usize, usize)>,
     error: Option<TemplateError>,
 }
@@ -531,9 +616,12 @@ impl Names {
                 TemplateElement::Expression(h) | TemplateElement::HtmlExpression(h) => self.call(h, depth),
                 TemplateElement::HelperBlock(h) => {
                     self.call(h, depth);
+                    let other = !matches!(helper_of(&h.name), Some("if" | "unless"));
+                    self.inside += usize::from(other);
                     for inner in [&h.template, &h.inverse].into_iter().flatten() {
                         self.template(inner, depth + 1);
                     }
+                    self.inside -= usize::from(other);
                 }
                 TemplateElement::PartialExpression(_) | TemplateElement::PartialBlock(_) => {
                     self.error.get_or_insert_with(|| {
@@ -558,11 +646,12 @@ impl Names {
     }
 
     fn parameters(&mut self, h: &HelperTemplate, depth: usize) {
-        let sure = self.sure;
-        let lenient = helper_of(&h.name).is_some_and(helpers::is_lenient);
-        self.sure &= !lenient;
+        let before = (self.sure, self.lenient);
+        if helper_of(&h.name).is_some_and(helpers::is_lenient) {
+            (self.sure, self.lenient) = (false, true);
+        }
         h.params.iter().chain(h.hash.values()).for_each(|p| self.parameter(p, depth));
-        self.sure = sure;
+        (self.sure, self.lenient) = before;
     }
 
     fn helper_name(&mut self, h: &HelperTemplate) {
@@ -616,17 +705,24 @@ impl Names {
         if rest.starts_with('@') || rest == "this" || rest == "." {
             return;
         }
+        let absolute = self.inside == 0 || raw.starts_with("@root");
         let rest = rest.strip_prefix("this.").or_else(|| rest.strip_prefix("./")).unwrap_or(rest);
-        let mut segments = rest.split(['.', '/', '[', ']']).filter(|s| !s.is_empty());
-        if let Some(root) = segments.next() {
-            if !self.roots.iter().any(|r| r == root) {
-                self.roots.push(root.to_string());
-            }
-            if self.sure && !self.certain.iter().any(|(r, _)| r == root) {
-                self.certain.push((root.to_string(), self.at));
-            }
+        let keys: Vec<String> = segments(rest).into_iter().map(str::to_string).collect();
+        let Some((root, words)) = keys.split_first() else { return };
+        if !self.roots.contains(root) {
+            self.roots.push(root.clone());
         }
-        self.words.extend(segments.map(str::to_string));
+        // A helper that needs no argument, if no variable has its name.
+        let call = words.is_empty() && helpers::find(root).is_some_and(|d| d.arity().0 == 0);
+        if self.sure && !call && !self.certain.iter().any(|(r, _)| r == root) {
+            self.certain.push((root.clone(), self.at));
+        }
+        self.words.extend(words.iter().cloned());
+        if self.lenient {
+            self.guards.push(keys);
+        } else if absolute && !words.is_empty() {
+            self.picks.push(Pick { raw: rest.to_string(), at: self.at, sure: self.sure, keys });
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What both engines say of what is missing.
 
-use super::{Lookup, TemplateError};
+use super::{Lookup, Miss, TemplateError};
 use crate::source::nearest;
 use serde_json::Value;
 
@@ -23,6 +23,27 @@ pub fn place_of(text: &str, at: usize) -> (usize, usize) {
     let before = &text[..at];
     let line = before.matches('\n').count() + 1;
     (line, before.rsplit('\n').next().map_or(1, |l| l.chars().count() + 1))
+}
+
+/// What could be meant by a name that is not there.
+fn instead(part: &str, names: &[&str]) -> String {
+    match nearest(part, names.iter().copied()) {
+        Some(n) => format!("did you mean `{n}`?"),
+        None if names.is_empty() => "there is nothing in it".into(),
+        None => {
+            let some: Vec<&str> = names.iter().take(12).copied().collect();
+            format!("there is: {}{}", some.join(", "), if names.len() > 12 { ", …" } else { "" })
+        }
+    }
+}
+
+/// The same of a value that exists only later.
+pub fn missing_in_shape(path: &str, miss: Miss) -> TemplateError {
+    let names: Vec<&str> = miss.names.iter().map(String::as_str).collect();
+    TemplateError::new(format!("`{path}`: there is no `{}`", miss.key)).hint(match miss.hint {
+        Some(h) => h,
+        None => instead(&miss.key, &names),
+    })
 }
 
 /// Says which part of a path is missing and what is there instead.
@@ -50,13 +71,18 @@ pub fn missing_field<'a>(path: &str, value: &Value, parts: impl Iterator<Item = 
                     Value::Null => return t.hint("the value before it is empty"),
                     _ => return t.hint("the value before it is no mapping: it has no fields"),
                 };
-                return match nearest(part, o.keys().map(String::as_str)) {
-                    Some(n) => t.hint(format!("did you mean `{n}`?")),
-                    None if o.is_empty() => t.hint("there is nothing in it"),
-                    None => {
-                        let some: Vec<&str> = o.keys().take(12).map(String::as_str).collect();
-                        t.hint(format!("there is: {}{}", some.join(", "), if o.len() > 12 { ", …" } else { "" }))
+                let names: Vec<&str> = o.keys().map(String::as_str).collect();
+                return match (names.iter().any(|n| nearest(part, [*n]).is_some()), o.get("skipped")) {
+                    (false, Some(Value::Bool(true))) => {
+                        let before = path.strip_suffix(&format!(".{part}")).unwrap_or("it");
+                        t.hint(format!(
+                            "that task was skipped: ask `not (skipped {before})` first, or write `default {path} \"\"`"
+                        ))
                     }
+                    (false, _) if part == "skipped" && o.contains_key("changed") => {
+                        t.hint("what was not skipped does not say so: ask `skipped …` or `not (skipped …)`")
+                    }
+                    _ => t.hint(instead(part, &names)),
                 };
             }
         }
@@ -69,4 +95,16 @@ pub fn missing_field<'a>(path: &str, value: &Value, parts: impl Iterator<Item = 
     };
     TemplateError::new(format!("`{path}` is {what}, and cannot be used like this"))
         .hint("`{{#each}}` takes a list or a mapping, and the other blocks and helpers what their names say")
+}
+
+/// Whether a value has no such field.
+pub fn lacks(value: &Value, keys: &[String]) -> bool {
+    let mut at = value;
+    keys.iter().any(|k| match at.get(k).or_else(|| k.parse::<usize>().ok().and_then(|i| at.get(i))) {
+        Some(v) => {
+            at = v;
+            false
+        }
+        None => true,
+    })
 }

@@ -5,8 +5,11 @@ mod explain;
 mod helpers;
 mod jinja;
 mod outside;
+mod shape;
 
 pub use engine::{Compiled, Templates};
+pub use shape::{Miss, Shape};
+
 pub use helpers::{list_page as helper_list, names as helper_names, page as helper_page, text};
 
 use explain::place_of;
@@ -57,6 +60,14 @@ pub trait Lookup {
     fn get(&self, name: &str, words: &[String]) -> Found;
     /// The names that could be meant by a mistyped one.
     fn known(&self) -> Vec<String>;
+    /// What is known of a value that exists only later.
+    fn shape(&self, _name: &str) -> Shape {
+        Shape::Any
+    }
+    /// Whether it is asked elsewhere if a variable's field is there, so that it may be missing.
+    fn guarded(&self, _path: &[String]) -> bool {
+        false
+    }
     /// Tells of a value that must never be shown from here on.
     fn learn(&self, _at: &str, _secret: &str) {}
     /// What to do about an undefined name, where that is known better than by its spelling.

@@ -56,12 +56,14 @@ pub const ALL: &[Def] = &[
         Ok(json!(order(&a[0], &a[1])? != Ordering::Greater))
     }),
     def("not", "a", "The opposite of true and false.", ("{{not true}}", "false"), |a| Ok(json!(!a.truth(0)?))),
-    def("and", "a […]", "Whether all are true.", ("{{and true 1 false}}", "false"), |a| {
-        a.values.iter().map(|v| as_truth(v)).collect::<Result<Vec<_>, _>>().map(|v| json!(v.iter().all(|b| *b)))
-    }),
-    def("or", "a […]", "Whether one is true.", ("{{or false 1}}", "true"), |a| {
-        a.values.iter().map(|v| as_truth(v)).collect::<Result<Vec<_>, _>>().map(|v| json!(v.iter().any(|b| *b)))
-    }),
+    def("and", "a […]", "Whether all are true. What stands behind the first false may be undefined.", ("{{and true 1 false}}", "false"), |a| {
+        first_that_is(a, false).map(|found| json!(!found))
+    })
+    .lazy(),
+    def("or", "a […]", "Whether one is true. What stands behind the first true may be undefined.", ("{{or false 1}}", "true"), |a| {
+        first_that_is(a, true).map(|found| json!(found))
+    })
+    .lazy(),
     def("in", "item where", "Whether a list, a mapping's keys or text has it.", (r#"{{in 2 (list 1 2)}}"#, "true"), |a| {
         has(&a[1], &a[0]).map(Value::Bool)
     }),
@@ -77,12 +79,17 @@ pub const ALL: &[Def] = &[
         "condition yes no [null]",
         "`yes` if the condition is true, else `no`; `null`, where given, if it is null.",
         (r#"{{ternary true "a" "b"}}"#, r#""a""#),
-        |a| match a.get(3) {
-            Some(v) if a[0].is_null() => Ok(v.clone()),
+        |a| {
             // Text such as "no" counts as what it says; other text counts as true if there is some.
-            _ => Ok(if crate::template::truthy(&a[0]).unwrap_or(true) { a[1].clone() } else { a[2].clone() }),
+            let i = match a.get(3) {
+                Some(_) if a[0].is_null() => 3,
+                _ if crate::template::truthy(&a[0]).unwrap_or(true) => 1,
+                _ => 2,
+            };
+            if a.is_missing(0) || a.is_missing(i) { Err(Fail::Undefined(String::new())) } else { Ok(a[i].clone()) }
         },
-    ),
+    )
+    .lazy(),
     def("bool", "value", "True or false of `yes`, `on`, `1`, `true` and their opposites.", (r#"{{bool "yes"}}"#, "true"), |a| {
         Ok(json!(a.truth(0)?))
     }),
@@ -158,6 +165,22 @@ fn default(a: &Args) -> Result<Value, Fail> {
         return Err(Fail::Undefined("the fallback is undefined as well".into()));
     }
     Ok(if keep { a[0].clone() } else { a[1].clone() })
+}
+
+/// Whether one of the arguments is this. What stands behind it is not looked at: it may be undefined, or of another kind.
+fn first_that_is(a: &Args, wanted: bool) -> Result<bool, Fail> {
+    let mut found = false;
+    for (i, v) in a.values.iter().enumerate() {
+        if a.is_missing(i) {
+            if found {
+                continue;
+            }
+            return Err(Fail::Undefined(String::new()));
+        }
+        // All must be true or false, those behind it as well.
+        found |= as_truth(v)? == wanted;
+    }
+    Ok(found)
 }
 
 fn has(place: &Value, item: &Value) -> Result<bool, Fail> {

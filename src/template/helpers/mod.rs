@@ -46,6 +46,8 @@ pub struct Def {
     named: &'static [&'static str],
     /// Arguments may be undefined.
     lenient: bool,
+    /// Arguments that turn out not to be needed may be undefined.
+    lazy: bool,
     doc: &'static str,
     /// A template and what it comes to, as JSON.
     example: (&'static str, &'static str),
@@ -59,6 +61,10 @@ impl Def {
     }
     const fn lenient(mut self) -> Def {
         self.lenient = true;
+        self
+    }
+    const fn lazy(mut self) -> Def {
+        self.lazy = true;
         self
     }
     pub fn name(&self) -> &'static str {
@@ -92,7 +98,7 @@ const fn def(
     example: (&'static str, &'static str),
     work: Work,
 ) -> Def {
-    Def { name, takes, named: &[], lenient: false, doc, example, work }
+    Def { name, takes, named: &[], lenient: false, lazy: false, doc, example, work }
 }
 
 /// All helpers, family by family.
@@ -120,6 +126,11 @@ pub fn all() -> impl Iterator<Item = &'static Def> {
 /// What the engine itself brings along, with `defined`, whose arguments are never evaluated strictly.
 const BLOCKS: [&str; 6] = ["defined", "if", "unless", "each", "with", "lookup"];
 
+/// A call that has an undefined argument.
+fn refused(p: &handlebars::PathAndJson<'_>) -> RenderError {
+    RenderErrorReason::MissingVariable(p.relative_path().cloned()).into()
+}
+
 /// The names of all helpers, the engine's own blocks included.
 pub fn names() -> impl Iterator<Item = &'static str> {
     all().map(|d| d.name).chain(BLOCKS)
@@ -145,7 +156,7 @@ pub fn exists(name: &str) -> bool {
 pub fn is_lenient(name: &str) -> bool {
     match BY_NAME.get(name) {
         Some(d) => d.lenient,
-        None => BLOCKS.contains(&name) && name != "lookup",
+        None => name == "defined",
     }
 }
 
@@ -207,6 +218,7 @@ pub fn register(engine: &mut Handlebars<'static>) {
         engine.register_helper(d.name, Box::new(Call(d)));
     }
     engine.register_helper("defined", Box::new(Defined));
+    engine.register_helper("lookup", Box::new(Element));
 }
 
 /// Calls a helper from inside another one (`map list "upper"`).
@@ -235,12 +247,27 @@ pub fn token(length: usize, chars: &str) -> Result<String, ()> {
 
 thread_local! {
     /// Why the last helper that came to nothing did: the engine carries "no value" without a reason.
-    static WHY: RefCell<Option<String>> = const { RefCell::new(None) };
+    static WHY: RefCell<Option<Why>> = const { RefCell::new(None) };
+}
+
+/// Why there is no value.
+pub enum Why {
+    Said(String),
+    /// This path leads to nothing.
+    Path(String),
 }
 
 /// The reason of a call that came to no value, if there was one.
-pub fn why_undefined() -> Option<String> {
+pub fn why_undefined() -> Option<Why> {
     WHY.take()
+}
+
+/// An argument is undefined. So is the call then: it is up to those around it (`default`, `and`) whether that is wrong.
+fn undefined<'rc>(p: &handlebars::PathAndJson<'rc>) -> ScopedJson<'rc> {
+    if let Some(path) = p.relative_path() {
+        WHY.set(Some(Why::Path(path.clone())));
+    }
+    ScopedJson::Missing
 }
 
 struct Call(&'static Def);
@@ -263,13 +290,16 @@ impl HelperDef for Call {
         }
         let mut missing = 0;
         for (i, p) in h.params().iter().enumerate().filter(|(_, p)| p.is_value_missing()) {
-            if !lenient {
-                return Err(RenderErrorReason::MissingVariable(p.relative_path().cloned()).into());
+            if !lenient && !self.0.lazy {
+                return Ok(undefined(p));
+            }
+            if let (true, Some(path)) = (self.0.lazy, p.relative_path()) {
+                WHY.set(Some(Why::Path(path.clone())));
             }
             missing |= 1u64.checked_shl(i as u32).unwrap_or(0);
         }
         if let Some(p) = h.hash().values().find(|p| p.is_value_missing()) {
-            return Err(RenderErrorReason::MissingVariable(p.relative_path().cloned()).into());
+            return Ok(undefined(p));
         }
         let args = Args {
             values: h.params().iter().map(|p| p.value()).collect(),
@@ -278,11 +308,18 @@ impl HelperDef for Call {
             outside: context.data().get(args::OUTSIDE),
         };
         match work(&args) {
-            Ok(v) => Ok(ScopedJson::Derived(v)),
+            Ok(v) => {
+                if missing != 0 {
+                    WHY.take();
+                }
+                Ok(ScopedJson::Derived(v))
+            }
+            // A reason is there already: that of the argument.
+            Err(Fail::Undefined(e)) if e.is_empty() => Ok(ScopedJson::Missing),
             Err(Fail::Wrong(e)) => Err(RenderErrorReason::Other(format!("`{name}`: {e}")).into()),
             Err(Fail::Outside(ask)) => Err(RenderErrorReason::NestedError(Box::new(ask)).into()),
             Err(Fail::Undefined(e)) => {
-                WHY.set(Some(format!("`{name}`: {e}")));
+                WHY.set(Some(Why::Said(format!("`{name}`: {e}"))));
                 Ok(ScopedJson::Missing)
             }
         }
@@ -305,11 +342,53 @@ impl HelperDef for Branch {
         out: &mut dyn Output,
     ) -> HelperResult {
         let given = h.param(0).ok_or_else(|| RenderErrorReason::Other("`if` takes a condition".into()))?;
+        if given.is_value_missing() {
+            return Err(refused(given));
+        }
         let holds = super::truthy(given.value()).unwrap_or(true);
         match if holds == self.wanted { h.template() } else { h.inverse() } {
             Some(t) => t.render(r, context, rc, out),
             None => Ok(()),
         }
+    }
+}
+
+/// `lookup`: the field or the element of that key. Where there is none it is undefined, which `default` can mend.
+struct Element;
+
+impl HelperDef for Element {
+    fn call_inner<'reg: 'rc, 'rc>(
+        &self,
+        h: &Helper<'rc>,
+        _: &'reg Handlebars<'reg>,
+        _: &'rc Context,
+        _: &mut RenderContext<'reg, 'rc>,
+    ) -> Result<ScopedJson<'rc>, RenderError> {
+        let (Some(of), Some(key), None) = (h.param(0), h.param(1), h.param(2)) else {
+            return Err(RenderErrorReason::Other("`lookup` takes a mapping or a list, and a key".into()).into());
+        };
+        if let Some(p) = [of, key].into_iter().find(|p| p.is_value_missing()) {
+            return Ok(undefined(p));
+        }
+        let found = match of.value() {
+            Value::Array(a) => {
+                let i = key.value().as_u64().or_else(|| key.value().as_str().and_then(|s| s.parse().ok()));
+                i.and_then(|i| a.get(i as usize))
+            }
+            Value::Object(o) => o.get(text(key.value()).as_str()),
+            _ => None,
+        };
+        Ok(match found {
+            Some(v) => ScopedJson::Derived(v.clone()),
+            None => {
+                let names: Vec<&str> = of.value().as_object().into_iter().flatten().map(|(k, _)| k.as_str()).collect();
+                let key = text(key.value());
+                let near = crate::source::nearest(&key, names.iter().copied());
+                let near = near.map(|n| format!(" (did you mean `{n}`?)")).unwrap_or_default();
+                WHY.set(Some(Why::Said(format!("`lookup`: there is no `{key}` in it{near}"))));
+                ScopedJson::Missing
+            }
+        })
     }
 }
 

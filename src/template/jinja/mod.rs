@@ -7,7 +7,7 @@ mod values;
 
 pub use values::{float_text, text as python_text};
 
-use super::explain::{missing_field, undefined_variable};
+use super::explain::{lacks, missing_field, missing_in_shape, undefined_variable};
 use super::helpers::Ask;
 use super::{Found, Lookup, Settings, TemplateError, Templates, Trouble, outside};
 use crate::source::{Source, Span, nearest};
@@ -301,7 +301,7 @@ impl Work<'_> {
                     Found::Broken(e) => return Err(Trouble::Error(e)),
                     Found::Unknown(why) => {
                         // What is missing whatever the unknown comes to is said now.
-                        return Err(match self.certainly_undefined() {
+                        return Err(match self.certainly_undefined().or_else(|| self.certainly_missing()) {
                             Some(e) => Trouble::Error(e),
                             None => Trouble::Unknown(why),
                         });
@@ -334,6 +334,28 @@ impl Work<'_> {
         certain.clone().find(|p| self.is_undefined(&p.root)).map(|p| {
             let range = p.range.start..p.range.start + p.root.len();
             at_range(&main.text, undefined_variable(&p.root, self.lookup), range)
+        })
+    }
+
+    /// A field that is picked in any case and is not there, whatever is still to come.
+    fn certainly_missing(&self) -> Option<TemplateError> {
+        let main = self.files.get(MAIN)?;
+        let keys_of = |p: &scan::Path| -> Vec<String> { p.keys.iter().map_while(Clone::clone).collect() };
+        let path_of = |p: &scan::Path| -> Vec<String> { std::iter::once(p.root.clone()).chain(keys_of(p)).collect() };
+        let guards: Vec<Vec<String>> = main.scanned.paths.iter().filter(|p| p.lenient).map(path_of).collect();
+        main.scanned.paths.iter().filter(|p| p.certain && !main.scanned.assigned.contains(&p.root)).find_map(|p| {
+            let (keys, path) = (keys_of(p), path_of(p));
+            if keys.is_empty() || guards.iter().any(|g| path.starts_with(g)) || self.lookup.guarded(&path) {
+                return None;
+            }
+            let e = match self.lookup.get(&p.root, &self.words) {
+                Found::Value(v) if lacks(&v, &keys) => {
+                    missing_field(&path.join("."), &v, keys.iter().map(String::as_str))
+                }
+                Found::Unknown(_) => missing_in_shape(&path.join("."), self.lookup.shape(&p.root).miss(&keys)?),
+                _ => return None,
+            };
+            Some(at_range(&main.text, e, p.range.clone()))
         })
     }
 
