@@ -949,7 +949,7 @@ impl Worker {
                     d.summary = format!("only an apply asks: {}", q.text);
                     return Ok(Some(d));
                 }
-                Ok(Decision::Ask(q)) => match shared.asker.ask(&shared, &self.name().to_string(), &q).await {
+                Ok(Decision::Ask(q)) => match shared.asker.ask(&shared, &shared.program.hosts[self.host].name, &q).await {
                     Some(line) => ctx.answer = Some(line),
                     None => {
                         return Ok(Some(Did::refused(Failure {

@@ -1,5 +1,5 @@
 //! fail, modprobe, reboot, wait_for_connection, uri, blockinfile, replace, ini_file,
-//! getent, package_facts, service_facts, package, pause, find, mount, cron, alternatives.
+//! getent, package_facts, service_facts, package, pause, find, mount, cron, alternatives, meta, ping, setup.
 
 use crate::kit::Case;
 
@@ -18,7 +18,8 @@ tests!(
     find,
     mount,
     cron,
-    alternatives
+    alternatives,
+    steered
 );
 
 fn fail() {
@@ -363,4 +364,28 @@ fn alternatives() {
     c.on_node("readlink /etc/alternatives/tool /etc/alternatives/pager").prints("/opt/tool-a\n/bin/more");
     c.mends("update-alternatives --install /usr/local/bin/tool tool /opt/tool-b 9; update-alternatives --set tool /opt/tool-b", 1);
     c.on_node("readlink /etc/alternatives/tool").prints("/opt/tool-a");
+}
+
+fn steered() {
+    let c = Case::new("steered").tasks(
+        "
+        - ping: {}
+          register: p
+        - setup: {gather_subset: [min]}
+          register: s
+        - assert: {that: [eq p.ping 'pong', eq s.ansible_facts.ansible_distribution 'Debian', eq facts.hostname s.ansible_facts.ansible_hostname]}
+        - command: hostname elsewhere
+        - setup: {filter: ansible_hostname}
+          register: s
+        - assert: {that: [eq s.ansible_facts.ansible_hostname 'elsewhere', eq facts.hostname 'elsewhere']}
+        - shell: usermod -aG games root; ! id -nG | grep -qw games
+        - meta: reset_connection
+        - shell: id -nG | grep -qw games
+          changed_when: false
+        - meta: end_host
+        - fail: {}
+        ",
+    );
+    c.apply().changed(2);
+    c.plan().changes(2);
 }
