@@ -17,5 +17,5 @@ mod redis;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    runner::run(vec![data::all(), k3s::all(), postgres::all(), rabbitmq::all(), redis::all()], 1, kit::tear_down)
+    runner::run(vec![data::all(), k3s::all(), postgres::all(), rabbitmq::all(), redis::all()], 2, kit::tear_down)
 }
