@@ -294,6 +294,10 @@ fn read_header(sealed: &[u8], what: &str) -> Result<Header> {
     let (mut stanzas, mut note) = (Vec::new(), None);
     for line in lines {
         if line.starts_with(b"---") {
+            if stanzas.is_empty() {
+                let none = format!("{what} was changed: its header names nobody who can open it");
+                return Err(Error::input(none).hint(RESTORE));
+            }
             return Ok(Header { stanzas, note });
         }
         if let Some(entry) = line.strip_prefix(b"-> ") {
@@ -467,6 +471,8 @@ mod tests {
         let mac = header.windows(4).position(|w| w == b"--- ").unwrap() + 6;
         header[mac] = if header[mac] == b'A' { b'B' } else { b'A' };
         assert!(error(&header, &ids).contains("was changed"));
+        let nobody = b"age-encryption.org/v1\n->A X25519 x\ny\n--- AAAA\n";
+        assert!(error(nobody, &ids).contains("names nobody who can open it"));
     }
 
     #[test]
