@@ -65,7 +65,7 @@ impl Check {
                 project::print(&all, redactor);
                 for (p, l) in &looked {
                     if let Some([hosts, tasks, steps]) = l {
-                        say!("{}: fine ({hosts} hosts, {tasks} tasks, {steps} steps)", p.display());
+                        say!("{}: fine ({}, {}, {})", p.display(), many(*hosts, "host"), many(*tasks, "task"), many(*steps, "step"));
                     }
                 }
             }
