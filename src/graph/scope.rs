@@ -515,7 +515,9 @@ impl Lookup for Scope<'_> {
         if let Some(setter) = self.program.tasks.iter().find(|t| t.task.sets().iter().any(|n| n == name)) {
             let place = setter.span().line();
             if !self.program.can_be_set(name, &self.host.name) {
-                return Some(format!("only other hosts have it, from {place}: take it from one, as hostvars.NAME.{name}"));
+                return Some(format!(
+                    "only other hosts have it, from {place}: take it from one, as hostvars.NAME.{name}"
+                ));
             }
             return Some(format!("it is set only later, at {place}"));
         }

@@ -339,9 +339,7 @@ fn mentioned(dir: &Path, name: &str, depth: usize) -> bool {
     let Ok(entries) = std::fs::read_dir(dir) else { return false };
     entries.flatten().any(|e| match e.file_type() {
         Ok(t) if t.is_dir() => depth < DEEPEST && mentioned(&e.path(), name, depth + 1),
-        Ok(t) if t.is_file() => {
-            std::fs::read(e.path()).is_ok_and(|b| String::from_utf8_lossy(&b).contains(name))
-        }
+        Ok(t) if t.is_file() => std::fs::read(e.path()).is_ok_and(|b| String::from_utf8_lossy(&b).contains(name)),
         _ => false,
     })
 }

@@ -319,9 +319,7 @@ impl Reader<'_> {
                 Diagnostic::error(format!("`{}` is not supported yet", e.key)).at(&e.key_span).hint(instead_of(&e.key))
             } else if let Some(rest) = e.key.strip_prefix("with_") {
                 broken = true;
-                Diagnostic::error(format!("unknown key `{}` in a task", e.key))
-                    .at(&e.key_span)
-                    .hint(loop_for(rest))
+                Diagnostic::error(format!("unknown key `{}` in a task", e.key)).at(&e.key_span).hint(loop_for(rest))
             } else if has_module {
                 unknown_key(e, KEYS, "a task")
             } else {

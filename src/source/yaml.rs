@@ -161,7 +161,10 @@ fn torn_item(text: &str, at: usize) -> Option<(std::ops::Range<usize>, &str)> {
     const FAR: usize = 50;
     let until = text[at..].find('\n').map_or(text.len(), |n| at + n);
     text[..until].rsplit('\n').take(FAR).find_map(|line| {
-        let open = line.find(": [").map(|i| i + 3).or_else(|| line.trim_start().starts_with("- [").then(|| line.find('[')).flatten().map(|i| i + 1))?;
+        let open = line
+            .find(": [")
+            .map(|i| i + 3)
+            .or_else(|| line.trim_start().starts_with("- [").then(|| line.find('[')).flatten().map(|i| i + 1))?;
         let close = line.trim_end().strip_suffix(']')?.len();
         let (mut begin, mut quote, mut torn) = (open, None, false);
         for (i, c) in line.char_indices().filter(|(i, _)| (open..close).contains(i)).chain([(close, ',')]) {
