@@ -5,7 +5,7 @@ use super::{
     turns,
 };
 use crate::inventory::{self, Inventory};
-use crate::playbook::{Batch, Block, Condition, Include, Phase, Playbook, RoleUse, Task, TaskItem};
+use crate::playbook::{Batch, Block, Condition, Include, Phase, Playbook, RoleUse, Task, TaskItem, Text};
 use crate::source::{Diagnostic, Diagnostics, Span, nearest};
 use crate::template::Templates;
 use crate::vars::Vars;
@@ -669,6 +669,19 @@ fn check_notifies(program: &Program, found: &mut Diagnostics) {
     for t in &program.tasks {
         for n in t.task.notify.iter().filter(|n| !n.text.contains("{{")) {
             check_notify(program, t, &n.text, &n.span, found);
+        }
+    }
+    // What is wrong otherwise may be why.
+    if found.has_errors() {
+        return;
+    }
+    for h in program.tasks.iter().filter(|h| h.handler && h.role.is_none() && h.stands_for.is_none()) {
+        let mut notifies = program.tasks.iter().filter(|t| t.phase == h.phase).flat_map(|t| &t.task.notify);
+        let called = |n: &Text| n.text.contains("{{") || hears(h, &n.text);
+        let unsure = h.task.broken || h.task.title().contains("{{") || program.playbook.phases[h.phase].partial;
+        if !unsure && !notifies.any(called) {
+            let d = Diagnostic::warning(format!("nothing notifies the handler `{}`", h.task.title())).at(h.span());
+            found.push(d.hint("a task with `notify:` and its name does, or one of those it listens to"));
         }
     }
 }
