@@ -220,10 +220,13 @@ fn module(m: &ModuleDef) -> Value {
     if !optional {
         mapping["allOf"] = Value::Array(required);
     }
-    let mut ways = vec![mapping];
-    if m.free_form.is_some() {
-        ways.push(json!({"type": ["string", "number"]}));
-    }
+    let mut ways = vec![];
+    // In its short form a parameter with choices has them as well.
+    ways.extend(m.free_form.map(|f| match &mapping["properties"][f] {
+        p if p["anyOf"][0]["oneOf"].is_array() => p.clone(),
+        _ => json!({"type": ["string", "number"]}),
+    }));
+    ways.insert(0, mapping);
     if optional {
         ways.push(json!({"type": "null"}));
     }

@@ -128,9 +128,9 @@ fn what_an_editor_shows_is_there() {
         .as_object()
         .unwrap()
         .iter()
-        .filter(|(k, v)| {
-            v["description"].is_null()
-                && !v["$ref"].as_str().is_some_and(|r| r.ends_with(k.as_str()) || k.contains("systemd"))
+        .filter(|(_, v)| {
+            let of = v["$ref"].as_str().and_then(|r| s.pointer(r.trim_start_matches('#'))).unwrap_or(v);
+            v["description"].is_null() && of["description"].is_null()
         })
         .map(|(k, _)| k.clone())
         .collect();

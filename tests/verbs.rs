@@ -398,3 +398,29 @@ fn a_person_is_asked() {
     let plan = run(dir.path(), &["plan", "play.yml", "-i", "hosts.yml"]);
     assert!(!plan.contains("asks  "), "{plan}");
 }
+
+#[test]
+fn what_has_no_effect_is_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("hosts.yml", "all: {hosts: {h1: {ansible_connection: local}}}\n");
+    write("roles/web/defaults/main.yml", "web_port: 80\n");
+    write("roles/web/tasks/main.yml", "- debug: {msg: \"{{web_port}} {{web_porch}}\", verbosity: 1}\n  tags: serve\n");
+    write(
+        "site.yml",
+        "- hosts: h1
+  roles: [{role: web, vars: {web_prot: 1, web_porch: 2}}]
+  handlers: [{name: restart web, debug: {msg: x}}]
+",
+    );
+    let said = run(dir.path(), &["check", "site.yml", "-i", "hosts.yml"]);
+    assert!(said.contains("nothing in the role `web` asks for `web_prot`"), "{said}");
+    assert!(said.contains("nothing notifies the handler `restart web`"), "{said}");
+    assert!(!said.contains("web_porch`") && !said.contains("error"), "{said}");
+    let said = run(dir.path(), &["plan", "site.yml", "-i", "hosts.yml", "--skip-tags", "srve"]);
+    assert!(said.contains("--skip-tags srve: no task has this tag"), "{said}");
+}

@@ -4,6 +4,7 @@ use super::apply::Format;
 use super::{Exit, HostArgs, project};
 use crate::error::{Error, Result};
 use crate::graph;
+use crate::report::words::count;
 use crate::source::Diagnostics;
 use clap::Args;
 use serde_json::{Value, json};
@@ -65,7 +66,13 @@ impl Check {
                 project::print(&all, redactor);
                 for (p, l) in &looked {
                     if let Some([hosts, tasks, steps]) = l {
-                        say!("{}: fine ({hosts} hosts, {tasks} tasks, {steps} steps)", p.display());
+                        say!(
+                            "{}: fine ({}, {}, {})",
+                            p.display(),
+                            count(*hosts, "host"),
+                            count(*tasks, "task"),
+                            count(*steps, "step")
+                        );
                     }
                 }
             }

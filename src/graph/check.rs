@@ -30,9 +30,18 @@ pub fn check(program: &Program, found: &mut Diagnostics) -> Checked {
         }
         let scope = place.scope(Map::new());
         let name = task.task.name.iter().filter(|_| task.task.loop_.is_none());
-        for text in task.task.notify.iter().chain(name) {
-            if let Err(Refusal::Wrong(d)) = render_text(text, &scope) {
-                d.into_iter().for_each(|d| found.push(d));
+        for (i, text) in task.task.notify.iter().chain(name).enumerate() {
+            match render_text(text, &scope) {
+                Err(Refusal::Wrong(d)) => d.into_iter().for_each(|d| found.push(d)),
+                // Of handlers with templates in their names nothing can be said here.
+                Ok(v) if i < task.task.notify.len() && text.text.contains("{{") => {
+                    let handlers = program.tasks.iter().filter(|h| h.handler && h.phase == task.phase);
+                    if !handlers.into_iter().any(|h| h.task.title().contains("{{")) {
+                        let name = crate::template::text(&v);
+                        super::compile::check_notify(program, task, &name, &text.span, found);
+                    }
+                }
+                _ => {}
             }
         }
         checked.wants_facts |= scope.wants_facts();
@@ -96,7 +105,8 @@ impl<'a> Promises<'a> {
     fn before(&self, task: usize) -> HashSet<String> {
         let t = &self.program.tasks[task];
         let all = t.handler || self.reordered.contains(&t.phase);
-        let can = |i: usize| all || i <= task || self.program.tasks[i].phase < t.phase;
+        let phase = |i: usize| self.program.tasks[i].phase;
+        let can = |i: usize| i <= task || phase(i) < t.phase || all && phase(i) == t.phase;
         self.first.iter().filter(|(_, i)| can(**i)).map(|(n, _)| n.clone()).collect()
     }
 }

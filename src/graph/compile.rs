@@ -5,8 +5,8 @@ use super::{
     turns,
 };
 use crate::inventory::{self, Inventory};
-use crate::playbook::{Batch, Block, Condition, Include, Phase, Playbook, RoleUse, Task, TaskItem};
-use crate::source::{Diagnostic, Diagnostics, nearest};
+use crate::playbook::{Batch, Block, Condition, Include, Phase, Playbook, RoleUse, Task, TaskItem, Text};
+use crate::source::{Diagnostic, Diagnostics, Span, nearest};
 use crate::template::Templates;
 use crate::vars::Vars;
 use crate::vault::Redactor;
@@ -116,6 +116,7 @@ pub fn compile(
     let mut program = Program {
         partial: options.partial || inventory.partial_vars,
         promised: playbook.sets(),
+        set_in: HashMap::new(),
         playbook,
         inventory,
         templates,
@@ -252,10 +253,11 @@ pub fn compile(
             None => d.hint("give its name, `role : name`, its id, or FILE:LINE"),
         });
     }
-    for t in &options.tags {
+    let skipped = options.skip_tags.iter().map(|t| ("--skip-tags", t));
+    for (option, t) in options.tags.iter().map(|t| ("--tags", t)).chain(skipped) {
         let special = ["all", "tagged", "untagged", "always", "never"];
         if !all_tags.contains(t) && !special.contains(&t.as_str()) {
-            let d = Diagnostic::warning(format!("--tags {t}: no task has this tag"));
+            let d = Diagnostic::warning(format!("{option} {t}: no task has this tag"));
             let mut known: Vec<&str> = all_tags.iter().map(String::as_str).collect();
             known.sort_unstable();
             found.push(d.suggest(t, known));
@@ -264,6 +266,9 @@ pub fn compile(
     program.batches = plan.iter().map(|p| p.batches.clone()).collect();
     (program.tasks, program.blocks, program.budgets) = (tasks, blocks, budgets);
     program.roles = role_places;
+    if program.playbook.stages().len() < 2 {
+        program.note_setters();
+    }
     check_notifies(&program, found);
     program.graph = edges::build(&program, &plan, found);
     program
@@ -665,23 +670,42 @@ pub fn selected(tags: &[String], options: &Options) -> bool {
 fn check_notifies(program: &Program, found: &mut Diagnostics) {
     for t in &program.tasks {
         for n in t.task.notify.iter().filter(|n| !n.text.contains("{{")) {
-            let heard = |h: &TaskUse| h.handler && h.phase == t.phase && hears(h, &n.text);
-            if !program.tasks.iter().any(heard) && !program.playbook.phases[t.phase].partial {
-                let names: Vec<&str> = program
-                    .tasks
-                    .iter()
-                    .filter(|h| h.handler && h.stands_for.is_none() && h.phase == t.phase)
-                    .flat_map(|h| std::iter::once(h.task.title()).chain(h.task.listen.iter().map(String::as_str)))
-                    .collect();
-                let d = Diagnostic::error(format!("no handler `{}` in this phase", n.text)).at(&n.span);
-                found.push(match nearest(&n.text, names.iter().copied()) {
-                    Some(near) => d.hint(format!("did you mean `{near}`?")),
-                    None if names.is_empty() => d.hint("the phase and its roles have no `handlers:`"),
-                    None => d.hint(format!("there is: {}", names.join(", "))),
-                });
-            }
+            check_notify(program, t, &n.text, &n.span, found);
         }
     }
+    // What is wrong otherwise may be why.
+    if found.has_errors() {
+        return;
+    }
+    for h in program.tasks.iter().filter(|h| h.handler && h.role.is_none() && h.stands_for.is_none()) {
+        let mut notifies = program.tasks.iter().filter(|t| t.phase == h.phase).flat_map(|t| &t.task.notify);
+        let called = |n: &Text| n.text.contains("{{") || hears(h, &n.text);
+        let unsure = h.task.broken || h.task.title().contains("{{") || program.playbook.phases[h.phase].partial;
+        if !unsure && !notifies.any(called) {
+            let d = Diagnostic::warning(format!("nothing notifies the handler `{}`", h.task.title())).at(h.span());
+            found.push(d.hint("a task with `notify:` and its name does, or one of those it listens to"));
+        }
+    }
+}
+
+/// The same for one name.
+pub fn check_notify(program: &Program, t: &TaskUse, name: &str, span: &Span, found: &mut Diagnostics) {
+    let heard = |h: &TaskUse| h.handler && h.phase == t.phase && hears(h, name);
+    if program.tasks.iter().any(heard) || program.playbook.phases[t.phase].partial {
+        return;
+    }
+    let names: Vec<&str> = program
+        .tasks
+        .iter()
+        .filter(|h| h.handler && h.stands_for.is_none() && h.phase == t.phase)
+        .flat_map(|h| std::iter::once(h.task.title()).chain(h.task.listen.iter().map(String::as_str)))
+        .collect();
+    let d = Diagnostic::error(format!("no handler `{name}` in this phase")).at(span);
+    found.push(match nearest(name, names.iter().copied()) {
+        Some(near) => d.hint(format!("did you mean `{near}`?")),
+        None if names.is_empty() => d.hint("the phase and its roles have no `handlers:`"),
+        None => d.hint(format!("there is: {}", names.join(", "))),
+    });
 }
 
 /// Whether a handler answers to a name.

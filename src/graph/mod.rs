@@ -50,6 +50,8 @@ pub struct Program {
     pub asked_later: Vec<String>,
     /// What tasks register or set, on whichever host: known as names before they have values.
     pub promised: HashSet<String>,
+    /// The phases in which tasks register or set a variable. Empty: nothing is known of it, as the playbook makes hosts.
+    pub set_in: HashMap<String, Vec<usize>>,
     /// Variables could not be read, and that has been said: what is undefined may be in there.
     pub partial: bool,
     /// `plan` or `--check`: nothing is to be changed.
@@ -313,6 +315,24 @@ impl BlockUse {
 }
 
 impl Program {
+    /// Notes which variables are set in which phases.
+    fn note_setters(&mut self) {
+        let mut set_in: HashMap<String, Vec<usize>> = HashMap::new();
+        for t in &self.tasks {
+            for name in t.task.sets() {
+                let phases = set_in.entry(name).or_default();
+                if !phases.contains(&t.phase) {
+                    phases.push(t.phase);
+                }
+            }
+        }
+        self.set_in = set_in;
+    }
+    /// Whether a host can come to have a variable by a task: it takes part in a phase that has one for it.
+    pub fn can_be_set(&self, name: &str, host: &str) -> bool {
+        let (Some(phases), Some(host)) = (self.set_in.get(name), self.host_index(host)) else { return true };
+        phases.iter().any(|p| self.batches[*p].iter().flatten().any(|h| *h == host))
+    }
     /// How a handler is known across runs: it must be the same as long as nobody renames it.
     pub fn handler_key(&self, task: &TaskUse) -> String {
         let task = task.stands_for.map_or(task, |i| &self.tasks[i]);

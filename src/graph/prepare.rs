@@ -528,7 +528,11 @@ fn wrong_argument(e: &ArgError, module: &ModuleDef, args: &Node, scope: &Scope<'
     if e.unknown {
         return Refusal::Unknown { why: e.message.clone(), facts: scope.wants_facts() };
     }
-    Refusal::Wrong(vec![argument_diagnostic(e, module, args)])
+    let mut d = argument_diagnostic(e, module, args);
+    if d.hint.is_none() {
+        d.hint = Some(format!("`windlass modules {}` says what it takes", module.name));
+    }
+    Refusal::Wrong(vec![d])
 }
 
 fn kind_of(v: &Value) -> String {

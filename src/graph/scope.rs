@@ -271,7 +271,7 @@ impl<'a> Scope<'a> {
         if let Some(v) = self.file.and_then(|f| f.get(name)) {
             return self.rendered(name, v);
         }
-        if self.pending.contains(name) {
+        if self.pending.contains(name) && (self.task.is_none() || self.program.can_be_set(name, &self.host.name)) {
             return Found::Unknown(format!("`{name}` is set by a task that has not run yet"));
         }
         if let Some(v) = self.dynamic.vars.get(name) {
@@ -522,7 +522,13 @@ impl Lookup for Scope<'_> {
             });
         }
         if let Some(setter) = self.program.tasks.iter().find(|t| t.task.sets().iter().any(|n| n == name)) {
-            return Some(format!("it is set only later, at {}", setter.span().line()));
+            let place = setter.span().line();
+            if !self.program.can_be_set(name, &self.host.name) {
+                return Some(format!(
+                    "only other hosts have it, from {place}: take it from one, as hostvars.NAME.{name}"
+                ));
+            }
+            return Some(format!("it is set only later, at {place}"));
         }
         let hosts: Vec<&str> = self.program.hosts.iter().map(|h| h.name.as_str()).collect();
         let has = |h: &&&str| self.program.inventory.host_layers(h).iter().any(|(_, v)| v.contains_key(name));

@@ -105,6 +105,7 @@ impl Module for Copy {
 
     fn prepare(&mut self, local: &dyn Local) -> Result<(), ArgError> {
         absolute("dest", &self.dest)?;
+        names_the_file(self.validate.as_deref())?;
         let checksum = match self.checksum.as_deref().map(str::to_ascii_lowercase) {
             Some(c) if c.len() != 64 || !c.bytes().all(|b| b.is_ascii_hexdigit()) => {
                 return Err(ArgError::new("checksum", "expected a SHA-256: 64 hexadecimal digits"));
@@ -285,6 +286,16 @@ fn finish(mut decision: Decision, at: &Target) -> Decision {
         through_link(&mut c.after, name, state);
     }
     decision
+}
+
+/// A command that looks at a new file must be told which.
+fn names_the_file(validate: Option<&str>) -> Result<(), ArgError> {
+    match validate {
+        Some(v) if !v.contains("%s") => {
+            Err(ArgError::new("validate", "`validate` must hold `%s`, which stands for the new file"))
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Copy {
@@ -593,6 +604,7 @@ impl Module for Template {
   notify: restart it"##;
 
     fn prepare(&mut self, local: &dyn Local) -> Result<(), ArgError> {
+        names_the_file(self.validate.as_deref())?;
         let path = local.find(FileKind::Template, &self.src)?;
         let text = String::from_utf8(local.read(&path)?)
             .map_err(|_| ArgError::new("src", format!("{} is not UTF-8 text", path.display())))?;

@@ -122,6 +122,18 @@ impl Module for Cron {
             if !plain(t) {
                 return Err(ArgError::new(param, format!("`{t}` is not a time of cron")));
             }
+            let most = match param {
+                "minute" => 59,
+                "hour" => 23,
+                "day" => 31,
+                "month" => 12,
+                _ => 7,
+            };
+            let numbers = t.split([',', '-']).map(|n| n.split('/').next().unwrap_or(n));
+            if let Some(n) = numbers.filter_map(|n| n.parse::<u64>().ok()).find(|n| *n > most) {
+                let hint = format!("`{param}` goes to {most}");
+                return Err(ArgError::new(param, format!("`{n}` is too much")).hint(hint));
+            }
             if self.special_time.is_some() && t != "*" {
                 return Err(ArgError::new(param, format!("`{param}` and `special_time` exclude each other")));
             }

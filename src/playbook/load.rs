@@ -52,7 +52,17 @@ impl Reader<'_> {
         let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
         let dir = absolute.parent().map(Path::to_path_buf).unwrap_or_default();
         self.including.push(absolute);
-        let phases = self.phases(path, &dir)?;
+        let mut phases = self.phases(path, &dir)?;
+        // Nobody named them: they are told apart by numbers.
+        for i in 0..phases.len() {
+            if phases[i].named {
+                continue;
+            }
+            let name = phases[i].name.clone();
+            let taken = |n: &str| phases.iter().enumerate().any(|(j, p)| p.name == n && (j < i || p.named));
+            let free = std::iter::once(name.clone()).chain((2..).map(|n| format!("{name} ({n})"))).find(|n| !taken(n));
+            phases[i].name = free.unwrap_or(name);
+        }
         for (i, p) in phases.iter().enumerate() {
             if let Some(twin) = phases[..i].iter().find(|q| q.name == p.name) {
                 let d = Diagnostic::error(format!("two phases are called `{}`", p.name)).at(&p.span);
@@ -187,6 +197,7 @@ impl Reader<'_> {
         let role_uses = get("roles").map(|n| self.list(n, "`roles`")).unwrap_or_default();
         Some(Phase {
             name,
+            named: named.is_some(),
             span,
             hosts: Text { text: pattern, span: hosts_node.span.clone() },
             dir: dir.to_path_buf(),

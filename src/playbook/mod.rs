@@ -50,6 +50,8 @@ pub enum Making {
 #[derive(Debug)]
 pub struct Phase {
     pub name: String,
+    /// It is called so in the playbook; else after its hosts.
+    pub named: bool,
     pub span: Span,
     pub hosts: Text,
     /// The folder of its playbook: where its files and templates are looked for.

@@ -278,9 +278,23 @@ impl Reader<'_> {
         }
     }
 
-    /// Variables given to a role that are nearly, but not quite, one of its arguments.
+    /// Variables given to a role that are nearly, but not quite, one of its arguments. Of a role that does not say what
+    /// it takes: one of its defaults, where no file of the role has the name.
     pub fn nearly_arguments(&mut self, used: &RoleUse) {
-        let Some(arguments) = used.arguments() else { return };
+        let role = &used.role;
+        let Some(arguments) = used.arguments() else {
+            for (name, var) in used.params.iter().filter(|(n, _)| !role.defaults.contains_key(*n)) {
+                if !role.vars.contains_key(name)
+                    && let Some(near) = nearest(name, role.defaults.keys().map(String::as_str))
+                    && !mentioned(&role.dir, name, 0)
+                {
+                    let message = format!("nothing in the role `{}` asks for `{name}`", role.name);
+                    let d = Diagnostic::warning(message).at(&var.span);
+                    self.found.push(d.hint(format!("did you mean `{near}`?")));
+                }
+            }
+            return;
+        };
         let names: Vec<&str> = arguments.options.iter().map(|o| o.name.as_str()).collect();
         for (name, var) in &used.params {
             let other = [&used.role.defaults, &used.role.vars].iter().any(|v| v.contains_key(name));
@@ -323,4 +337,16 @@ fn main_file(dir: &Path) -> Option<PathBuf> {
 
 fn shown(dirs: &[PathBuf]) -> String {
     dirs.iter().map(|d| crate::source::display_path(d).display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether a file below a folder has a name in it. Used only where that is in doubt.
+fn mentioned(dir: &Path, name: &str, depth: usize) -> bool {
+    /// Deeper than roles go.
+    const DEEPEST: usize = 8;
+    let Ok(entries) = std::fs::read_dir(dir) else { return false };
+    entries.flatten().any(|e| match e.file_type() {
+        Ok(t) if t.is_dir() => depth < DEEPEST && mentioned(&e.path(), name, depth + 1),
+        Ok(t) if t.is_file() => std::fs::read(e.path()).is_ok_and(|b| String::from_utf8_lossy(&b).contains(name)),
+        _ => false,
+    })
 }

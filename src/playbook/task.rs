@@ -319,9 +319,7 @@ impl Reader<'_> {
                 Diagnostic::error(format!("`{}` is not supported yet", e.key)).at(&e.key_span).hint(instead_of(&e.key))
             } else if let Some(rest) = e.key.strip_prefix("with_") {
                 broken = true;
-                Diagnostic::error(format!("unknown key `{}` in a task", e.key))
-                    .at(&e.key_span)
-                    .hint(if rest == "items" { "write `loop:` instead" } else { "write it as a `loop:` over a list" })
+                Diagnostic::error(format!("unknown key `{}` in a task", e.key)).at(&e.key_span).hint(loop_for(rest))
             } else if has_module {
                 unknown_key(e, KEYS, "a task")
             } else {
@@ -527,5 +525,24 @@ impl Reader<'_> {
             Kind::Null => vec![],
             _ => one(node, self).into_iter().collect(),
         }
+    }
+}
+
+/// What stands for `with_…`.
+fn loop_for(with: &str) -> &'static str {
+    match with {
+        "items" => "write `loop:` instead; for a list of lists: loop: \"{{flatten list 1}}\"",
+        "list" => "write `loop:` instead",
+        "dict" => "write loop: \"{{dict2items mapping}}\"",
+        "nested" | "cartesian" => "write loop: \"{{product list other}}\"",
+        "together" => "write loop: \"{{zip list other}}\"",
+        "sequence" => "write loop: \"{{range 1 4}}\": the last number is not part of it",
+        "subelements" => "write loop: \"{{subelements list 'key'}}\"",
+        "flattened" => "write loop: \"{{flatten list}}\"",
+        "indexed_items" => "write `loop:` with `loop_control: {index_var: i}`",
+        "fileglob" => "write loop: \"{{fileglob 'files/*.conf'}}\"",
+        "first_found" => "write loop: [\"{{first_found 'a' 'b'}}\"]",
+        "inventory_hostnames" => "write loop: \"{{groups.all}}\"",
+        _ => "write it as a `loop:` over a list",
     }
 }

@@ -5,7 +5,7 @@ mod logfile;
 mod terminal;
 #[cfg(test)]
 mod tests;
-mod words;
+pub(crate) mod words;
 
 pub use json::Json;
 pub use logfile::LogFile;

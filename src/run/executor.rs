@@ -949,16 +949,18 @@ impl Worker {
                     d.summary = format!("only an apply asks: {}", q.text);
                     return Ok(Some(d));
                 }
-                Ok(Decision::Ask(q)) => match shared.asker.ask(&shared, &shared.program.hosts[self.host].name, &q).await {
-                    Some(line) => ctx.answer = Some(line),
-                    None => {
-                        return Ok(Some(Did::refused(Failure {
+                Ok(Decision::Ask(q)) => {
+                    match shared.asker.ask(&shared, &shared.program.hosts[self.host].name, &q).await {
+                        Some(line) => ctx.answer = Some(line),
+                        None => {
+                            return Ok(Some(Did::refused(Failure {
                             message: format!("nobody is there to answer: {}", q.text),
                             hint: Some("run it at a terminal, or let `answer` have a value: answer: \"{{default go_on ''}}\" takes it from -e go_on=yes".into()),
                             ..Default::default()
                         })));
+                        }
                     }
-                },
+                }
                 // No plan takes a host down, whatever its task says of check mode.
                 Ok(Decision::Away(a)) => {
                     let plan_only = self.check();

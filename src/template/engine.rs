@@ -276,10 +276,13 @@ impl Templates {
                 None => TemplateError::new("an expression in it has no value")
                     .hint("give another value for that case: `default (…) value`"),
             },
-            RenderErrorReason::Other(s) if s.contains("not a regular expression") => TemplateError::new(s.clone())
-                .hint("close what is open, and put `\\` before a sign that stands for itself"),
+            RenderErrorReason::Other(s) if s.contains(NO_REGEX) => TemplateError::new(s.clone()).hint(CLOSE_IT),
             RenderErrorReason::Other(s) => {
-                TemplateError::new(s.clone()).hint("look at the values it is given: they are of another kind")
+                let named = s.strip_prefix('`').and_then(|s| s.split_once("`: ")).map(|(n, _)| n);
+                TemplateError::new(s.clone()).hint(match named.filter(|n| helpers::exists(n)) {
+                    Some(n) => format!("look at the values it is given; `windlass helpers {n}` says what it takes"),
+                    None => "look at the values it is given".into(),
+                })
             }
             other => TemplateError::new(other.to_string()).hint("look at the values it is given"),
         };
@@ -347,6 +350,9 @@ const MOST_QUESTIONS: usize = 1000;
 
 /// The longest text that a template may give: variables made of each other grow without end otherwise.
 const LARGEST: usize = 64 << 20;
+/// What is said of a pattern that is none, and what to do.
+const NO_REGEX: &str = "not a regular expression";
+const CLOSE_IT: &str = "close what is open, and put `\\` before a sign that stands for itself";
 
 const EXPRESSION: &str = "write a variable, or a helper with its arguments: eq a \"x\"";
 const JINJA: &str = "here it is `{{#if x}}…{{/if}}` and `{{#each list}}…{{/each}}`";
@@ -662,6 +668,13 @@ impl Names {
         if let Some((e, hint)) = h.hash.keys().find_map(|k| helpers::named_error(name, k)) {
             self.error.get_or_insert(TemplateError::new(e).hint(hint));
         }
+        let literals: Option<Vec<&Value>> = h.params.iter().skip(1).map(literal).collect();
+        if let Some(e) =
+            literals.filter(|l| !l.is_empty() && h.hash.is_empty()).and_then(|l| helpers::refuses(name, &l))
+        {
+            let hint = if e.contains(NO_REGEX) { CLOSE_IT.into() } else { helpers::usage(name) };
+            self.error.get_or_insert(TemplateError::new(e).hint(hint));
+        }
         if !helpers::exists(name) {
             self.error.get_or_insert_with(|| {
                 let e = TemplateError::new(format!("unknown helper `{name}`"));
@@ -723,6 +736,13 @@ impl Names {
         } else if absolute && !words.is_empty() {
             self.picks.push(Pick { raw: rest.to_string(), at: self.at, sure: self.sure, keys });
         }
+    }
+}
+
+fn literal(p: &Parameter) -> Option<&Value> {
+    match p {
+        Parameter::Literal(v) => Some(v),
+        _ => None,
     }
 }
 

@@ -58,6 +58,12 @@ pub fn missing_field<'a>(path: &str, value: &Value, parts: impl Iterator<Item = 
                 if let Some((host, _)) = path.strip_prefix("hostvars.").and_then(|r| r.split_once('.'))
                     && host != part
                 {
+                    if matches!(part, "facts" | "ansible_facts") || crate::probe::ansible_names::is_fact(part) {
+                        return t.hint(
+                            "facts of another host are not at hand: let each host set what others need, as in \
+                             set_fact: {address: \"{{facts.default_ipv4.address}}\"}, and take it by that name",
+                        );
+                    }
                     return t.hint(format!("the host `{host}` has no such variable"));
                 }
                 let o = match at {

@@ -45,6 +45,7 @@ fn follow(scope: &Scope<'_>, name: &str, far: usize) -> Shape {
         (None, None) => match name {
             "facts" => FACTS.clone(),
             "ansible_facts" => told(scope, &ANSIBLE),
+            "failed_task" | "ansible_failed_task" => Shape::names(["action", "name"]),
             _ => match name.strip_prefix("ansible_").filter(|_| ansible_names::is_fact(name)) {
                 Some(bare) => ANSIBLE.at(bare).unwrap_or(Shape::Any),
                 None => Shape::Any,

@@ -189,6 +189,22 @@ pub fn named_error(name: &str, key: &str) -> Option<(String, String)> {
     Some((format!("`{name}` has no named argument `{key}`"), hint))
 }
 
+/// What is wrong with what a helper is told besides its first argument, whatever that one is: a pattern, a kind of hash,
+/// an operator.
+pub fn refuses(name: &str, rest: &[&Value]) -> Option<String> {
+    let first = match name {
+        "regex_search" | "regex_replace" | "regex_findall" | "match" | "search" | "hash" => json!(""),
+        "version" => json!("1"),
+        _ => return None,
+    };
+    let def = BY_NAME.get(name)?;
+    let values = std::iter::once(&first).chain(rest.iter().copied()).collect();
+    match (def.work)(&Args { values, named: vec![], missing: 0, outside: None }) {
+        Err(Fail::Wrong(e)) => Some(format!("`{name}`: {e}")),
+        _ => None,
+    }
+}
+
 /// How a helper is called.
 pub fn usage(name: &str) -> String {
     let Some(d) = BY_NAME.get(name) else { return format!("write `{name} argument`") };
