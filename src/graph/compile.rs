@@ -116,7 +116,8 @@ pub fn compile(
     let mut program = Program {
         partial: options.partial || inventory.partial_vars,
         promised: playbook.sets(),
-        set_in: HashMap::new(),
+        setters: HashMap::new(),
+        makes_hosts: false,
         playbook,
         inventory,
         templates,
@@ -266,9 +267,8 @@ pub fn compile(
     program.batches = plan.iter().map(|p| p.batches.clone()).collect();
     (program.tasks, program.blocks, program.budgets) = (tasks, blocks, budgets);
     program.roles = role_places;
-    if program.playbook.stages().len() < 2 {
-        program.note_setters();
-    }
+    program.makes_hosts = program.playbook.stages().len() > 1;
+    program.note_setters();
     check_notifies(&program, found);
     program.graph = edges::build(&program, &plan, found);
     program

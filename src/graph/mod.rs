@@ -50,8 +50,10 @@ pub struct Program {
     pub asked_later: Vec<String>,
     /// What tasks register or set, on whichever host: known as names before they have values.
     pub promised: HashSet<String>,
-    /// The phases in which tasks register or set a variable. Empty: nothing is known of it, as the playbook makes hosts.
-    pub set_in: HashMap<String, Vec<usize>>,
+    /// The tasks that register or set a variable.
+    pub setters: HashMap<String, Vec<usize>>,
+    /// The playbook makes hosts or groups: who takes part in a phase is not known for all of them.
+    pub makes_hosts: bool,
     /// Variables could not be read, and that has been said: what is undefined may be in there.
     pub partial: bool,
     /// `plan` or `--check`: nothing is to be changed.
@@ -315,23 +317,21 @@ impl BlockUse {
 }
 
 impl Program {
-    /// Notes which variables are set in which phases.
+    /// Notes which variables are set by which tasks.
     fn note_setters(&mut self) {
-        let mut set_in: HashMap<String, Vec<usize>> = HashMap::new();
-        for t in &self.tasks {
+        let mut setters: HashMap<String, Vec<usize>> = HashMap::new();
+        for (i, t) in self.tasks.iter().enumerate() {
             for name in t.task.sets() {
-                let phases = set_in.entry(name).or_default();
-                if !phases.contains(&t.phase) {
-                    phases.push(t.phase);
-                }
+                setters.entry(name).or_default().push(i);
             }
         }
-        self.set_in = set_in;
+        self.setters = setters;
     }
     /// Whether a host can come to have a variable by a task: it takes part in a phase that has one for it.
     pub fn can_be_set(&self, name: &str, host: &str) -> bool {
-        let (Some(phases), Some(host)) = (self.set_in.get(name), self.host_index(host)) else { return true };
-        phases.iter().any(|p| self.batches[*p].iter().flatten().any(|h| *h == host))
+        let (Some(tasks), Some(host)) = (self.setters.get(name), self.host_index(host)) else { return true };
+        self.makes_hosts
+            || tasks.iter().any(|t| self.batches[self.tasks[*t].phase].iter().flatten().any(|h| *h == host))
     }
     /// How a handler is known across runs: it must be the same as long as nobody renames it.
     pub fn handler_key(&self, task: &TaskUse) -> String {

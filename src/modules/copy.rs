@@ -689,6 +689,13 @@ mod tests {
 
     const P: &str = "/etc/x.conf";
 
+    #[test]
+    fn what_is_kept_within_one_second_has_names_of_its_own() {
+        let name = |old: &str| kept(P, &seen(file(old, 0o644)), &ctx()).unwrap();
+        assert_eq!(name("a"), "/etc/x.conf.1800000000.ca978112~");
+        assert_ne!(name("a"), name("b"));
+    }
+
     fn file(body: &str, mode: u32) -> Vec<(Probe, Answer)> {
         vec![
             at(P, Some(entry(EntryKind::File, mode))),

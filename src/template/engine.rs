@@ -877,6 +877,53 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_needed_may_be_missing() {
+        let v = json!({"a": "x", "m": {}, "no": false, "l": [1]});
+        assert_eq!(expr("and (defined b) (eq b 1)", v.clone()), Ok(json!(false)));
+        assert_eq!(expr("or (undefined b) (gt b.c 1)", v.clone()), Ok(json!(true)));
+        assert_eq!(expr("ternary (defined m.x) m.x 2", v.clone()), Ok(json!(2)));
+        assert_eq!(expr("default (lookup m \"x\") 3", v.clone()), Ok(json!(3)));
+        assert_eq!(expr("default (lookup l 4) (lookup l 0)", v.clone()), Ok(json!(1)));
+        assert_eq!(text("{{#if (and (defined m.x) (eq m.x 1))}}a{{else}}b{{/if}}", v.clone()), Ok(json!("b")));
+        // A name that nobody asks whether it is there is a mistake wherever it stands.
+        assert!(message(expr("and no (eq aa 1)", v.clone())).contains("undefined variable `aa`"));
+        assert!(message(expr("and (defined a) (eq m.x 1)", v.clone())).contains("`m.x`: there is no `x`"));
+        assert!(message(expr("lookup m \"x\"", v.clone())).contains("there is no `x` in it"));
+        assert!(message(text("{{#if aa}}x{{/if}}", v.clone())).contains("undefined variable `aa`"));
+        assert!(message(text("{{#if m.x}}x{{/if}}", v)).contains("there is no `x`"));
+    }
+
+    #[test]
+    fn fields_of_what_exists_later_are_looked_at() {
+        struct Later;
+        impl Lookup for Later {
+            fn get(&self, name: &str, _: &[String]) -> Found {
+                match name {
+                    "r" => Found::Unknown("later".into()),
+                    "known" => Found::Value(json!({"a": 1})),
+                    _ => Found::Undefined,
+                }
+            }
+            fn known(&self) -> Vec<String> {
+                vec![]
+            }
+            fn shape(&self, _: &str) -> crate::template::Shape {
+                crate::template::Shape::names(["stdout", "rc"])
+            }
+        }
+        let e = Templates::new();
+        let said = |t: &str| message(e.value(&e.compile(t).unwrap(), &Later));
+        for fine in ["{{r.stdout}}", "{{r}}", "{{default r.stdot 1}}", "{{#each r.stdout}}{{stdot.x}}{{/each}}"] {
+            assert!(said(fine).contains("Unknown"), "{fine}: {}", said(fine));
+        }
+        for wrong in ["{{r.stdot}}", "{{#if r.rc}}{{r.stdot}}{{/if}}", "{{upper (default known.a r.rc)}} {{r.[stdot]}}"]
+        {
+            assert!(said(wrong).contains("there is no `stdot` / did you mean `stdout`?"), "{wrong}: {}", said(wrong));
+        }
+        assert!(said("{{known.b}} {{r.rc}}").contains("`known.b`: there is no `b`"));
+    }
+
+    #[test]
     fn unknown_values_are_not_guessed() {
         assert_eq!(text("{{a}}-{{b}}", json!({"a": 1, "b": "<later>"})), Err(Trouble::Unknown("later".into())));
     }

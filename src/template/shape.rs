@@ -25,6 +25,21 @@ pub struct Miss {
     pub hint: Option<String>,
 }
 
+/// Whether a name helps a reader who looks for another: what any result can have does not.
+fn is_telling(name: &str) -> bool {
+    const OF_ALL: [&str; 8] = [
+        "ansible_job_id",
+        "ansible_loop_var",
+        "attempts",
+        "finished",
+        "item",
+        "results_file",
+        "skip_reason",
+        "started",
+    ];
+    !OF_ALL.contains(&name)
+}
+
 impl Shape {
     /// A mapping with these fields and no others.
     pub fn fields(fields: impl IntoIterator<Item = (String, Shape)>) -> Shape {
@@ -71,7 +86,7 @@ impl Shape {
                 Some(s) => at = s,
                 None => {
                     let names = match &at {
-                        Shape::Fields { fields, .. } => fields.keys().cloned().collect(),
+                        Shape::Fields { fields, .. } => fields.keys().filter(|n| is_telling(n)).cloned().collect(),
                         _ => vec![],
                     };
                     let of_loop = names.iter().any(|n| n == "results") && names.len() < 10;

@@ -56,15 +56,14 @@ fn follow(scope: &Scope<'_>, name: &str, far: usize) -> Shape {
 
 /// `ansible_facts` with what modules gather, and with interfaces.
 fn told(scope: &Scope<'_>, all: &Shape) -> Shape {
-    let sets: Vec<String> = scope.program.tasks.iter().flat_map(|t| t.task.sets()).collect();
-    let told = told_facts(sets.iter()).map(|n| (n.to_string(), Shape::Any));
+    let told = told_facts(scope.program.setters.keys()).map(|n| (n.to_string(), Shape::Any));
     all.clone().or(Shape::fields(told))
 }
 
 /// What tasks make of a variable; `None`: none sets it.
 fn set_by_tasks(scope: &Scope<'_>, name: &str, far: usize) -> Option<Shape> {
-    let tasks = scope.program.tasks.iter().map(|t| &*t.task);
-    tasks.filter(|t| t.sets().iter().any(|s| s == name)).map(|t| set_by(scope, t, name, far)).reduce(Shape::or)
+    let tasks = scope.program.setters.get(name)?.iter().map(|t| &*scope.program.tasks[*t].task);
+    tasks.map(|t| set_by(scope, t, name, far)).reduce(Shape::or)
 }
 
 fn set_by(scope: &Scope<'_>, task: &Task, name: &str, far: usize) -> Shape {
