@@ -223,8 +223,16 @@ impl Reader<'_> {
         let mut flag = |key: &str| get(key).and_then(|n| self.boolean(n, &format!("`{key}`")));
         let (ignore_errors, no_log) = (flag("ignore_errors"), flag("no_log"));
         let (check_mode, run_once) = (flag("check_mode"), flag("run_once"));
+        let locks: Vec<String> = get("lock").map(|n| self.one_or_more(n, "`lock`")).unwrap_or_default();
+        if let (Some(n), true) = (get("lock"), locks.iter().any(|l| l.contains("{{"))) {
+            self.error_hint(
+                &n.span,
+                "a lock's name takes no template",
+                "give it a plain name: it is the same on all hosts",
+            );
+        }
         let mut hold = Hold {
-            locks: get("lock").map(|n| self.one_or_more(n, "`lock`")).unwrap_or_default(),
+            locks,
             throttle: get("throttle").and_then(|n| self.whole(n, "`throttle`")).map(|n| n as usize).filter(|n| *n > 0),
             budgets: vec![],
         };
