@@ -5,7 +5,7 @@ use super::place::{UNKNOWN_ID, unchanged_folders};
 use super::user::{account_files, account_name, other_accounts};
 use super::{ArgError, Change, Ctx, Decision, Local, Module, Stop};
 use crate::action::Action;
-use crate::probe::{Answer, GroupState, Observed, Probe};
+use crate::probe::{Answer, GroupState, Observed, Output, Probe};
 use crate::quote::{shell_join, shell_quote};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -125,8 +125,15 @@ impl Module for Group {
         let renumbers = now.is_some() && self.state == State::Present;
         all.extend(other_accounts(seen, "").into_iter().filter(|(p, _)| !renumbers || matches!(p, Probe::Shadow(_))));
         all.push((Probe::Groups, Answer::Groups(after)));
+        let mut actions = vec![Action::Script(script)];
+        // The number the host has chosen for a new group.
+        let chosen = self.state == State::Present && self.gid.is_none();
+        if chosen {
+            actions.push(Action::Script(shell_join(["getent", "group", &self.name])));
+        }
         Ok(Decision::Change(Change {
-            actions: vec![Action::Script(script)],
+            actions,
+            adds: chosen.then_some(number),
             touches,
             after: all,
             summary,
@@ -134,6 +141,13 @@ impl Module for Group {
             ..Default::default()
         }))
     }
+}
+
+/// The group's number, as `getent` prints it.
+fn number(outputs: &[Output]) -> Map<String, serde_json::Value> {
+    let line = outputs.last().map(|o| o.stdout.trim()).unwrap_or_default();
+    let gid = line.split(':').nth(2).and_then(|n| n.parse::<u32>().ok());
+    gid.map(|g| ("gid".to_string(), json!(g))).into_iter().collect()
 }
 
 impl Group {
@@ -164,6 +178,7 @@ mod tests {
     fn script(c: &Change) -> &str {
         match c.actions.as_slice() {
             [Action::Script(s)] => s,
+            [Action::Script(s), Action::Script(asks)] if asks.starts_with("getent ") => s,
             other => panic!("{other:?}"),
         }
     }

@@ -261,9 +261,14 @@ pub struct Change {
     pub uncounted: bool,
     /// Tells from the actions' outputs whether anything changed after all; without it a done action is a change.
     pub verdict: Option<fn(&[Output]) -> bool>,
+    /// Fields of the result that only the outputs tell, besides those above. A plan does not know them.
+    pub adds: Option<Adds>,
     /// Makes the result of the actions' outputs: for a question that must be asked by an action. A plan leaves it out.
     pub reader: Option<Reader>,
 }
+
+/// See [`Change::adds`].
+pub type Adds = fn(&[Output]) -> Map<String, Value>;
 
 /// Makes a result of what actions printed, or a failure.
 #[derive(Clone)]

@@ -5,7 +5,7 @@ use super::copy::absolute;
 use super::place::{UNKNOWN_ID, nothing_at, unchanged_folders};
 use super::{ArgError, Change, Ctx, Decision, Local, Module, Stop};
 use crate::action::Action;
-use crate::probe::{Answer, Content, EntryKind, GroupState, Observed, PathState, Probe, Touches, UserState};
+use crate::probe::{Answer, Content, EntryKind, GroupState, Observed, Output, PathState, Probe, Touches, UserState};
 use crate::quote::{shell_join, shell_quote};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -643,8 +643,15 @@ chown -- {name}:"$g" "$n" "$n.pub" && chmod 0600 "$n" && mv -f -- "$n.pub" "$k.p
         after.extend(other_accounts(seen, &self.name));
         after.retain(|(p, _)| !matches!(p, Probe::Path(p) if touches.paths.contains(p)));
         after.extend(plan.after);
+        let mut actions = vec![Action::Script(format!("(\n{}\n)", plan.script.join("\n")))];
+        // What the host has chosen for a new account.
+        let chosen = !result.contains_key("uid");
+        if chosen {
+            actions.push(Action::Script(shell_join(["getent", "passwd", &self.name])));
+        }
         Decision::Change(Change {
-            actions: vec![Action::Script(format!("(\n{}\n)", plan.script.join("\n")))],
+            actions,
+            adds: chosen.then_some(account),
             touches,
             after,
             summary: plan.summary.join(", "),
@@ -652,6 +659,21 @@ chown -- {name}:"$g" "$n" "$n.pub" && chmod 0600 "$n" && mv -f -- "$n.pub" "$k.p
             ..Default::default()
         })
     }
+}
+
+/// The account as `getent` prints it.
+fn account(outputs: &[Output]) -> Map<String, Value> {
+    let line = outputs.last().map(|o| o.stdout.trim()).unwrap_or_default();
+    let [_, _, uid, gid, comment, home, shell] = line.split(':').collect::<Vec<_>>()[..] else { return Map::new() };
+    let number = |n: &str| n.parse::<u32>().map_or(Value::Null, Value::from);
+    let fields = [
+        ("uid", number(uid)),
+        ("group", number(gid)),
+        ("comment", comment.into()),
+        ("home", home.into()),
+        ("shell", shell.into()),
+    ];
+    fields.into_iter().map(|(k, v)| (k.to_string(), v)).collect()
 }
 
 fn shown_id(id: u32) -> String {
@@ -757,6 +779,7 @@ mod tests {
     fn script(c: &Change) -> &str {
         match c.actions.as_slice() {
             [Action::Script(s)] => s,
+            [Action::Script(s), Action::Script(asks)] if asks.starts_with("getent ") => s,
             other => panic!("{other:?}"),
         }
     }
@@ -894,5 +917,17 @@ mod tests {
         assert!(err("{name: a, non_unique: true}").contains("uid"));
         let no = m("{name: bob, groups: wheel}").decide(&bob("x"), &ctx());
         assert!(matches!(no, Err(Stop::Fail(f)) if f.message.contains("no group wheel")));
+    }
+
+    #[test]
+    fn what_the_host_has_chosen() {
+        let c = change(m("{name: zoe}").decide(&nobody("zoe"), &ctx()));
+        let said = |text: &str| vec![Output::default(), Output { stdout: text.into(), ..Default::default() }];
+        let told = c.adds.unwrap()(&said("zoe:x:1007:1008:Z:/home/zoe:/bin/sh\n"));
+        assert_eq!(
+            Value::Object(told),
+            json!({"uid": 1007, "group": 1008, "comment": "Z", "home": "/home/zoe", "shell": "/bin/sh"})
+        );
+        assert!(c.adds.unwrap()(&said("")).is_empty());
     }
 }

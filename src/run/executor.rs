@@ -1062,7 +1062,7 @@ impl Worker {
             summary: c.summary,
             diff: c.diff,
             result: Value::Object(c.result),
-            known: !runs,
+            known: !runs && c.adds.is_none(),
             acted: true,
             ..Did::new(if c.uncounted { Outcome::Satisfied } else { Outcome::Changed })
         }
@@ -1145,6 +1145,11 @@ impl Worker {
         let last = outputs.last().cloned().unwrap_or_default();
         let failed = outputs.len() < actions.len() || outputs.iter().any(|o| o.rc != 0);
         let is_command = matches!(actions.get(outputs.len().saturating_sub(1)), Some(Action::Command(_)));
+        if let Some(adds) = c.adds.filter(|_| !failed) {
+            for (field, value) in adds(&outputs) {
+                c.result.entry(field).or_insert(value);
+            }
+        }
         let mut result = Value::Object(c.result);
         if is_command {
             result::add_output(&mut result, &last);

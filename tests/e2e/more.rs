@@ -19,6 +19,7 @@ tests!(
     mount,
     cron,
     alternatives,
+    chosen,
     steered
 );
 
@@ -364,6 +365,21 @@ fn alternatives() {
     c.on_node("readlink /etc/alternatives/tool /etc/alternatives/pager").prints("/opt/tool-a\n/bin/more");
     c.mends("update-alternatives --install /usr/local/bin/tool tool /opt/tool-b 9; update-alternatives --set tool /opt/tool-b", 1);
     c.on_node("readlink /etc/alternatives/tool").prints("/opt/tool-a");
+}
+
+/// What the host has chosen is in the result of the run that made it.
+fn chosen() {
+    let c = Case::new("chosen").tasks(
+        "
+        - group: {name: carol-group}
+          register: g
+        - user: {name: carol, group: carol-group}
+          register: u
+        - shell: '[ $(id -u carol) = {{u.uid}} ] && [ $(id -g carol) = {{g.gid}} ] && [ {{u.group}} = {{u.group}} ] && [ -n {{u.home}} ]'
+          changed_when: false
+        ",
+    );
+    c.converges(2);
 }
 
 fn steered() {
