@@ -426,11 +426,8 @@ fn delegates(program: &Program, found: &mut Diagnostics) -> HashMap<String, Conn
     let implicit = localhost.iter().filter(|l| program.inventory.is_implicit_localhost(l));
     for name in program.inventory.hosts.keys().chain(implicit) {
         if program.host_index(name).is_none() {
-            let plan = graph::HostPlan {
-                name: name.clone(),
-                local: program.inventory.is_implicit_localhost(name),
-                group_names: program.inventory.groups_of(name).into_iter().map(str::to_string).collect(),
-            };
+            let local = program.inventory.is_implicit_localhost(name);
+            let plan = graph::HostPlan::new(name, local, &program.inventory);
             all.insert(name.clone(), settings(program, &plan, found));
         }
     }

@@ -13,38 +13,45 @@ pub struct Checked {
     pub wants_facts: bool,
 }
 
+/// From so many steps on, more than one thread looks at them.
+const MANY: usize = 100;
+/// Of a thread's stack, in bytes: as much as the main thread has.
+const STACK: usize = 8 << 20;
+
 /// Looks at every step and collects what is wrong. What depends on results of a run is left to the run.
 pub fn check(program: &Program, found: &mut Diagnostics) -> Checked {
-    let mut checked = Checked::default();
-    let dynamic = Dynamic::default();
     let promises = Promises::of(program);
-    let mut pending: HashMap<usize, HashSet<String>> = HashMap::new();
-    for node in program.graph.node_weights() {
-        let super::Node::Step { task: index, host } = *node else { continue };
-        let task = &program.tasks[index];
-        // Set somewhere before it in the run: to be waited for, whatever a lower layer says.
-        let pending = pending.entry(index).or_insert_with(|| promises.before(index));
-        let place = Place { program, host, task, dynamic: &dynamic, pending };
-        if !task.task.broken {
-            checked.wants_facts |= examine(place, found);
+    let steps: Vec<(usize, usize)> = program
+        .graph
+        .node_weights()
+        .filter_map(|n| match *n {
+            super::Node::Step { task, host } => Some((task, host)),
+            _ => None,
+        })
+        .collect();
+    let threads = match steps.len() {
+        n if n < MANY => 1,
+        _ => std::thread::available_parallelism().map_or(1, |n| n.get().min(8)),
+    };
+    let mut checked = Checked::default();
+    let mut done = vec![];
+    std::thread::scope(|s| {
+        let (promises, all) = (&promises, &steps);
+        // A task is looked at by one thread, for all its hosts.
+        let share =
+            move |i: usize| steps_of(program, promises, all.iter().copied().filter(|(task, _)| task % threads == i));
+        let others: Vec<_> = (1..threads)
+            .map(|i| (i, std::thread::Builder::new().stack_size(STACK).spawn_scoped(s, move || share(i))))
+            .collect();
+        done.push(share(0));
+        for (i, other) in others {
+            // Where there is no thread to be had, this one does its share.
+            done.push(other.ok().and_then(|t| t.join().ok()).unwrap_or_else(|| share(i)));
         }
-        let scope = place.scope(Map::new());
-        let name = task.task.name.iter().filter(|_| task.task.loop_.is_none());
-        for (i, text) in task.task.notify.iter().chain(name).enumerate() {
-            match render_text(text, &scope) {
-                Err(Refusal::Wrong(d)) => d.into_iter().for_each(|d| found.push(d)),
-                // Of handlers with templates in their names nothing can be said here.
-                Ok(v) if i < task.task.notify.len() && text.text.contains("{{") => {
-                    let handlers = program.tasks.iter().filter(|h| h.handler && h.phase == task.phase);
-                    if !handlers.into_iter().any(|h| h.task.title().contains("{{")) {
-                        let name = crate::template::text(&v);
-                        super::compile::check_notify(program, task, &name, &text.span, found);
-                    }
-                }
-                _ => {}
-            }
-        }
-        checked.wants_facts |= scope.wants_facts();
+    });
+    for (here, wants_facts) in done {
+        found.extend(here);
+        checked.wants_facts |= wants_facts;
     }
     super::arguments::check(program, &|task| promises.before(task), found);
     for (i, b) in program.budgets.iter().enumerate() {
@@ -57,6 +64,45 @@ pub fn check(program: &Program, found: &mut Diagnostics) -> Checked {
         }
     }
     checked
+}
+
+/// Looks at some steps: what is wrong with them, and whether one asks for facts.
+fn steps_of(
+    program: &Program,
+    promises: &Promises,
+    steps: impl Iterator<Item = (usize, usize)>,
+) -> (Diagnostics, bool) {
+    let mut found = Diagnostics::default();
+    let mut wants_facts = false;
+    let dynamic = Dynamic::default();
+    let mut pending: HashMap<usize, HashSet<String>> = HashMap::new();
+    for (index, host) in steps {
+        let task = &program.tasks[index];
+        // Set somewhere before it in the run: to be waited for, whatever a lower layer says.
+        let pending = pending.entry(index).or_insert_with(|| promises.before(index));
+        let place = Place { program, host, task, dynamic: &dynamic, pending };
+        if !task.task.broken {
+            wants_facts |= examine(place, &mut found);
+        }
+        let scope = place.scope(Map::new());
+        let name = task.task.name.iter().filter(|_| task.task.loop_.is_none());
+        for (i, text) in task.task.notify.iter().chain(name).enumerate() {
+            match render_text(text, &scope) {
+                Err(Refusal::Wrong(d)) => d.into_iter().for_each(|d| found.push(d)),
+                // Of handlers with templates in their names nothing can be said here.
+                Ok(v) if i < task.task.notify.len() && text.text.contains("{{") => {
+                    let handlers = program.tasks.iter().filter(|h| h.handler && h.phase == task.phase);
+                    if !handlers.into_iter().any(|h| h.task.title().contains("{{")) {
+                        let name = crate::template::text(&v);
+                        super::compile::check_notify(program, task, &name, &text.span, &mut found);
+                    }
+                }
+                _ => {}
+            }
+        }
+        wants_facts |= scope.wants_facts();
+    }
+    (found, wants_facts)
 }
 
 /// Everything in a budget that is rendered when it is taken.

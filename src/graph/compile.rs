@@ -105,11 +105,9 @@ pub fn compile(
     let hosts: Vec<HostPlan> = hosts
         .into_iter()
         .enumerate()
-        .map(|(index, name)| HostPlan {
-            local: is_local(index, &name, &playbook, &of_phase, found)
-                .unwrap_or(inventory.is_implicit_localhost(&name)),
-            group_names: inventory.groups_of(&name).into_iter().map(str::to_string).collect(),
-            name,
+        .map(|(index, name)| {
+            let local = is_local(index, &name, &playbook, &of_phase, found);
+            HostPlan::new(&name, local.unwrap_or(inventory.is_implicit_localhost(&name)), &inventory)
         })
         .collect();
     let groups = serde_json::to_value(inventory.groups_map()).unwrap_or_default();

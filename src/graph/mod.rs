@@ -71,6 +71,19 @@ pub struct HostPlan {
     /// This machine, unless the inventory says otherwise.
     pub local: bool,
     pub group_names: Vec<String>,
+    /// All its groups as their variables count, the last one most: indices of the inventory's.
+    pub groups: Vec<usize>,
+}
+
+impl HostPlan {
+    pub fn new(name: &str, local: bool, inventory: &Inventory) -> Self {
+        HostPlan {
+            name: name.to_string(),
+            local,
+            group_names: inventory.groups_of(name).into_iter().map(str::to_string).collect(),
+            groups: inventory.group_order(name),
+        }
+    }
 }
 
 /// A task at one place of the playbook.

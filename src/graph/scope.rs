@@ -239,13 +239,16 @@ impl<'a> Scope<'a> {
             let mut vars = Map::new();
             let learned =
                 if *name == self.host.name { Some(&self.dynamic.vars) } else { self.dynamic.others.get(name) };
-            let plan = HostPlan {
-                name: name.clone(),
-                local: false,
-                group_names: p.inventory.groups_of(name).into_iter().map(str::to_string).collect(),
+            let other: HostPlan;
+            let plan = match p.host_index(name) {
+                Some(i) => &p.hosts[i],
+                None => {
+                    other = HostPlan::new(name, false, &p.inventory);
+                    &other
+                }
             };
             let dynamic = Dynamic { vars: learned.cloned().unwrap_or_default(), ..Default::default() };
-            let scope = Scope::of_host(p, &plan, &dynamic, &empty);
+            let scope = Scope::of_host(p, plan, &dynamic, &empty);
             for w in words {
                 if w != "hostvars"
                     && let Some(v) = scope.value(w)
@@ -423,8 +426,10 @@ fn read_layers<'a>(program: &'a Program, host: &'a HostPlan, task: Option<&'a Ta
         all.extend(phase.vars_files.iter().rev().map(|(_, v)| (Layer::VarsFile, v)));
         all.push((Layer::Phase(&phase.name), &phase.vars));
     }
-    let inventory = program.inventory.host_layers(&host.name).into_iter().rev();
-    all.extend(inventory.map(|(l, v)| (Layer::Inventory(l), v)));
+    let inventory = &program.inventory;
+    all.extend(inventory.hosts.get(&host.name).map(|h| (Layer::Host(&h.name), &h.vars)));
+    let groups = host.groups.iter().rev().filter_map(|g| inventory.groups.get_index(*g));
+    all.extend(groups.map(|(name, g)| (Layer::Group(name), &g.vars)));
     if let Some(t) = task {
         t.role.iter().chain(&t.around).for_each(|r| add_defaults(r, &mut all));
         // A role's own come first; the other roles' of the phase are seen by all, as in Ansible.
@@ -446,8 +451,8 @@ pub enum Layer<'a> {
     RoleVars(&'a str),
     VarsFile,
     Phase(&'a str),
-    /// A group or a host.
-    Inventory(String),
+    Host(&'a str),
+    Group(&'a str),
     RoleDefaults(&'a str),
 }
 
@@ -461,7 +466,8 @@ impl std::fmt::Display for Layer<'_> {
             Layer::RoleVars(r) => write!(f, "vars of the role `{r}`"),
             Layer::VarsFile => write!(f, "vars_files"),
             Layer::Phase(p) => write!(f, "vars of the phase `{p}`"),
-            Layer::Inventory(l) => f.write_str(l),
+            Layer::Host(h) => write!(f, "host `{h}`"),
+            Layer::Group(g) => write!(f, "group `{g}`"),
             Layer::RoleDefaults(r) => write!(f, "defaults of the role `{r}`"),
         }
     }

@@ -10,7 +10,12 @@ impl Inventory {
         LOCALHOST.contains(&name) && !self.hosts.contains_key(name)
     }
 
-    /// Every group a host is in, `all` included: by depth, then priority, then name, so that the last one wins.
+    /// Every group a host is in, `all` included: by depth, then priority, then name, so that the last one wins. Indices of
+    /// `groups`.
+    pub fn group_order(&self, host: &str) -> Vec<usize> {
+        self.groups_in_order(host).iter().filter_map(|g| self.groups.get_index_of(&g.name)).collect()
+    }
+
     fn groups_in_order(&self, host: &str) -> Vec<&Group> {
         let mut names: IndexSet<&str> = IndexSet::from(["all"]);
         let direct = self.hosts.get(host).map(|h| &h.groups);
