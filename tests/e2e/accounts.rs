@@ -153,7 +153,7 @@ fn authorized_key() {
     let file = "/home/deploy/.ssh/authorized_keys";
     c.on_node(&format!("echo '{o}' >> {file}; echo '# mine' >> {file}; wc -l < {file}")).succeeds();
     c.converges(4);
-    c.on_node(&format!("grep -c -e AAAAIO -e OOOOOO {file}; grep -c '# mine' {file}; grep -F 'no-pty' {file}"))
+    c.on_node(&format!("grep -c OOOOOO {file}; grep -c '# mine' {file}; grep -F 'no-pty' {file}"))
         .mentions("0\n1\nno-pty,command=\"echo \\\"hi\\\"\" ssh-ed25519 ")
         .mentions(" b now");
     c.on_node(&format!("stat -c '%U %a' {file} /home/deploy/.ssh")).prints("deploy 600\ndeploy 700");

@@ -68,7 +68,10 @@ const UPSTREAM: &str = "
 fn git() {
     let c = Case::new("git").tasks("- name: clone\n  git: {repo: /srv/up, dest: /srv/clone}");
     c.apply().exits(1).says("no git").says("apt: {name: git}");
-    c.on_node(&format!("apt-get -qq update; apt-get install -qqy git >/dev/null 2>&1; {UPSTREAM}")).succeeds();
+    c.on_node(&format!(
+        "apt-get -qq update; apt-get install -o DPkg::Lock::Timeout=120 -qqy git >/dev/null; {UPSTREAM}"
+    ))
+    .succeeds();
     let c = c.tasks(
         "
         - name: clone
@@ -122,8 +125,8 @@ fn git() {
 fn git_submodules() {
     let c = Case::new("git-submodules").tasks("- name: clone\n  git: {repo: /srv/up, dest: /srv/clone, version: main}");
     c.on_node(&format!(
-        "apt-get -qq update; apt-get install -qqy git >/dev/null 2>&1; {UPSTREAM}
-        git config --global protocol.file.allow always; git clone -q /srv/up /srv/sub
+        "apt-get -qq update; apt-get install -o DPkg::Lock::Timeout=120 -qqy git >/dev/null; {UPSTREAM}
+        git config --global protocol.file.allow always; rm -rf /srv/sub; git clone -q /srv/up /srv/sub
         cd /srv/up; git submodule --quiet add /srv/sub sub; git commit -qm sub"
     ))
     .succeeds();
