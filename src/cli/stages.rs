@@ -32,7 +32,7 @@ impl Stages {
         add_made(&self.playbook, &mut self.inventory, false);
         let source = Source::new("what the run has made", "");
         let span = Span::new(&source, 0..0);
-        let mut hosts: Vec<_> = learned.iter().collect();
+        let mut hosts: Vec<_> = learned.vars.iter().collect();
         hosts.sort_by_key(|(h, _)| h.as_str());
         for (host, facts) in hosts {
             self.inventory.take_in(host, Made::from_facts(facts), &span);

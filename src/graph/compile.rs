@@ -115,6 +115,7 @@ pub fn compile(
         partial: options.partial || inventory.partial_vars,
         promised: playbook.sets(),
         setters: HashMap::new(),
+        shares_facts: false,
         makes_hosts: false,
         playbook,
         inventory,
@@ -269,6 +270,7 @@ pub fn compile(
     program.note_setters();
     check_notifies(&program, found);
     program.graph = edges::build(&program, &plan, found);
+    program.shares_facts = program.graph.node_weights().any(|n| *n == super::Node::AllFacts);
     program
 }
 

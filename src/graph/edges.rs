@@ -1,6 +1,6 @@
 //! The graph's nodes and edges.
 
-use super::{Edge, Node, Program, Section, StepGraph, StepIndex, TaskUse, Turns};
+use super::{Edge, Node, Program, Section, StepGraph, StepIndex, Turns, others};
 use crate::inventory;
 use crate::source::{Diagnostic, Diagnostics, Span, nearest};
 use petgraph::visit::EdgeRef;
@@ -24,6 +24,7 @@ pub fn build(program: &Program, plan: &[PhasePlan], found: &mut Diagnostics) -> 
         joins: HashMap::new(),
         last: HashMap::new(),
         ends: vec![],
+        reads: Reads::of(program, plan),
     };
     b.ids(found);
     for (index, phase) in plan.iter().enumerate() {
@@ -50,6 +51,43 @@ struct Builder<'p> {
     last: HashMap<(usize, usize), Vec<StepIndex>>,
     /// Per phase: its gate.
     ends: Vec<StepIndex>,
+    reads: Reads,
+}
+
+/// What hosts read of each other.
+struct Reads {
+    /// By task: the names it takes out of `hostvars`.
+    by_task: HashMap<usize, HashSet<String>>,
+    /// The first phase in which facts of other hosts are read.
+    first: Option<usize>,
+    /// Where a host tells its own.
+    told: HashMap<usize, StepIndex>,
+    /// In the row that is being laid, they can be told.
+    in_row: bool,
+}
+
+impl Reads {
+    fn of(program: &Program, plan: &[PhasePlan]) -> Self {
+        let all = others::Others::of(program);
+        let mut by_task = HashMap::new();
+        let done: HashSet<usize> = plan
+            .iter()
+            .filter(|p| !p.hosts.is_empty())
+            .flat_map(|p| p.tasks.iter().chain(&p.handlers))
+            .copied()
+            .collect();
+        for (i, t) in program.tasks.iter().enumerate().filter(|(i, _)| done.contains(i)) {
+            let words = all.read_by(t);
+            if !words.is_empty() {
+                by_task.insert(i, words);
+            }
+        }
+        let of_facts = |i: &&usize| by_task[*i].iter().any(|w| others::is_fact(w));
+        // On one host alone, there is nobody else to read of.
+        let reading = by_task.keys().filter(of_facts).filter(|_| program.hosts.len() > 1);
+        let first = reading.map(|i| program.tasks[*i].phase).min();
+        Reads { by_task, first, told: HashMap::new(), in_row: false }
+    }
 }
 
 /// The way through a phase on one host, as far as it is laid.
@@ -99,11 +137,22 @@ impl Builder<'_> {
 
     fn phase(&mut self, index: usize, phase: &PhasePlan, plan: &[PhasePlan], found: &mut Diagnostics) {
         let mut starts = self.before(index, found);
+        let tells = self.reads.first.is_some_and(|first| index <= first);
+        if tells {
+            // A later batch is begun only when this one is through, which may read their facts.
+            self.tell_beside(phase.batches.iter().skip(1).flatten().copied(), &starts);
+        }
+        if self.reads.first == Some(index) {
+            self.tell_beside((0..self.program.hosts.len()).filter(|h| !phase.hosts.contains(h)), &starts);
+        }
         for (batch, hosts) in phase.batches.iter().enumerate() {
             let gate = self.graph.add_node(Node::Gate { phase: index, batch });
             for &host in hosts {
                 let mut chain = Chain::default();
+                self.reads.in_row = tells;
                 self.row(&phase.tasks, 0, host, hosts, &mut chain);
+                self.tell_before(None, host, &mut chain);
+                self.reads.in_row = false;
                 chain.previous.clear();
                 // Where they are run whatever became of the tasks, they say nothing of these.
                 let force = self.program.playbook.phases[index].force_handlers && !phase.handlers.is_empty();
@@ -144,6 +193,9 @@ impl Builder<'_> {
         let program = self.program;
         let mut at = 0;
         while at < tasks.len() {
+            if depth == 0 {
+                self.tell_before(Some(tasks[at]), host, chain);
+            }
             let Some(block) = program.tasks[tasks[at]].within.get(depth).map(|w| w.id) else {
                 self.task(tasks[at], host, batch, chain);
                 at += 1;
@@ -284,7 +336,7 @@ impl Builder<'_> {
         let own = |n: &StepIndex| match self.graph[*n] {
             Node::Step { task, .. } => direct(&self.program.tasks[task].within),
             Node::Join { block: b, part, .. } => part == self.last_part(b) && direct(&self.program.blocks[b].within),
-            Node::Release { .. } | Node::Gate { .. } => false,
+            Node::Release { .. } | Node::Gate { .. } | Node::Facts { .. } | Node::AllFacts => false,
         };
         let own: Vec<StepIndex> = inside.iter().filter(|n| own(n)).copied().collect();
         if let Some((before, kind)) = entry {
@@ -449,20 +501,29 @@ impl Builder<'_> {
     }
 
     /// A template that reads what another host registers waits for that host.
+    /// Who reads what other hosts set waits until they have, and for the facts they tell.
     fn hostvars(&mut self, plan: &[PhasePlan]) {
-        let mut edges = vec![];
+        let all = self.reads.first.map(|_| self.graph.add_node(Node::AllFacts));
+        let mut edges: Vec<(StepIndex, StepIndex)> = vec![];
+        edges.extend(all.into_iter().flat_map(|all| self.reads.told.values().map(move |n| (*n, all))));
         for (i, t) in self.program.tasks.iter().enumerate() {
-            let words = self.hostvars_words(t);
-            if words.is_empty() {
-                continue;
+            let Some(words) = self.reads.by_task.get(&i) else { continue };
+            let facts = words.iter().any(|w| others::is_fact(w));
+            let readers = plan[t.phase].hosts.iter().filter_map(|h| Some((*h, *self.steps.get(&(i, *h))?)));
+            let readers: Vec<(usize, StepIndex)> = readers.collect();
+            if let Some(all) = all.filter(|_| facts) {
+                edges.extend(readers.iter().map(|(_, to)| (all, *to)));
             }
             for (j, other) in self.program.tasks[..i].iter().enumerate() {
-                if !other.task.sets().iter().any(|n| words.contains(n)) {
+                let anew = facts && other.task.module.name == "setup";
+                if !anew && !other.task.sets().iter().any(|n| words.contains(n)) {
                     continue;
                 }
-                for &host in &plan[t.phase].hosts {
-                    let Some(&to) = self.steps.get(&(i, host)) else { continue };
-                    for &o in plan[other.phase].hosts.iter().filter(|o| **o != host) {
+                for &(host, to) in &readers {
+                    // A later batch of the phase is not begun before this one is through.
+                    let batch = |h: usize| self.program.batch_of(t.phase, h).map_or(0, |(b, _)| b);
+                    let can = |o: usize| other.phase != t.phase || batch(o) <= batch(host);
+                    for &o in plan[other.phase].hosts.iter().filter(|o| **o != host && can(**o)) {
                         if let Some(&from) = self.steps.get(&(j, o)) {
                             edges.push((self.seen_from(from, to), to));
                         }
@@ -471,6 +532,34 @@ impl Builder<'_> {
             }
         }
         edges.into_iter().for_each(|(a, b)| self.edge(a, b, Edge::After));
+    }
+
+    /// Hosts that have not told their facts when the first phase begins that reads them, or can be asked only out of
+    /// their row: what is before that phase is all they wait for.
+    fn tell_beside(&mut self, hosts: impl Iterator<Item = usize>, starts: &[(StepIndex, Edge)]) {
+        for host in hosts {
+            if self.reads.told.contains_key(&host) {
+                continue;
+            }
+            let node = self.graph.add_node(Node::Facts { host });
+            self.reads.told.insert(host, node);
+            starts.iter().for_each(|(before, _)| self.edge(*before, node, Edge::After));
+        }
+    }
+
+    /// A host tells its facts before its first task, but not before it can be reached.
+    fn tell_before(&mut self, task: Option<usize>, host: usize, chain: &mut Chain) {
+        let waits = |t: usize| {
+            let used = &self.program.tasks[t];
+            let other = used.delegate_to().is_some() || matches!(used.task.module.name, "pause" | "wait_for");
+            (other || used.task.module.name == "wait_for_connection") && !self.reads.by_task.contains_key(&t)
+        };
+        if !self.reads.in_row || self.reads.told.contains_key(&host) || task.is_some_and(waits) {
+            return;
+        }
+        let node = self.graph.add_node(Node::Facts { host });
+        self.reads.told.insert(host, node);
+        self.lay(node, chain);
     }
 
     /// Inside what one host at a time may hold, nobody can wait for another host to come to the same place.
@@ -513,34 +602,6 @@ impl Builder<'_> {
         ends.copied().unwrap_or(from)
     }
 
-    fn hostvars_words(&self, t: &TaskUse) -> HashSet<String> {
-        let mut words = HashSet::new();
-        let mut note = |text: &str| {
-            if text.contains("hostvars") {
-                words.extend(text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').map(str::to_string));
-            }
-        };
-        t.task.args.walk(&mut |n| n.as_str().into_iter().for_each(&mut note));
-        let conditions = [&t.task.when, &t.outer_when, &t.task.until, &t.task.failed_when, &t.task.changed_when];
-        conditions.into_iter().flatten().for_each(|c| note(&c.text));
-        t.task.vars.values().for_each(|v| note(&v.value.to_string()));
-        if let Some(r) = &t.role {
-            r.params
-                .values()
-                .chain(r.role.vars.values())
-                .chain(r.role.defaults.values())
-                .for_each(|v| note(&v.value.to_string()));
-        }
-        if t.task.module.name == "template"
-            && let Some(src) = t.task.args.get("src").and_then(|n| n.as_str())
-            && let Ok(path) = super::prepare::find_file(self.program, t, crate::modules::FileKind::Template, src)
-            && let Ok(text) = std::fs::read_to_string(path)
-        {
-            note(&text);
-        }
-        words
-    }
-
     /// A cycle, as the path of steps that leads round it.
     fn cycle(&self) -> Option<Diagnostic> {
         // Of the two ways, the one that does not go as deep as the tasks are many.
@@ -567,6 +628,8 @@ impl Builder<'_> {
             Node::Gate { phase, .. } => {
                 (format!("the end of phase {}", self.program.playbook.phases[phase].name), None)
             }
+            Node::Facts { host } => (format!("the facts of {}", self.program.hosts[host].name), None),
+            Node::AllFacts => ("the facts of all hosts".into(), None),
             Node::Join { block, host, .. } | Node::Release { block, host } => {
                 let b = &self.program.blocks[block];
                 (format!("the end of {} on {}", b.title(), self.program.hosts[host].name), Some(b.block.span.clone()))

@@ -4,6 +4,7 @@ mod arguments;
 mod check;
 mod compile;
 mod edges;
+mod others;
 mod prepare;
 mod scope;
 mod turns;
@@ -52,6 +53,8 @@ pub struct Program {
     pub promised: HashSet<String>,
     /// The tasks that register or set a variable.
     pub setters: HashMap<String, Vec<usize>>,
+    /// Some task reads facts of other hosts than its own.
+    pub shares_facts: bool,
     /// The playbook makes hosts or groups: who takes part in a phase is not known for all of them.
     pub makes_hosts: bool,
     /// Variables could not be read, and that has been said: what is undefined may be in there.
@@ -210,14 +213,20 @@ pub enum Node {
     Release { block: usize, host: usize },
     /// The end of a batch of a phase on all its hosts; the last batch's is the phase's.
     Gate { phase: usize, batch: usize },
+    /// A host tells its facts, for others to read.
+    Facts { host: usize },
+    /// All hosts have told their facts, but those that were lost.
+    AllFacts,
 }
 
 impl Node {
     /// The host it belongs to.
     pub fn host(&self) -> Option<usize> {
         match *self {
-            Node::Step { host, .. } | Node::Join { host, .. } | Node::Release { host, .. } => Some(host),
-            Node::Gate { .. } => None,
+            Node::Step { host, .. } | Node::Join { host, .. } | Node::Release { host, .. } | Node::Facts { host } => {
+                Some(host)
+            }
+            Node::Gate { .. } | Node::AllFacts => None,
         }
     }
 }

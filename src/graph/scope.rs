@@ -2,7 +2,7 @@
 
 pub mod shapes;
 
-use super::{HostPlan, Program, TaskUse, Turns};
+use super::{HostPlan, Program, TaskUse, Turns, others};
 use crate::playbook::Condition;
 use crate::probe::ansible_names;
 use crate::source::{Span, nearest};
@@ -18,7 +18,7 @@ use std::sync::Arc;
 pub struct Dynamic {
     /// Registered results and set facts.
     pub vars: Arc<Map<String, Value>>,
-    pub facts: Option<Value>,
+    pub facts: Option<Arc<Value>>,
     /// The same of other hosts, as far as they are done.
     pub others: Arc<Learned>,
     /// By block: the variables of the turn that is being done.
@@ -26,7 +26,13 @@ pub struct Dynamic {
 }
 
 /// What hosts have learned. Every host at work holds one of these: what is in it is shared, not copied.
-pub type Learned = HashMap<String, Arc<Map<String, Value>>>;
+#[derive(Debug, Clone, Default)]
+pub struct Learned {
+    /// Registered results and set facts.
+    pub vars: HashMap<String, Arc<Map<String, Value>>>,
+    /// The facts they told for others to read; `None`: of a host that is out of reach.
+    pub facts: HashMap<String, Option<Arc<Value>>>,
+}
 
 /// Looks up variables for one task on one host.
 pub struct Scope<'a> {
@@ -233,12 +239,24 @@ impl<'a> Scope<'a> {
         if let Some(w) = words.iter().find(|w| self.pending.contains(*w)) {
             return Found::Unknown(format!("`{w}` is set by a task that has not run yet"));
         }
+        let reads_facts = words.iter().any(|w| others::is_fact(w));
         let mut all = Map::new();
         let empty = HashSet::new();
         for name in p.inventory.hosts.keys() {
             let mut vars = Map::new();
-            let learned =
-                if *name == self.host.name { Some(&self.dynamic.vars) } else { self.dynamic.others.get(name) };
+            let own = *name == self.host.name;
+            let learned = if own { Some(&self.dynamic.vars) } else { self.dynamic.others.vars.get(name) };
+            let facts = match self.dynamic.others.facts.get(name) {
+                _ if !reads_facts => None,
+                _ if own => self.dynamic.facts.clone(),
+                Some(told) => told.clone(),
+                None if p.host_index(name).is_none() => None,
+                None => return Found::Unknown(format!("the facts of {name} are not known yet")),
+            };
+            if own && reads_facts && facts.is_none() {
+                self.facts_asked.set(true);
+                return Found::Unknown("facts are not gathered yet".into());
+            }
             let other: HostPlan;
             let plan = match p.host_index(name) {
                 Some(i) => &p.hosts[i],
@@ -247,7 +265,7 @@ impl<'a> Scope<'a> {
                     &other
                 }
             };
-            let dynamic = Dynamic { vars: learned.cloned().unwrap_or_default(), ..Default::default() };
+            let dynamic = Dynamic { vars: learned.cloned().unwrap_or_default(), facts, ..Default::default() };
             let scope = Scope::of_host(p, plan, &dynamic, &empty);
             for w in words {
                 if w != "hostvars"
@@ -295,7 +313,7 @@ impl<'a> Scope<'a> {
                     }
                     Found::Value(f)
                 }
-                Some(f) => Found::Value(f.clone()),
+                Some(f) => Found::Value((**f).clone()),
                 None => {
                     self.facts_asked.set(true);
                     Found::Unknown("facts are not gathered yet".into())

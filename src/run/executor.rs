@@ -96,6 +96,8 @@ pub enum Told {
         unknown: Vec<String>,
         /// What is taken in, by a step that looks for it.
         turns: Vec<Turn>,
+        /// The host's facts, where others read them and they are new.
+        facts: Option<Arc<Value>>,
     },
     /// The window is done with; these steps of it were not begun.
     Window { host: usize, left: Vec<StepIndex>, unreachable: bool, round_trips: u64 },
@@ -114,6 +116,8 @@ pub struct Worker {
     pub(super) held: HashMap<Scoped, Vec<Held>>,
     /// Names that will have no value in this plan.
     pub(super) later: HashSet<String>,
+    /// Facts that nobody else was told yet.
+    news: Option<Arc<Value>>,
     /// Handlers that were notified, by index of their task.
     notified: HashSet<usize>,
     /// Handlers the step at hand has put on the list of what is due.
@@ -173,6 +177,8 @@ enum Work {
     Step(Step),
     /// What a block holds is given back.
     Release(usize),
+    /// The host's facts are to be known.
+    Facts,
 }
 
 struct Step {
@@ -201,6 +207,7 @@ impl Worker {
             dynamic: Dynamic::default(),
             held: HashMap::new(),
             later: HashSet::new(),
+            news: None,
             notified: HashSet::new(),
             announced: vec![],
             closed_round_trips: 0,
@@ -247,7 +254,7 @@ impl Worker {
     pub async fn window(&mut self, window: Window, tell: &tokio::sync::mpsc::UnboundedSender<Told>) {
         let Window { nodes, others, later, turns } = window;
         // What was done once for all hosts is among what this one has learned.
-        if let Some(mine) = others.get(self.name()).filter(|m| ***m != *self.dynamic.vars) {
+        if let Some(mine) = others.vars.get(self.name()).filter(|m| ***m != *self.dynamic.vars) {
             Arc::make_mut(&mut self.dynamic.vars).extend(mine.iter().map(|(k, v)| (k.clone(), v.clone())));
         }
         self.dynamic.others = others;
@@ -271,15 +278,18 @@ impl Worker {
             };
             let p = &self.shared.program;
             let (phase, at) = match &step.what {
-                Work::Step(s) => (p.tasks[s.task].phase, Some(s.task)),
-                Work::Release(b) => (p.blocks[*b].phase, None),
+                Work::Step(s) => (Some(p.tasks[s.task].phase), Some(s.task)),
+                Work::Release(b) => (Some(p.blocks[*b].phase), None),
+                Work::Facts => (None, None),
             };
             // What is held is given back also when no new step is begun.
-            let goes_on =
-                |t: usize| p.tasks[t].tidies_up() || p.tasks[t].handler && p.playbook.phases[phase].force_handlers;
-            let fatal = self.shared.fatal[phase].load(Ordering::Relaxed) && !at.is_some_and(goes_on);
+            let goes_on = |t: usize| {
+                let used = &p.tasks[t];
+                used.tidies_up() || used.handler && p.playbook.phases[used.phase].force_handlers
+            };
+            let fatal = phase.is_some_and(|p| self.shared.fatal[p].load(Ordering::Relaxed)) && !at.is_some_and(goes_on);
             let no_more = self.shared.stop.load(Ordering::Relaxed) || fatal;
-            if no_more && at.is_some() {
+            if no_more && !matches!(step.what, Work::Release(_)) {
                 ready.push_front(step);
                 break;
             }
@@ -287,10 +297,12 @@ impl Worker {
             let done = match step.what {
                 Work::Step(s) => self.step(s, &ready).await,
                 Work::Release(block) => self.release(block).await,
+                Work::Facts => self.facts(&ready).await,
             };
             match done {
                 Ok(Done { outcome, sets, unknown, turns }) => {
-                    let _ = tell.send(Told::Step { node, outcome, sets, unknown, turns });
+                    let facts = self.news.take().filter(|_| self.shared.program.shares_facts);
+                    let _ = tell.send(Told::Step { node, outcome, sets, unknown, turns, facts });
                     if matches!(outcome, Outcome::Failed | Outcome::Rescued) {
                         break;
                     }
@@ -330,7 +342,12 @@ impl Worker {
                     ready.push_back(Ready { node, what: Work::Release(block) });
                     continue;
                 }
-                Node::Gate { .. } | Node::Join { .. } => {
+                Node::Facts { .. } => {
+                    coming.pop_front();
+                    ready.push_back(Ready { node, what: Work::Facts });
+                    continue;
+                }
+                Node::Gate { .. } | Node::Join { .. } | Node::AllFacts => {
                     coming.pop_front();
                     continue;
                 }
@@ -353,7 +370,7 @@ impl Worker {
             }
             let sets = |r: &Ready| match &r.what {
                 Work::Step(s) => s.sets.clone(),
-                Work::Release(_) => vec![],
+                Work::Release(_) | Work::Facts => vec![],
             };
             let mut pending: HashSet<String> = ready.iter().flat_map(sets).collect();
             pending.extend(self.later.iter().cloned());
@@ -828,6 +845,19 @@ impl Worker {
         Ok(true)
     }
 
+    /// What modules are told besides what was seen.
+    fn ctx(&self, user: Option<String>, check: bool) -> Ctx {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Ctx {
+            waited: Duration::ZERO,
+            diff: self.shared.diff,
+            check,
+            user: user.unwrap_or_else(|| self.site.link.as_ref().map_or("root".into(), |l| l.login.clone())),
+            answer: None,
+            now: now.map_or(0, |d| d.as_secs() as i64),
+        }
+    }
+
     /// Asks, decides and acts once. `None`: the connection was lost, and it is safe to start over.
     async fn once(
         &mut self,
@@ -844,17 +874,7 @@ impl Worker {
             _ => self.user_key(item.become_user.as_deref()).await?,
         };
         let plan_only = self.check() && shared.program.tasks[task].check_mode() != Some(false);
-        let mut ctx = Ctx {
-            waited: Duration::ZERO,
-            diff: shared.diff,
-            check: plan_only,
-            user: item
-                .become_user
-                .clone()
-                .unwrap_or_else(|| self.site.link.as_ref().map_or("root".into(), |l| l.login.clone())),
-            answer: None,
-            now: std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64),
-        };
+        let mut ctx = self.ctx(item.become_user.clone(), plan_only);
         let begun = Instant::now();
         let mut asked: HashSet<Probe> = HashSet::new();
         let mut waited = false;
@@ -1342,7 +1362,9 @@ impl Worker {
             if let crate::probe::Answer::Facts(f) = &a
                 && home
             {
-                self.dynamic.facts = Some(f.clone());
+                let facts = Arc::new(f.clone());
+                self.news = Some(facts.clone());
+                self.dynamic.facts = Some(facts);
             }
             seen.insert(p, a);
         }
@@ -1411,6 +1433,18 @@ impl Worker {
         tracing::debug!(actions = actions.len(), probes = probes.len(), "request");
         let staged = link.stage(user, actions).await?;
         link.request(user, &Request { actions, probes, staged }, limit).await
+    }
+
+    /// Sees to it that the host's facts are known.
+    async fn facts(&mut self, ready: &VecDeque<Ready>) -> Result<Done, GivenUp> {
+        self.go_to(None);
+        if self.dynamic.facts.is_none() {
+            let user = self.user_key(None).await?;
+            self.link().await.map_err(GivenUp)?;
+            let ctx = self.ctx(None, self.check());
+            self.gather(&user, vec![Probe::Facts], Ahead { rest: &[], ready }, &ctx).await?;
+        }
+        Ok(Done::of(Outcome::Silent))
     }
 
     /// Facts are asked for when they are needed next.

@@ -1177,3 +1177,50 @@ fn variables_come_from_files_named_by_facts_and_see_each_other() {
     assert_eq!(wrong("{include_vars: bad.yml}"), "undefined variable `c` (in the variable `b`)");
     assert_eq!(wrong("{include_vars: {name: x}}"), "`include_vars` needs `file` or `dir`");
 }
+
+#[test]
+fn facts_of_other_hosts_are_told_before_they_are_read() {
+    let book = r#"
+- phase: one
+  hosts: a
+  tasks:
+  - {name: other, assert: {that: [eq hostvars.b.facts.kernel facts.kernel, eq hostvars.b.ansible_kernel facts.kernel]}}
+  - {name: through, assert: {that: [eq theirs facts.kernel]}}
+  - name: each
+    assert: {that: ["eq (lookup (lookup (lookup hostvars item) 'facts') 'kernel') facts.kernel"]}
+    loop: "{{groups.all}}"
+- phase: two
+  hosts: b:c
+  serial: 1
+  tasks:
+  - {name: later, assert: {that: [eq hostvars.c.facts.kernel facts.kernel]}}
+"#;
+    let dir = tempfile::tempdir().unwrap();
+    let hosts =
+        "all: {hosts: {a: , b: , c: }, vars: {theirs: \"{{between}}\", between: \"{{hostvars.c.facts.kernel}}\"}}";
+    let (program, found) = project(&[("site.yml", book)], hosts, &Options::default());
+    assert!(!found.has_errors(), "{}", found.render(false));
+    let (ended, recap) = perform(program, 8, false, true, dir.path());
+    assert!(!recap.any(|c| c.failed + c.blocked > 0), "{ended:?}");
+    assert_eq!(recap.hosts.iter().map(|(_, c)| c.satisfied).collect::<Vec<_>>(), [3, 1, 1]);
+}
+
+#[test]
+fn facts_of_a_host_that_failed_before_it_told_them_are_missed_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let book = r#"
+- phase: one
+  hosts: all
+  tasks:
+  - {name: gone, wait_for_connection: {timeout: 1}, when: false}
+  - {name: broken, assert: {that: [false]}, delegate_to: localhost, when: eq inventory_hostname "b"}
+  - {name: theirs, debug: {msg: "{{hostvars.b.facts.kernel}}"}, when: eq inventory_hostname "a"}
+  - {name: others, debug: {msg: "{{hostvars.a.facts.kernel}}"}, when: eq inventory_hostname "c"}
+"#;
+    let (program, found) = project(&[("site.yml", book)], HOSTS, &Options::default());
+    assert!(!found.has_errors(), "{}", found.render(false));
+    let (ended, _) = perform(program, 8, false, true, dir.path());
+    assert_eq!(outcome(&ended, "b", "broken"), Outcome::Failed);
+    assert_eq!(outcome(&ended, "a", "theirs"), Outcome::Failed);
+    assert_eq!(outcome(&ended, "c", "others"), Outcome::Satisfied);
+}

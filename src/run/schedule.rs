@@ -189,8 +189,9 @@ pub async fn run(
         };
         let Some(t) = t else { break };
         match t {
-            Told::Step { node, outcome, sets, unknown, turns } => {
+            Told::Step { node, outcome, sets, unknown, turns, facts } => {
                 s.found(node, turns);
+                s.told(node, facts);
                 s.step_done(node, outcome, sets, unknown);
                 if outcome == Outcome::Failed && fail_fast {
                     shared.stop.store(true, Ordering::Relaxed);
@@ -290,6 +291,16 @@ impl Scheduler {
                     self.free[host].insert(n);
                     None
                 }
+                Node::AllFacts => Some(End::Ok),
+                Node::Facts { host } if doomed || self.lost[host] || self.failed_hosts[host] => {
+                    let facts = &mut Arc::make_mut(&mut self.learned).facts;
+                    facts.entry(self.shared.program.hosts[host].name.clone()).or_insert(None);
+                    Some(End::Blocked)
+                }
+                Node::Facts { host } => {
+                    self.free[host].insert(n);
+                    None
+                }
                 Node::Step { task, host } => {
                     let used = &self.shared.program.tasks[task];
                     let forced = used.handler && self.shared.program.playbook.phases[used.phase].force_handlers;
@@ -354,7 +365,7 @@ impl Scheduler {
                 let used = &p.blocks[b];
                 used.within.iter().map(|w| (w.id, &w.turns)).chain([(b, &used.turns)]).collect()
             }
-            Node::Gate { .. } => vec![],
+            Node::Gate { .. } | Node::Facts { .. } | Node::AllFacts => vec![],
         };
         let mut inside = within.iter().skip_while(|(id, _)| *id != block).skip(1);
         !matches!(inside.next(), Some((_, t)) if matches!(&***t, Turns::Candidate { name, .. } if *name != turn.name))
@@ -530,6 +541,14 @@ impl Scheduler {
         freed
     }
 
+    /// A host's facts, for others to read.
+    fn told(&mut self, node: StepIndex, facts: Option<Arc<Value>>) {
+        if let (Some(facts), Some(host)) = (facts, self.shared.program.graph[node].host()) {
+            let name = self.shared.program.hosts[host].name.clone();
+            Arc::make_mut(&mut self.learned).facts.insert(name, Some(facts));
+        }
+    }
+
     fn step_done(&mut self, node: StepIndex, outcome: Outcome, sets: Map<String, Value>, unknown: Vec<String>) {
         let shared = self.shared.clone();
         let p = &shared.program;
@@ -542,7 +561,7 @@ impl Scheduler {
             let batch = p.batch_of(used.phase, host).filter(|_| once).map_or(&[][..], |(_, b)| b);
             for h in batch.iter().filter(|h| **h != host).chain([&host]) {
                 if !sets.is_empty() {
-                    let learned = Arc::make_mut(&mut self.learned).entry(p.hosts[*h].name.clone()).or_default();
+                    let learned = Arc::make_mut(&mut self.learned).vars.entry(p.hosts[*h].name.clone()).or_default();
                     Arc::make_mut(learned).extend(sets.clone());
                 }
                 if *h != host {

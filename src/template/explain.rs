@@ -60,8 +60,8 @@ pub fn missing_field<'a>(path: &str, value: &Value, parts: impl Iterator<Item = 
                 {
                     if matches!(part, "facts" | "ansible_facts") || crate::probe::ansible_names::is_fact(part) {
                         return t.hint(
-                            "facts of another host are not at hand: let each host set what others need, as in \
-                             set_fact: {address: \"{{facts.default_ipv4.address}}\"}, and take it by that name",
+"nobody has told them: the host was out of reach, or has no part in this run (`hosts:` of the phases, \
+                             `--limit`)",
                         );
                     }
                     return t.hint(format!("the host `{host}` has no such variable"));

@@ -13,6 +13,8 @@ pub enum Shape {
     Fields { fields: Arc<BTreeMap<String, Shape>>, open: bool },
     /// A list of such, or a mapping of such by whatever keys.
     Each(Arc<Shape>),
+    /// A field that cannot be there, and what to do about it.
+    Never(&'static str),
 }
 
 /// A key that leads nowhere.
@@ -71,7 +73,12 @@ impl Shape {
         match self {
             Shape::Any => Some(Shape::Any),
             Shape::Each(s) => Some((**s).clone()),
-            Shape::Fields { fields, open } => fields.get(key).cloned().or(open.then_some(Shape::Any)),
+            Shape::Fields { fields, open } => match fields.get(key) {
+                Some(Shape::Never(_)) => None,
+                Some(s) => Some(s.clone()),
+                None => open.then_some(Shape::Any),
+            },
+            Shape::Never(_) => None,
         }
     }
     /// What a row of keys leads to.
@@ -89,6 +96,11 @@ impl Shape {
                         Shape::Fields { fields, .. } => fields.keys().filter(|n| is_telling(n)).cloned().collect(),
                         _ => vec![],
                     };
+                    if let Shape::Fields { fields, .. } = &at
+                        && let Some(Shape::Never(hint)) = fields.get(key)
+                    {
+                        return Some(Miss { key: key.clone(), names: vec![], hint: Some(hint.to_string()) });
+                    }
                     let of_loop = names.iter().any(|n| n == "results") && names.len() < 10;
                     let hint = of_loop.then(|| {
                         format!(
@@ -128,6 +140,7 @@ impl Shape {
                 Shape::Fields { fields: Arc::new(all), open: x || y }
             }
             (Shape::Each(a), Shape::Each(b)) => (*a).clone().or((*b).clone()).each(),
+            (Shape::Never(a), Shape::Never(_)) => Shape::Never(a),
             _ => Shape::Any,
         }
     }

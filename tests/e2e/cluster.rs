@@ -4,6 +4,7 @@ use crate::kit::Case;
 
 tests!(
     delegation,
+    facts_of_others,
     rolling_restart,
     a_member_that_stays_away,
     evidence,
@@ -49,6 +50,46 @@ fn delegation() {
     for step in ran.steps("own") {
         assert_eq!(step["parts"][0]["say"], here.trim(), "{}", ran.text());
     }
+}
+
+/// Each host writes down what all the others are, as templates from Ansible do.
+fn facts_of_others() {
+    let c = Case::nodes(2, "facts-of-others")
+        .file(
+            "templates/peers.j2",
+            "{% for h in groups['all'] | sort %}\n{{ hostvars[h]['ansible_hostname'] }} \
+             {{ hostvars[h].ansible_facts.default_ipv4.address }}\n{% endfor %}\n",
+        )
+        .playbook(
+            "
+            - phase: begin
+              hosts: node2
+              tasks:
+                - wait_for_connection:
+                - debug: {msg: '{{hostvars.node1.facts.hostname}}'}
+            - phase: members
+              hosts: all
+              become: true
+              serial: 1
+              tasks:
+                - name: peers
+                  template: {src: peers.j2, dest: /srv/peers}
+            ",
+        );
+    for n in [1, 2] {
+        c.on(n, "rm -f /srv/peers").succeeds();
+    }
+    c.plan().exits(2);
+    c.apply().changed(2);
+    c.is_satisfied();
+    let names: Vec<String> = (1..=2).map(|n| c.on(n, "uname -n").stdout()).collect();
+    for n in [1, 2] {
+        c.on(n, "cat /srv/peers").mentions(&format!("{} ", names[0])).mentions(&format!("{} ", names[1]));
+    }
+    assert_eq!(c.on(1, "cat /srv/peers").stdout(), c.on(2, "cat /srv/peers").stdout());
+    // One host alone reads nothing of the other: that is said before any host is contacted.
+    let c = c.playbook("- {phase: x, hosts: node1, tasks: [{debug: {msg: '{{hostvars.node2.facts.hostname}}'}}]}");
+    c.apply().exits(3).says("the host has no part in this run");
 }
 
 /// A unit that notes when it goes and when it is back; three nodes; a budget that lets one go at a time.

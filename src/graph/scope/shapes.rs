@@ -1,11 +1,13 @@
 //! What is known of variables that exist only later: facts, what tasks register and set.
 
 use super::{Scope, ansible_names, told_facts};
+use crate::graph::others::is_fact;
 use crate::modules::results;
 use crate::playbook::Task;
 use crate::probe::facts;
 use crate::source::{Kind, Node};
 use crate::template::Shape;
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 static FACTS: LazyLock<Shape> = LazyLock::new(facts::shape);
@@ -107,7 +109,11 @@ fn of_text(scope: &Scope<'_>, text: &str, far: usize) -> Shape {
     follow(scope, root, far.saturating_sub(1)).walk(keys).unwrap_or(Shape::Any)
 }
 
-/// Other hosts, and of their variables those that tasks register.
+/// What to do where facts of a host are wanted that has no part in the run.
+const NO_PART: &str = "the host has no part in this run, so nobody asks for its facts: name it in `hosts:` of a phase or in \
+                       `--limit`, or write the value into the inventory";
+
+/// Other hosts, and of their variables those that tasks register, and facts.
 fn hostvars(scope: &Scope<'_>, far: usize) -> Shape {
     let p = scope.program;
     let registers: Vec<&String> = p.tasks.iter().filter_map(|t| t.task.register.as_ref()).collect();
@@ -116,8 +122,19 @@ fn hostvars(scope: &Scope<'_>, far: usize) -> Shape {
         .filter(|n| scope.raw(n).is_none())
         .filter_map(|n| Some((n.clone(), set_by_tasks(scope, n, far)?)))
         .collect();
-    let one = Shape::open(fields);
-    let hosts = p.inventory.hosts.keys().map(|h| (h.clone(), one.clone()));
+    // What somebody writes under a fact's name is no fact.
+    let of_groups = p.inventory.groups.values().map(|g| &g.vars);
+    let all = p.inventory.hosts.values().map(|h| &h.vars).chain(of_groups).chain([&p.extra]);
+    let written: HashSet<&str> = all.flat_map(|v| v.keys()).map(String::as_str).filter(|n| is_fact(n)).collect();
+    let facts = [("facts", FACTS.clone()), ("ansible_facts", told(scope, &ANSIBLE))];
+    let of_facts = facts.into_iter().map(|(n, s)| (n.to_string(), s));
+    let named = ansible_names::NAMES.iter().filter_map(|n| Some((format!("ansible_{n}"), ANSIBLE.at(n)?)));
+    let known: Vec<(String, Shape)> = of_facts.chain(named).filter(|(n, _)| !written.contains(n.as_str())).collect();
+    let one = Shape::open(known.iter().cloned().chain(fields.clone()));
+    let never = known.into_iter().map(|(n, _)| (n, Shape::Never(NO_PART)));
+    let out = Shape::open(never.chain(fields));
+    let part = |h: &String| if p.host_index(h).is_some() { one.clone() } else { out.clone() };
+    let hosts = p.inventory.hosts.keys().map(|h| (h.clone(), part(h)));
     let more = p.inventory.partial_hosts || p.tasks.iter().any(|t| t.task.module.name == "add_host");
     let localhost = ["localhost".to_string()].map(|l| (l, one.clone()));
     let all = hosts.chain(localhost);
