@@ -31,7 +31,7 @@ pub fn check(program: &Program, pending: &dyn Fn(usize) -> HashSet<String>, foun
 }
 
 fn of_host(program: &Program, at: &RoleAt, host: usize, pending: &HashSet<String>) -> Vec<Diagnostic> {
-    let dynamic = Dynamic::default();
+    let dynamic = Dynamic::beforehand();
     let scope = Place { program, host, task: &at.place, dynamic: &dynamic, pending }.scope(Map::new());
     let mut unsure: HashSet<&String> = HashSet::new();
     for c in &at.place.outer_when {

@@ -20,7 +20,6 @@ const STACK: usize = 8 << 20;
 
 /// Looks at every step and collects what is wrong. What depends on results of a run is left to the run.
 pub fn check(program: &Program, found: &mut Diagnostics) -> Checked {
-    let promises = Promises::of(program);
     let steps: Vec<(usize, usize)> = program
         .graph
         .node_weights()
@@ -36,10 +35,10 @@ pub fn check(program: &Program, found: &mut Diagnostics) -> Checked {
     let mut checked = Checked::default();
     let mut done = vec![];
     std::thread::scope(|s| {
-        let (promises, all) = (&promises, &steps);
+        let all = &steps;
         // A task is looked at by one thread, for all its hosts.
         let share =
-            move |i: usize| steps_of(program, promises, all.iter().copied().filter(|(task, _)| task % threads == i));
+            move |i: usize| steps_of(program, all.iter().copied().filter(|(task, _)| task % threads == i));
         let others: Vec<_> = (1..threads)
             .map(|i| (i, std::thread::Builder::new().stack_size(STACK).spawn_scoped(s, move || share(i))))
             .collect();
@@ -53,14 +52,14 @@ pub fn check(program: &Program, found: &mut Diagnostics) -> Checked {
         found.extend(here);
         checked.wants_facts |= wants_facts;
     }
-    super::arguments::check(program, &|task| promises.before(task), found);
+    super::arguments::check(program, &|task| program.set_before(task), found);
     for (i, b) in program.budgets.iter().enumerate() {
         let used =
             |t: &super::TaskUse| t.holds(0).iter().any(|(_, h)| h.budgets.iter().any(|(n, _)| *n == b.budget.name));
         let host = program.batches[b.place.phase].first().and_then(|h| h.first());
         let first = program.budgets[..i].iter().all(|o| !std::sync::Arc::ptr_eq(&o.budget, &b.budget));
         if let (Some(&host), true, true) = (host, program.tasks.iter().any(used), first) {
-            budget(program, b, host, &promises.all(), found);
+            budget(program, b, host, &program.set_at_all(), found);
         }
     }
     checked
@@ -69,17 +68,16 @@ pub fn check(program: &Program, found: &mut Diagnostics) -> Checked {
 /// Looks at some steps: what is wrong with them, and whether one asks for facts.
 fn steps_of(
     program: &Program,
-    promises: &Promises,
     steps: impl Iterator<Item = (usize, usize)>,
 ) -> (Diagnostics, bool) {
     let mut found = Diagnostics::default();
     let mut wants_facts = false;
-    let dynamic = Dynamic::default();
+    let dynamic = Dynamic::beforehand();
     let mut pending: HashMap<usize, HashSet<String>> = HashMap::new();
     for (index, host) in steps {
         let task = &program.tasks[index];
         // Set somewhere before it in the run: to be waited for, whatever a lower layer says.
-        let pending = pending.entry(index).or_insert_with(|| promises.before(index));
+        let pending = pending.entry(index).or_insert_with(|| program.set_before(index));
         let place = Place { program, host, task, dynamic: &dynamic, pending };
         if !task.task.broken {
             wants_facts |= examine(place, &mut found);
@@ -107,7 +105,7 @@ fn steps_of(
 
 /// Everything in a budget that is rendered when it is taken.
 fn budget(program: &Program, b: &super::BudgetUse, host: usize, pending: &HashSet<String>, found: &mut Diagnostics) {
-    let dynamic = Dynamic::default();
+    let dynamic = Dynamic::beforehand();
     let scope = Place { program, host, task: &b.place, dynamic: &dynamic, pending }.scope(Map::new());
     let nodes =
         [Some(&b.budget.hosts), b.budget.size.as_ref(), b.budget.environment.as_ref(), b.budget.evidence.as_ref()];
@@ -117,42 +115,5 @@ fn budget(program: &Program, b: &super::BudgetUse, host: usize, pending: &HashSe
         if let Err(Refusal::Wrong(d)) = r {
             d.into_iter().for_each(|d| found.push(d));
         }
-    }
-}
-
-/// Which task sets which variable first.
-struct Promises<'a> {
-    program: &'a Program,
-    first: HashMap<String, usize>,
-    /// Phases in which tasks have `needs`: there, file order says little.
-    reordered: HashSet<usize>,
-}
-
-impl<'a> Promises<'a> {
-    fn of(program: &'a Program) -> Self {
-        let mut first = HashMap::new();
-        let mut reordered = HashSet::new();
-        for (i, t) in program.tasks.iter().enumerate() {
-            for name in t.task.sets() {
-                first.entry(name).or_insert(i);
-            }
-            if t.task.needs.is_some() {
-                reordered.insert(t.phase);
-            }
-        }
-        Promises { program, first, reordered }
-    }
-
-    fn all(&self) -> HashSet<String> {
-        self.first.keys().cloned().collect()
-    }
-
-    /// The names that can have been set when a task begins, and those it sets itself.
-    fn before(&self, task: usize) -> HashSet<String> {
-        let t = &self.program.tasks[task];
-        let all = t.handler || self.reordered.contains(&t.phase);
-        let phase = |i: usize| self.program.tasks[i].phase;
-        let can = |i: usize| i <= task || phase(i) < t.phase || all && phase(i) == t.phase;
-        self.first.iter().filter(|(_, i)| can(**i)).map(|(n, _)| n.clone()).collect()
     }
 }

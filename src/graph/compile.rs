@@ -115,6 +115,8 @@ pub fn compile(
         partial: options.partial || inventory.partial_vars,
         promised: playbook.sets(),
         setters: HashMap::new(),
+        beforehand: Default::default(),
+        of_hostvars: Default::default(),
         shares_facts: false,
         makes_hosts: false,
         playbook,
@@ -264,6 +266,8 @@ pub fn compile(
         }
     }
     program.batches = plan.iter().map(|p| p.batches.clone()).collect();
+    let kept: HashSet<usize> = plan.iter().flat_map(|p| p.tasks.iter().chain(&p.handlers)).copied().collect();
+    tasks.iter_mut().enumerate().for_each(|(i, t)| t.left_out = !kept.contains(&i));
     (program.tasks, program.blocks, program.budgets) = (tasks, blocks, budgets);
     program.roles = role_places;
     program.makes_hosts = program.playbook.stages().len() > 1;
@@ -550,6 +554,7 @@ impl Flat<'_> {
             outer_when: around.when.clone(),
             tags: self.all_tags(&[around.tags.as_slice(), &t.tags].concat()),
             handler: false,
+            left_out: false,
             begins: None,
             stands_for: None,
         }
@@ -566,6 +571,7 @@ fn handler(t: &Arc<Task>, phase: usize, role: Option<Arc<RoleUse>>) -> TaskUse {
         outer_when: vec![],
         tags: vec![],
         handler: true,
+        left_out: false,
         begins: None,
         stands_for: None,
     }

@@ -1,6 +1,7 @@
 //! From files to a graph of steps: who does what, and what waits for what. No host is contacted here.
 
 mod arguments;
+mod beforehand;
 mod check;
 mod compile;
 mod edges;
@@ -25,7 +26,7 @@ use crate::vault::Redactor;
 use petgraph::graph::{DiGraph, NodeIndex};
 use serde_json::{Map, Value};
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Everything a run needs to know before it contacts a host.
 pub struct Program {
@@ -51,8 +52,11 @@ pub struct Program {
     pub asked_later: Vec<String>,
     /// What tasks register or set, on whichever host: known as names before they have values.
     pub promised: HashSet<String>,
-    /// The tasks that register or set a variable.
+    /// The tasks of the run that register or set a variable.
     pub setters: HashMap<String, Vec<usize>>,
+    pub beforehand: beforehand::Beforehand,
+    /// What `hostvars` can have, once somebody has asked.
+    of_hostvars: OnceLock<crate::template::Shape>,
     /// Some task reads facts of other hosts than its own.
     pub shares_facts: bool,
     /// The playbook makes hosts or groups: who takes part in a phase is not known for all of them.
@@ -104,6 +108,8 @@ pub struct TaskUse {
     pub outer_when: Vec<Condition>,
     pub tags: Vec<String>,
     pub handler: bool,
+    /// It is not done in this run: by its tags, or as it stands above the first one.
+    pub left_out: bool,
     /// It looks for what is taken in: the block of that, in [`Program::blocks`].
     pub begins: Option<usize>,
     /// Where handlers are flushed: the handler that this is.
@@ -342,12 +348,13 @@ impl Program {
     /// Notes which variables are set by which tasks.
     fn note_setters(&mut self) {
         let mut setters: HashMap<String, Vec<usize>> = HashMap::new();
-        for (i, t) in self.tasks.iter().enumerate() {
+        for (i, t) in self.tasks.iter().enumerate().filter(|(_, t)| !t.left_out) {
             for name in t.task.sets() {
                 setters.entry(name).or_default().push(i);
             }
         }
         self.setters = setters;
+        self.beforehand = beforehand::Beforehand::of(&self.tasks);
     }
     /// Whether a host can come to have a variable by a task: it takes part in a phase that has one for it.
     pub fn can_be_set(&self, name: &str, host: &str) -> bool {

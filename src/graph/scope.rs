@@ -23,6 +23,15 @@ pub struct Dynamic {
     pub others: Arc<Learned>,
     /// By block: the variables of the turn that is being done.
     pub turns: Arc<HashMap<usize, Arc<Map<String, Value>>>>,
+    /// Nothing was done yet: what tasks are going to give is known only as far as it is certain.
+    pub before: bool,
+}
+
+impl Dynamic {
+    /// Before anything is done.
+    pub fn beforehand() -> Self {
+        Dynamic { before: true, ..Default::default() }
+    }
 }
 
 /// What hosts have learned. Every host at work holds one of these: what is in it is shared, not copied.
@@ -292,7 +301,11 @@ impl<'a> Scope<'a> {
         if let Some(v) = self.file.and_then(|f| f.get(name)) {
             return self.rendered(name, v);
         }
-        if self.pending.contains(name) && (self.task.is_none() || self.program.can_be_set(name, &self.host.name)) {
+        if self.pending.contains(name) && self.may_be_set(name) {
+            let asking = self.task.filter(|_| self.dynamic.before);
+            if let Some(v) = asking.and_then(|t| self.program.set_for_sure(name, t, &self.host.name)) {
+                return Found::Value(v);
+            }
             return Found::Unknown(format!("`{name}` is set by a task that has not run yet"));
         }
         if let Some(v) = self.dynamic.vars.get(name) {
@@ -347,6 +360,12 @@ impl<'a> Scope<'a> {
             }
             _ => Found::Undefined,
         }
+    }
+
+    /// Whether a task can have given the host this variable.
+    fn may_be_set(&self, name: &str) -> bool {
+        let (p, host) = (self.program, &self.host.name);
+        self.task.is_none() || p.can_be_set(name, host) && !(self.dynamic.before && p.is_never_set(name, host))
     }
 
     fn rendered(&self, name: &str, var: &Var) -> Found {
@@ -547,6 +566,12 @@ impl Lookup for Scope<'_> {
         }
         if let Some(setter) = self.program.tasks.iter().find(|t| t.task.sets().iter().any(|n| n == name)) {
             let place = setter.span().line();
+            if setter.left_out {
+                return Some(format!("the task that sets it, at {place}, is left out of this run"));
+            }
+            if self.program.is_never_set(name, &self.host.name) {
+                return Some(format!("the task that sets it, at {place}, is skipped on {}", self.host.name));
+            }
             if !self.program.can_be_set(name, &self.host.name) {
                 return Some(format!(
                     "only other hosts have it, from {place}: take it from one, as hostvars.NAME.{name}"

@@ -25,6 +25,8 @@ pub struct Miss {
     pub names: Vec<String>,
     /// What to do, where that is known better than by names.
     pub hint: Option<String>,
+    /// Such values have it, this one does not: where something else may have been asked first, that is no mistake.
+    pub here_only: bool,
 }
 
 /// Whether a name helps a reader who looks for another: what any result can have does not.
@@ -99,7 +101,8 @@ impl Shape {
                     if let Shape::Fields { fields, .. } = &at
                         && let Some(Shape::Never(hint)) = fields.get(key)
                     {
-                        return Some(Miss { key: key.clone(), names: vec![], hint: Some(hint.to_string()) });
+                        let hint = Some(hint.to_string());
+                        return Some(Miss { key: key.clone(), names: vec![], hint, here_only: true });
                     }
                     let of_loop = names.iter().any(|n| n == "results") && names.len() < 10;
                     let hint = of_loop.then(|| {
@@ -110,6 +113,7 @@ impl Shape {
                     return Some(Miss {
                         key: key.clone(),
                         names,
+                        here_only: false,
                         hint: hint.filter(|_| crate::source::nearest(key, at.names_of()).is_none()),
                     });
                 }

@@ -1,13 +1,13 @@
 //! What is known of variables that exist only later: facts, what tasks register and set.
 
-use super::{Scope, ansible_names, told_facts};
-use crate::graph::others::is_fact;
+use super::{Program, Scope, TaskUse, ansible_names, told_facts};
+use crate::graph::Section;
 use crate::modules::results;
 use crate::playbook::Task;
 use crate::probe::facts;
 use crate::source::{Kind, Node};
 use crate::template::Shape;
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 static FACTS: LazyLock<Shape> = LazyLock::new(facts::shape);
@@ -34,7 +34,7 @@ fn follow(scope: &Scope<'_>, name: &str, far: usize) -> Shape {
         return Shape::Any;
     }
     if name == "hostvars" {
-        return hostvars(scope, far);
+        return scope.program.of_hostvars.get_or_init(|| hostvars(scope.program)).clone();
     }
     let set = set_by_tasks(scope, name, far);
     match (set, scope.raw(name)) {
@@ -46,8 +46,9 @@ fn follow(scope: &Scope<'_>, name: &str, far: usize) -> Shape {
         (Some(_), Some(_)) => Shape::Any,
         (None, None) => match name {
             "facts" => FACTS.clone(),
-            "ansible_facts" => told(scope, &ANSIBLE),
+            "ansible_facts" => told(scope.program, &ANSIBLE),
             "failed_task" | "ansible_failed_task" => Shape::names(["action", "name"]),
+            "failed_result" | "ansible_failed_result" => failed(scope),
             _ => match name.strip_prefix("ansible_").filter(|_| ansible_names::is_fact(name)) {
                 Some(bare) => ANSIBLE.at(bare).unwrap_or(Shape::Any),
                 None => Shape::Any,
@@ -57,23 +58,34 @@ fn follow(scope: &Scope<'_>, name: &str, far: usize) -> Shape {
 }
 
 /// `ansible_facts` with what modules gather, and with interfaces.
-fn told(scope: &Scope<'_>, all: &Shape) -> Shape {
-    let told = told_facts(scope.program.setters.keys()).map(|n| (n.to_string(), Shape::Any));
+fn told(p: &Program, all: &Shape) -> Shape {
+    let told = told_facts(p.setters.keys()).map(|n| (n.to_string(), Shape::Any));
     all.clone().or(Shape::fields(told))
 }
 
 /// What tasks make of a variable; `None`: none sets it.
 fn set_by_tasks(scope: &Scope<'_>, name: &str, far: usize) -> Option<Shape> {
-    let tasks = scope.program.setters.get(name)?.iter().map(|t| &*scope.program.tasks[*t].task);
-    tasks.map(|t| set_by(scope, t, name, far)).reduce(Shape::or)
+    let setters = scope.program.setters.get(name)?;
+    setters.iter().map(|t| set_by(scope, *t, name, far)).reduce(Shape::or)
 }
 
-fn set_by(scope: &Scope<'_>, task: &Task, name: &str, far: usize) -> Shape {
+fn set_by(scope: &Scope<'_>, index: usize, name: &str, far: usize) -> Shape {
+    let task = &*scope.program.tasks[index].task;
     if task.broken {
         return Shape::Any;
     }
     if task.register.as_deref() == Some(name) {
-        return registered(scope, task);
+        // Who asks whether it was skipped is not told that it will be.
+        let asked = |t: &TaskUse| {
+            let conditions = t.outer_when.iter().chain(&t.task.when);
+            conditions.flat_map(|c| c.compiled.roots()).any(|r| r == name)
+        };
+        let whatever = !scope.dynamic.before || scope.task.is_none_or(asked);
+        if !whatever && scope.program.is_skipped(index, &scope.host.name) {
+            return skipped(&registered(task, false));
+        }
+        let own = scope.task.is_some_and(|t| std::ptr::eq(&*t.task, task));
+        return registered(task, own);
     }
     match task.args.get(name) {
         // What it is made of may be the variable itself.
@@ -82,13 +94,36 @@ fn set_by(scope: &Scope<'_>, task: &Task, name: &str, far: usize) -> Shape {
     }
 }
 
-fn registered(scope: &Scope<'_>, task: &Task) -> Shape {
+/// What a result has whose task was skipped.
+const SKIPPED: [&str; 4] = ["changed", "failed", "skip_reason", "skipped"];
+
+/// That of a task that is never done on a host.
+fn skipped(done: &Shape) -> Shape {
+    const HINT: &str = "that task is skipped on this host, as its `when` says: ask `not (skipped …)` of its result first";
+    let mut all: BTreeMap<String, Shape> = BTreeMap::new();
+    if let Shape::Fields { fields, .. } = done {
+        all.extend(fields.keys().map(|n| (n.clone(), Shape::Never(HINT))));
+    }
+    all.extend(SKIPPED.map(|n| (n.to_string(), Shape::Any)));
+    Shape::fields(all)
+}
+
+/// What the task that is rescued has come to: it is one of its block.
+fn failed(scope: &Scope<'_>) -> Shape {
+    let Some(asking) = scope.task else { return Shape::Any };
+    let Some(block) = asking.within.iter().rev().find(|w| w.section != Section::Main) else { return Shape::Any };
+    let inside = |t: &&TaskUse| t.within.iter().any(|w| w.id == block.id && w.section == Section::Main);
+    // Also those of blocks inside it.
+    let tasks = scope.program.tasks.iter().filter(inside).map(|t| &*t.task);
+    tasks.map(|t| if t.broken { Shape::Any } else { registered(t, false) }).reduce(Shape::or).unwrap_or(Shape::Any)
+}
+
+fn registered(task: &Task, own: bool) -> Shape {
     let one = results::of(task.module);
     let Some(l) = &task.loop_ else { return one };
     let index = l.index_var.iter().chain([&l.var]).map(|n| (n.clone(), Shape::Any));
     let one = one.or(Shape::fields(index));
     // In its own conditions it is the result of one item.
-    let own = scope.task.is_some_and(|t| std::ptr::eq(&*t.task, task));
     if own { one.clone().or(results::of_loop(one)) } else { results::of_loop(one) }
 }
 
@@ -113,30 +148,37 @@ fn of_text(scope: &Scope<'_>, text: &str, far: usize) -> Shape {
 const NO_PART: &str = "the host has no part in this run, so nobody asks for its facts: name it in `hosts:` of a phase or in \
                        `--limit`, or write the value into the inventory";
 
+/// The same of a variable.
+const NOT_SET: &str = "no task of this run sets it on that host";
+
 /// Other hosts, and of their variables those that tasks register, and facts.
-fn hostvars(scope: &Scope<'_>, far: usize) -> Shape {
-    let p = scope.program;
-    let registers: Vec<&String> = p.tasks.iter().filter_map(|t| t.task.register.as_ref()).collect();
-    let fields: Vec<(String, Shape)> = registers
-        .into_iter()
-        .filter(|n| scope.raw(n).is_none())
-        .filter_map(|n| Some((n.clone(), set_by_tasks(scope, n, far)?)))
-        .collect();
-    // What somebody writes under a fact's name is no fact.
-    let of_groups = p.inventory.groups.values().map(|g| &g.vars);
-    let all = p.inventory.hosts.values().map(|h| &h.vars).chain(of_groups).chain([&p.extra]);
-    let written: HashSet<&str> = all.flat_map(|v| v.keys()).map(String::as_str).filter(|n| is_fact(n)).collect();
-    let facts = [("facts", FACTS.clone()), ("ansible_facts", told(scope, &ANSIBLE))];
+fn hostvars(p: &Program) -> Shape {
+    let set = p.setters.keys().map(|n| {
+        let tasks = p.setters[n].iter().map(|t| &*p.tasks[*t].task);
+        let shapes = tasks.map(|t| match t.register.as_deref() == Some(n) && !t.broken {
+            true => registered(t, false),
+            false => Shape::Any,
+        });
+        (n, shapes.reduce(Shape::or).unwrap_or(Shape::Any))
+    });
+    let set: Vec<(&String, Shape)> = set.collect();
+    let facts = [("facts", FACTS.clone()), ("ansible_facts", told(p, &ANSIBLE))];
     let of_facts = facts.into_iter().map(|(n, s)| (n.to_string(), s));
     let named = ansible_names::NAMES.iter().filter_map(|n| Some((format!("ansible_{n}"), ANSIBLE.at(n)?)));
-    let known: Vec<(String, Shape)> = of_facts.chain(named).filter(|(n, _)| !written.contains(n.as_str())).collect();
-    let one = Shape::open(known.iter().cloned().chain(fields.clone()));
-    let never = known.into_iter().map(|(n, _)| (n, Shape::Never(NO_PART)));
-    let out = Shape::open(never.chain(fields));
-    let part = |h: &String| if p.host_index(h).is_some() { one.clone() } else { out.clone() };
-    let hosts = p.inventory.hosts.keys().map(|h| (h.clone(), part(h)));
+    let facts: Vec<(String, Shape)> = of_facts.chain(named).collect();
+    let host = |h: &String| {
+        let layers = p.inventory.host_layers(h);
+        let written = |n: &str| p.extra.contains_key(n) || layers.iter().any(|(_, v)| v.contains_key(n));
+        let part = p.host_index(h).is_some() || p.makes_hosts;
+        let facts = facts.iter().filter(|(n, _)| !written(n));
+        let facts = facts.map(|(n, s)| (n.clone(), if part { s.clone() } else { Shape::Never(NO_PART) }));
+        let set = set.iter().filter(|(n, _)| !written(n)).map(|(n, s)| {
+            let can = part && p.can_be_set(n, h);
+            ((*n).clone(), if can { s.clone() } else { Shape::Never(NOT_SET) })
+        });
+        (h.clone(), Shape::open(facts.chain(set)))
+    };
     let more = p.inventory.partial_hosts || p.tasks.iter().any(|t| t.task.module.name == "add_host");
-    let localhost = ["localhost".to_string()].map(|l| (l, one.clone()));
-    let all = hosts.chain(localhost);
+    let all = p.inventory.hosts.keys().map(host).chain([("localhost".to_string(), Shape::Any)]);
     if more { Shape::open(all) } else { Shape::fields(all) }
 }

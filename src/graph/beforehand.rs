@@ -1,0 +1,132 @@
+//! What can be said before a run about the tasks that give variables: which come before which, whether one is done on a
+//! host, and what it sets there.
+
+use super::prepare::{evaluate, render_node};
+use super::{Dynamic, Program, Scope, Section, TaskUse, Turns};
+use serde_json::Value;
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+
+/// The order of what tasks set, and answers that were found.
+#[derive(Debug, Default)]
+pub struct Beforehand {
+    /// By name: the task that sets it first.
+    first: HashMap<String, usize>,
+    /// Phases in which tasks have `needs`: there, file order says little.
+    reordered: HashSet<usize>,
+    /// By task and host.
+    done: Mutex<HashMap<(usize, usize), Option<bool>>>,
+}
+
+impl Beforehand {
+    pub fn of(tasks: &[TaskUse]) -> Self {
+        let mut all = Beforehand::default();
+        for (i, t) in tasks.iter().enumerate() {
+            for name in t.task.sets().into_iter().filter(|_| !t.left_out) {
+                all.first.entry(name).or_insert(i);
+            }
+            if t.task.needs.is_some() {
+                all.reordered.insert(t.phase);
+            }
+        }
+        all
+    }
+}
+
+impl Program {
+    /// All names that tasks of the run set.
+    pub fn set_at_all(&self) -> HashSet<String> {
+        self.beforehand.first.keys().cloned().collect()
+    }
+
+    /// The names that can have been set when a task begins, and those it sets itself.
+    pub fn set_before(&self, task: usize) -> HashSet<String> {
+        let t = &self.tasks[task];
+        let b = &self.beforehand;
+        let all = t.handler || b.reordered.contains(&t.phase);
+        let phase = |i: usize| self.tasks[i].phase;
+        let can = |i: usize| i <= task || phase(i) < t.phase || all && phase(i) == t.phase;
+        b.first.iter().filter(|(_, i)| can(**i)).map(|(n, _)| n.clone()).collect()
+    }
+
+    /// Whether a task is done on a host, by its conditions; `None`: that shows only in the run.
+    fn is_done(&self, task: usize, host: usize) -> Option<bool> {
+        let t = &self.tasks[task];
+        if t.left_out {
+            return Some(false);
+        }
+        let plain = |w: &super::Within| w.section == Section::Main && matches!(*w.turns, Turns::One);
+        if t.handler || t.run_once() || !t.within.iter().all(plain) {
+            return None;
+        }
+        {
+            let mut known = self.beforehand.done.lock().ok()?;
+            if let Some(answer) = known.get(&(task, host)) {
+                return *answer;
+            }
+            // A condition can ask for what the task itself gives: then nothing is known.
+            known.insert((task, host), None);
+        }
+        let answer = self.wanted(task, host);
+        self.beforehand.done.lock().ok()?.insert((task, host), answer);
+        answer
+    }
+
+    fn wanted(&self, task: usize, host: usize) -> Option<bool> {
+        let t = &self.tasks[task];
+        let (dynamic, pending) = (Dynamic::beforehand(), self.set_before(task));
+        let scope = Scope::new(self, host, Some(t), &dynamic, &pending);
+        let of_item = |c: &crate::playbook::Condition| {
+            t.task.loop_.as_ref().is_some_and(|l| c.compiled.roots().iter().any(|r| *r == l.var))
+        };
+        let mut sure = Some(true);
+        for c in t.outer_when.iter().chain(&t.task.when) {
+            match if of_item(c) { Ok(None) } else { evaluate(c, &scope).map(Some) } {
+                Ok(Some(false)) => return Some(false),
+                Ok(Some(true)) => {}
+                Ok(None) | Err(_) => sure = None,
+            }
+        }
+        sure
+    }
+
+    /// No task gives the host this variable, whatever happens: their conditions do not hold there.
+    pub fn is_never_set(&self, name: &str, host: &str) -> bool {
+        let (Some(tasks), Some(host)) = (self.setters.get(name), self.host_index(host)) else { return false };
+        let gives = |t: &usize| self.tasks[*t].task.register.as_deref() == Some(name);
+        !tasks.iter().any(|t| gives(t) || self.is_done(*t, host) != Some(false))
+    }
+
+    /// The task that gives a host's registered result is never done there: the result says that it was skipped.
+    pub fn is_skipped(&self, task: usize, host: &str) -> bool {
+        self.host_index(host).is_some_and(|h| self.is_done(task, h) == Some(false))
+    }
+
+    /// What a variable is when a task begins, where one `set_fact` before it gives it for sure.
+    pub fn set_for_sure(&self, name: &str, asking: &TaskUse, host: &str) -> Option<Value> {
+        let [setter] = self.setters.get(name)?[..] else { return None };
+        let t = &self.tasks[setter];
+        let own = t.task.register.as_deref() == Some(name) || t.task.loop_.is_some() || t.delegate_to().is_some();
+        let needs = self.playbook.phases.iter().any(|p| p.needs.is_some());
+        let b = &self.beforehand;
+        if t.task.module.name != "set_fact" || own || needs || asking.handler || b.reordered.contains(&t.phase) {
+            return None;
+        }
+        let before = self.tasks[setter + 1..].iter().any(|a| std::ptr::eq(a, asking)) && t.phase <= asking.phase;
+        // What fails in a block before it, and is made good, leaves it out.
+        let reached = |w: &super::Within| match asking.within.iter().find(|a| a.id == w.id) {
+            Some(a) => a.section == w.section,
+            None => !w.rescued,
+        };
+        let host = self.host_index(host)?;
+        let meant = self.batches[t.phase].iter().flatten().any(|h| *h == host);
+        if !meant || !before || !t.within.iter().all(reached) || self.is_done(setter, host) != Some(true) {
+            return None;
+        }
+        let dynamic = Dynamic::beforehand();
+        let mut pending = self.set_before(setter);
+        let own = t.task.sets();
+        pending.retain(|n| !own.contains(n));
+        render_node(t.task.args.get(name)?, &Scope::new(self, host, Some(t), &dynamic, &pending)).ok()
+    }
+}
