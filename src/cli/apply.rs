@@ -1,7 +1,7 @@
 //! `windlass apply` and `windlass plan`: one way through the code, with and without acting.
 
 use super::project::{self, Loaded, Project};
-use super::{Common, Exit, HostArgs};
+use super::{Common, Exit, HostArgs, Selection};
 use crate::error::{Error, Result};
 use crate::graph;
 use crate::quote::shell_join;
@@ -22,18 +22,8 @@ pub struct Apply {
     pub playbook: PathBuf,
     #[command(flatten)]
     pub hosts: HostArgs,
-    /// Only tasks with one of these tags.
-    #[arg(short, long, value_name = "TAGS", value_delimiter = ',')]
-    pub tags: Vec<String>,
-    /// No tasks with one of these tags.
-    #[arg(long, value_name = "TAGS", value_delimiter = ',')]
-    pub skip_tags: Vec<String>,
-    /// Only these phases.
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
-    pub phase: Vec<String>,
-    /// Begin with this task: its name, `role : name`, its id or FILE:LINE. Those above it are left out.
-    #[arg(long, value_name = "TASK")]
-    pub start_at: Option<String>,
+    #[command(flatten)]
+    pub selection: Selection,
     /// Change nothing, as `plan` does.
     #[arg(short = 'C', long)]
     pub check: bool,
@@ -98,16 +88,8 @@ impl Apply {
             return Err(Error::input("--step asks at the terminal, and there is none")
                 .hint("`windlass plan` says what would be done, and asks nobody"));
         }
-        let options = graph::Options {
-            tags: self.tags.clone(),
-            skip_tags: self.skip_tags.clone(),
-            phases: self.phase.clone(),
-            start_at: self.start_at.clone(),
-            check_mode,
-            asks: true,
-            force_handlers: self.force_handlers,
-            ..Default::default()
-        };
+        let options =
+            graph::Options { check_mode, asks: true, force_handlers: self.force_handlers, ..self.selection.options() };
         let (loaded, found, redactor) = project::load(&self.playbook, &self.hosts, options)?;
         project::print(&found, &redactor);
         let Some(Loaded { project, mut stages, redactor, inventories, root }) = loaded else {

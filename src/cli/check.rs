@@ -1,7 +1,7 @@
 //! `windlass check`: everything that can be known without a host.
 
 use super::apply::Format;
-use super::{Exit, HostArgs, project};
+use super::{Exit, HostArgs, Selection, project};
 use crate::error::{Error, Result};
 use crate::graph;
 use crate::report::words::count;
@@ -16,6 +16,8 @@ pub struct Check {
     playbooks: Vec<PathBuf>,
     #[command(flatten)]
     hosts: HostArgs,
+    #[command(flatten)]
+    selection: Selection,
     /// Text for people, or one JSON object with all findings.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     format: Format,
@@ -41,7 +43,7 @@ impl Check {
         let mut all = Diagnostics::default();
         let mut looked: Vec<(&Path, Option<[usize; 3]>)> = vec![];
         for p in &playbooks {
-            let options = graph::Options { check_mode: true, checks_only: true, ..Default::default() };
+            let options = graph::Options { check_mode: true, checks_only: true, ..self.selection.options() };
             let (loaded, found) = project::load_with(p, &self.hosts, options, &opener)?;
             looked.push((
                 p,

@@ -102,6 +102,36 @@ enum Verb {
     Demo(demo::Demo),
 }
 
+/// Which of a playbook's tasks.
+#[derive(Args, Clone, Default)]
+pub struct Selection {
+    /// Only tasks with one of these tags.
+    #[arg(short, long, value_name = "TAGS", value_delimiter = ',')]
+    pub tags: Vec<String>,
+    /// No tasks with one of these tags.
+    #[arg(long, value_name = "TAGS", value_delimiter = ',')]
+    pub skip_tags: Vec<String>,
+    /// Only these phases.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub phase: Vec<String>,
+    /// Begin with this task: its name, `role : name`, its id or FILE:LINE. Those above it are left out.
+    #[arg(long, value_name = "TASK")]
+    pub start_at: Option<String>,
+}
+
+impl Selection {
+    /// Options with what is selected.
+    pub fn options(&self) -> crate::graph::Options {
+        crate::graph::Options {
+            tags: self.tags.clone(),
+            skip_tags: self.skip_tags.clone(),
+            phases: self.phase.clone(),
+            start_at: self.start_at.clone(),
+            ..Default::default()
+        }
+    }
+}
+
 /// Which hosts, and how to reach them.
 #[derive(Args, Clone, Default)]
 pub struct HostArgs {

@@ -76,9 +76,8 @@ impl Program {
         let t = &self.tasks[task];
         let (dynamic, pending) = (Dynamic::beforehand(), self.set_before(task));
         let scope = Scope::new(self, host, Some(t), &dynamic, &pending);
-        let of_item = |c: &crate::playbook::Condition| {
-            t.task.loop_.as_ref().is_some_and(|l| c.compiled.roots().iter().any(|r| *r == l.var))
-        };
+        let of_item =
+            |c: &crate::playbook::Condition| t.task.loop_.as_ref().is_some_and(|l| c.compiled.roots().contains(&l.var));
         let mut sure = Some(true);
         for c in t.outer_when.iter().chain(&t.task.when) {
             match if of_item(c) { Ok(None) } else { evaluate(c, &scope).map(Some) } {

@@ -37,8 +37,7 @@ pub fn check(program: &Program, found: &mut Diagnostics) -> Checked {
     std::thread::scope(|s| {
         let all = &steps;
         // A task is looked at by one thread, for all its hosts.
-        let share =
-            move |i: usize| steps_of(program, all.iter().copied().filter(|(task, _)| task % threads == i));
+        let share = move |i: usize| steps_of(program, all.iter().copied().filter(|(task, _)| task % threads == i));
         let others: Vec<_> = (1..threads)
             .map(|i| (i, std::thread::Builder::new().stack_size(STACK).spawn_scoped(s, move || share(i))))
             .collect();
@@ -66,10 +65,7 @@ pub fn check(program: &Program, found: &mut Diagnostics) -> Checked {
 }
 
 /// Looks at some steps: what is wrong with them, and whether one asks for facts.
-fn steps_of(
-    program: &Program,
-    steps: impl Iterator<Item = (usize, usize)>,
-) -> (Diagnostics, bool) {
+fn steps_of(program: &Program, steps: impl Iterator<Item = (usize, usize)>) -> (Diagnostics, bool) {
     let mut found = Diagnostics::default();
     let mut wants_facts = false;
     let dynamic = Dynamic::beforehand();

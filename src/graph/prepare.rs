@@ -301,7 +301,7 @@ fn each_argument(module: &ModuleDef, args: &Node, scope: &Scope<'_>) -> Argument
 /// wrong with them. `true`: some part asks for facts.
 pub fn examine(place: Place<'_>, found: &mut Diagnostics) -> bool {
     let task = &place.task.task;
-    let mut look = Look { place, found, facts: false, unsure: HashSet::new(), shapes: HashMap::new() };
+    let mut look = Look { place, found, facts: false, unsure: HashSet::new(), shapes: HashMap::new(), sure: true };
     let plain = place.scope(Map::new());
     let loop_var = task.loop_.as_ref().map(|l| l.var.as_str());
     let conditions: Vec<&Condition> = place.task.outer_when.iter().chain(&task.when).collect();
@@ -355,6 +355,8 @@ struct Look<'a> {
     unsure: HashSet<String>,
     /// But this of some of them.
     shapes: HashMap<String, Shape>,
+    /// Its conditions hold in any case.
+    sure: bool,
 }
 
 impl Look<'_> {
@@ -379,6 +381,7 @@ impl Look<'_> {
                 Some(false) => return false,
                 Some(true) => {}
                 None => {
+                    self.sure = false;
                     self.unsure.extend(c.compiled.roots().iter().cloned());
                 }
             }
@@ -404,6 +407,9 @@ impl Look<'_> {
             let bound = bound.map_err(|e| wrong_argument(&e, task.module, &task.args, &scope));
             if let (Some(b), Ok(e)) = (self.take(bound), environment(place, &scope)) {
                 self.take(no_secret_shown(place, b.arguments(), &e));
+                if self.sure && self.unsure.is_empty() {
+                    self.take(fails_in_any_case(place, &*b));
+                }
             }
         } else {
             // A value can be wrong whatever the others come to.
@@ -452,6 +458,49 @@ impl Look<'_> {
             self.take(evaluate(c, &with_result));
         }
         self.facts |= scope.wants_facts();
+    }
+}
+
+/// What an `assert` or a `fail` is going to say, where all that it looks at is known beforehand and nobody makes good
+/// or overlooks that it fails. One that looks at nothing is meant to fail.
+fn fails_in_any_case(place: Place<'_>, bound: &dyn crate::modules::Bound) -> Result<(), Refusal> {
+    let (used, p) = (place.task, place.program);
+    let task = &used.task;
+    let looks = match task.module.name {
+        "assert" => {
+            let that = task.args.get("that");
+            let mut texts = that.into_iter().flat_map(|n| n.as_seq().unwrap_or(std::slice::from_ref(n)));
+            texts.any(|n| {
+                let text = crate::template::text(&n.to_value());
+                p.templates.compile_expression(&text).is_ok_and(|c| !c.roots().is_empty())
+            })
+        }
+        "fail" => used.outer_when.iter().chain(&task.when).any(|c| !c.compiled.roots().is_empty()),
+        _ => false,
+    };
+    let plain = |w: &super::Within| w.section == super::Section::Main && matches!(*w.turns, super::Turns::One);
+    let minded = !used.ignore_errors() && !used.is_rescued() && task.failed_when.is_empty() && task.until.is_empty();
+    let ends = || p.tasks.iter().any(|t| t.phase == used.phase && t.ends().is_some());
+    if !looks || !minded || used.handler || p.makes_hosts || !used.within.iter().all(plain) || ends() {
+        return Ok(());
+    }
+    let ctx = crate::modules::Ctx {
+        diff: false,
+        check: true,
+        user: "root".into(),
+        now: 0,
+        waited: Duration::ZERO,
+        answer: None,
+    };
+    match bound.decide(&crate::probe::Observed::default(), &ctx) {
+        Err(crate::modules::Stop::Fail(f)) => {
+            let d = Diagnostic::error(p.redactor.redact(&f.message)).at(&task.span);
+            let host = &p.hosts[place.host].name;
+            Err(Refusal::Wrong(vec![
+                d.hint(format!("this task would fail on {host}: all it looks at is known already")),
+            ]))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -212,6 +212,9 @@ impl<'a> Scope<'a> {
             "playbook_dir" => text(&p.playbook.dir.display().to_string()),
             "inventory_dir" => p.inventory_dir.as_deref().and_then(text),
             "omit" => text(OMIT),
+            "ansible_check_mode" if self.dynamic.before => {
+                Some(Found::Unknown("a plan and an apply differ in it".into()))
+            }
             "ansible_check_mode" => Some(Found::Value(json!(p.check_mode))),
             "role_path" => self.task?.role.as_ref().and_then(|r| text(&r.role.dir.display().to_string())),
             "role_name" => self.task?.role.as_ref().and_then(|r| text(&r.role.name)),

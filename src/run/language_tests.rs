@@ -164,7 +164,7 @@ fn batches_come_one_after_the_other_and_a_failed_one_is_the_last() {
   hosts: all
   serial: 1
   tasks:
-  - {name: t1, assert: {that: [ne inventory_hostname "b"]}}
+  - {name: t1, debug: {msg: x}, failed_when: eq inventory_hostname "b"}
 - phase: two
   hosts: all
   tasks: [{name: t2, debug: {msg: x}}]
@@ -183,7 +183,7 @@ fn a_limit_of_failures_ends_the_phase_for_all() {
   hosts: all
   {limit}
   tasks:
-  - {{name: t1, id: t1, assert: {{that: [ne inventory_hostname "b"]}}}}
+  - {{name: t1, id: t1, debug: {{msg: x}}, failed_when: eq inventory_hostname "b"}}
   - {{name: t2, needs: [{{task: t1, hosts: b}}, t1], debug: {{msg: x}}, when: [eq inventory_hostname "b"]}}
   - {{name: t3, debug: {{msg: x}}}}
 - phase: two
@@ -232,7 +232,7 @@ fn handlers_run_in_spite_of_a_failure_where_that_is_asked_for() {
 {keys}
   tasks:
   - {{name: change, debug: {{msg: x}}, changed_when: true, notify: h}}
-  - {{name: fails, assert: {{that: [ne inventory_hostname "b"]}}}}
+  - {{name: fails, debug: {{msg: x}}, failed_when: eq inventory_hostname "b"}}
   - {{name: change too, debug: {{msg: x}}, changed_when: true, notify: i}}
   handlers:
   - {{name: i, debug: {{msg: x}}}}
@@ -663,7 +663,7 @@ fn a_host_that_failed_before_a_block_whose_tasks_are_done_once_is_not_rescued() 
 - phase: one
   hosts: all
   tasks:
-  - {name: broken, assert: {that: [ne inventory_hostname "b"]}}
+  - {name: broken, debug: {msg: x}, failed_when: eq inventory_hostname "b"}
   - block:
     - {name: once, run_once: true, debug: {msg: x}}
     rescue:
@@ -682,7 +682,7 @@ fn a_phase_that_ends_for_all_ends_what_comes_after_a_phase_of_few() {
   hosts: all
   any_errors_fatal: true
   tasks:
-  - {name: t1, id: t1, assert: {that: [ne inventory_hostname "a"]}}
+  - {name: t1, id: t1, debug: {msg: x}, failed_when: eq inventory_hostname "a"}
 - {phase: two, hosts: a, tasks: [{name: t2, debug: {msg: x}}]}
 - {phase: three, hosts: all, tasks: [{name: t3, debug: {msg: x}}]}
 "#);
@@ -698,7 +698,7 @@ fn a_phase_needs_all_batches_of_another() {
   hosts: all
   serial: 2
   tasks:
-  - {name: t1, assert: {that: [ne inventory_hostname "a"]}}
+  - {name: t1, debug: {msg: x}, failed_when: eq inventory_hostname "a"}
 - {phase: two, hosts: all, needs: [one], tasks: [{name: t2, debug: {msg: x}}]}
 "#);
     assert_eq!(outcome(&ended, "c", "t1"), Outcome::Satisfied, "{ended:?}");
@@ -846,7 +846,10 @@ fn write(items: &[Item], indent: usize, next: &mut usize, out: &mut String) {
                 let that: Vec<String> = here.map(|(h, _)| format!("ne inventory_hostname \"{h}\"")).collect();
                 let what = match that.is_empty() {
                     true => "debug: {msg: x}".to_string(),
-                    false => format!("assert: {{that: ['{}']}}", that.join("', '")),
+                    false => {
+                        let all: Vec<String> = that.iter().map(|t| format!("({t})")).collect();
+                        format!("debug: {{msg: x}}, failed_when: 'not (and true {})'", all.join(" "))
+                    }
                 };
                 out.push_str(&format!("{pad}- {{name: t{next}, {what}}}\n"));
                 *next += 1;

@@ -127,7 +127,7 @@ pub(super) fn outcome(ended: &[(String, String, Outcome)], host: &str, task: &st
 #[test]
 fn a_failure_blocks_what_comes_after_it_on_that_host_only() {
     let (ended, recap) = run(
-        "- phase: one\n  hosts: all\n  tasks:\n  - {name: t1, debug: {msg: x}}\n  - {name: t2, assert: {that: [ne inventory_hostname \"b\"]}}\n  - {name: t3, debug: {msg: x}}\n- phase: two\n  hosts: all\n  tasks:\n  - {name: t4, debug: {msg: x}}\n",
+        "- phase: one\n  hosts: all\n  tasks:\n  - {name: t1, debug: {msg: x}}\n  - {name: t2, debug: {msg: x}, failed_when: eq inventory_hostname \"b\"}\n  - {name: t3, debug: {msg: x}}\n- phase: two\n  hosts: all\n  tasks:\n  - {name: t4, debug: {msg: x}}\n",
     );
     for h in ["a", "c"] {
         assert_eq!(outcome(&ended, h, "t4"), Outcome::Satisfied);
@@ -142,7 +142,7 @@ fn a_failure_blocks_what_comes_after_it_on_that_host_only() {
 #[test]
 fn a_phase_that_needs_another_is_blocked_on_all_hosts_when_one_fails_there() {
     let (ended, _) = run(
-        "- phase: one\n  hosts: all\n  tasks:\n  - {name: t1, assert: {that: [ne inventory_hostname \"b\"]}}\n- phase: two\n  hosts: all\n  needs: [one]\n  tasks:\n  - {name: t2, debug: {msg: x}}\n- phase: three\n  hosts: all\n  needs: [{phase: one, scope: host}]\n  tasks:\n  - {name: t3, debug: {msg: x}}\n- phase: free\n  hosts: all\n  needs: []\n  tasks:\n  - {name: t4, debug: {msg: x}}\n",
+        "- phase: one\n  hosts: all\n  tasks:\n  - {name: t1, debug: {msg: x}, failed_when: eq inventory_hostname \"b\"}\n- phase: two\n  hosts: all\n  needs: [one]\n  tasks:\n  - {name: t2, debug: {msg: x}}\n- phase: three\n  hosts: all\n  needs: [{phase: one, scope: host}]\n  tasks:\n  - {name: t3, debug: {msg: x}}\n- phase: free\n  hosts: all\n  needs: []\n  tasks:\n  - {name: t4, debug: {msg: x}}\n",
     );
     for h in ["a", "b", "c"] {
         assert_eq!(outcome(&ended, h, "t2"), Outcome::Blocked, "{h}");
@@ -328,7 +328,7 @@ fn a_plan_knows_a_name_again_when_it_is_set_again() {
 #[test]
 fn reading_a_value_of_a_host_does_not_weaken_the_need_of_it() {
     let (ended, _) = run(
-        "- phase: one\n  hosts: all\n  tasks:\n  - {name: first, id: first, assert: {that: [ne inventory_hostname \"a\"]}, register: r}\n  - {name: second, needs: [{task: first, hosts: all}], debug: {msg: \"{{hostvars.b.r.failed}}\"}}\n",
+        "- phase: one\n  hosts: all\n  tasks:\n  - {name: first, id: first, debug: {msg: x}, failed_when: eq inventory_hostname \"a\", register: r}\n  - {name: second, needs: [{task: first, hosts: all}], debug: {msg: \"{{hostvars.b.r.failed}}\"}}\n",
     );
     for h in ["a", "b", "c"] {
         assert_eq!(outcome(&ended, h, "second"), Outcome::Blocked, "{ended:?}");
@@ -509,7 +509,7 @@ proptest! {
     fn every_step_is_done_once_and_after_all_it_needs(tasks in tasks(), fails in proptest::option::of(0usize..20), forks in 1usize..4) {
         let mut text = String::from("- phase: p\n  hosts: all\n  tasks:\n");
         for (i, needs) in tasks.iter().enumerate() {
-            let what = if fails == Some(i) { "assert: {that: [ne inventory_hostname \"b\"]}" } else { "debug: {msg: x}" };
+            let what = if fails == Some(i) { "debug: {msg: x}, failed_when: eq inventory_hostname \"b\"" } else { "debug: {msg: x}" };
             let needs = needs.as_ref().map(|n| {
                 let list: Vec<String> = n.iter().filter(|(t, _)| *t < i)
                     .map(|(t, all)| if *all { format!("{{task: t{t}, hosts: all}}") } else { format!("t{t}") }).collect();

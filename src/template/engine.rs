@@ -334,7 +334,11 @@ impl Compiled {
                 Some(_) if root == "hostvars" => None,
                 Some(v) if p.sure => lacks(v, keys).then(|| missing_field(&p.raw, v, keys.iter().map(String::as_str))),
                 Some(_) => None,
-                None => lookup.shape(root).miss(keys).filter(|m| p.sure || !m.here_only).map(|m| missing_in_shape(&p.raw, m)),
+                None => lookup
+                    .shape(root)
+                    .miss(keys)
+                    .filter(|m| p.sure || !m.here_only)
+                    .map(|m| missing_in_shape(&p.raw, m)),
             }?;
             Some(TemplateError { at: p.at, ..e })
         })

@@ -99,7 +99,8 @@ const SKIPPED: [&str; 4] = ["changed", "failed", "skip_reason", "skipped"];
 
 /// That of a task that is never done on a host.
 fn skipped(done: &Shape) -> Shape {
-    const HINT: &str = "that task is skipped on this host, as its `when` says: ask `not (skipped …)` of its result first";
+    const HINT: &str =
+        "that task is skipped on this host, as its `when` says: ask `not (skipped …)` of its result first";
     let mut all: BTreeMap<String, Shape> = BTreeMap::new();
     if let Shape::Fields { fields, .. } = done {
         all.extend(fields.keys().map(|n| (n.clone(), Shape::Never(HINT))));
