@@ -8,12 +8,15 @@ use std::sync::{LazyLock, Mutex};
 
 /// What any result can have: how the task ended, and what a command that failed has printed.
 const ANY: &[&str] = &[
+    "ansible_index_var",
     "ansible_job_id",
+    "ansible_loop",
     "ansible_loop_var",
     "attempts",
     "changed",
     "elapsed",
     "failed",
+    "false_condition",
     "finished",
     "item",
     "msg",
@@ -131,7 +134,10 @@ fn made(module: &ModuleDef) -> Shape {
 /// The result of a whole loop.
 pub fn of_loop(one: Shape) -> Shape {
     let mut fields = vec![("results".to_string(), one.each())];
-    fields.extend(["changed", "failed", "skipped", "skip_reason", "msg"].map(|n| (n.to_string(), Shape::Any)));
+    fields.extend(
+        ["changed", "failed", "skipped", "skip_reason", "skipped_reason", "false_condition", "msg"]
+            .map(|n| (n.to_string(), Shape::Any)),
+    );
     Shape::fields(fields)
 }
 

@@ -83,7 +83,7 @@ fn set_by(scope: &Scope<'_>, task: &Task, name: &str, far: usize) -> Shape {
 fn registered(scope: &Scope<'_>, task: &Task) -> Shape {
     let one = results::of(task.module);
     let Some(l) = &task.loop_ else { return one };
-    let index = l.index_var.iter().chain([&l.var]).map(|n| (n.clone(), Shape::Any));
+    let index = l.variables().map(|n| (n, Shape::Any));
     let one = one.or(Shape::fields(index));
     // In its own conditions it is the result of one item.
     let own = scope.task.is_some_and(|t| std::ptr::eq(&*t.task, task));
