@@ -129,6 +129,7 @@ fn events(check_mode: bool) -> Vec<Event> {
             run: "20260102-030405-00ff".into(),
             check_mode,
             interrupted: false,
+            left: false,
             hosts: vec![
                 ("n1".into(), counts(2, 0, 0)),
                 ("node2".into(), Counts { unreachable: true, unknown: 1, ..counts(0, 1, 3) }),

@@ -11,6 +11,9 @@ use serde_json::{Map, Value};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+/// Of one look at a budget's probe: below the time after which a host is taken for lost.
+const LONGEST_LOOK: Duration = Duration::from_secs(500);
+
 /// Something held, and where it was taken.
 pub struct Held {
     key: String,
@@ -225,10 +228,12 @@ impl Worker {
             Ok(t) => t,
             Err(r) => return Ok(Some(unrendered(r))),
         };
-        let probe = Probe::Script(text);
         let begun = Instant::now();
         let limit = Duration::from_secs(b.timeout);
         loop {
+            // One look that hangs must not outlast them all, nor be taken for a host that does not answer.
+            let left = limit.saturating_sub(begun.elapsed()).min(LONGEST_LOOK).as_secs().max(1);
+            let probe = Probe::Script(within(left, &text));
             let output = self.ask_now(user, &probe).await?;
             if output.rc == 0 {
                 return Ok(None);
@@ -249,7 +254,7 @@ impl Worker {
                 super::explain::diagnose(b.diagnosis.iter(), &scope, &mut f);
                 return Ok(Some(f));
             }
-            tokio::time::sleep(every).await;
+            self.shared.clone().sleep(every).await;
         }
     }
 
@@ -267,6 +272,13 @@ impl Worker {
         text.push_str(&crate::template::text(&graph::render_text(script, &scope)?));
         Ok(text)
     }
+}
+
+/// A script that ends after so many seconds, whatever it does. It is read from a descriptor: in an argument, every user
+/// of the host could read it.
+fn within(seconds: u64, script: &str) -> String {
+    let mark = crate::host::nonce();
+    format!("timeout -k 5 {seconds} sh /dev/fd/3 3<<'{mark}'\n{script}\n{mark}")
 }
 
 fn one_line(text: &str) -> &str {

@@ -194,6 +194,8 @@ pub struct Recap {
     pub run: String,
     pub check_mode: bool,
     pub interrupted: bool,
+    /// What was at work was ended.
+    pub left: bool,
     #[serde(serialize_with = "by_host")]
     pub hosts: Vec<(String, Counts)>,
     #[serde(serialize_with = "seconds")]

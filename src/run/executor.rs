@@ -69,7 +69,9 @@ pub struct Shared {
     pub wants_facts: bool,
     /// Set when no new step is to be started.
     pub stop: Arc<AtomicBool>,
-    /// The same for the steps of one phase.
+    /// Set when nothing is to be waited for any more: what is at work on hosts is ended.
+    pub leave: Arc<tokio::sync::watch::Sender<bool>>,
+    /// As `stop`, for the steps of one phase.
     pub fatal: Vec<AtomicBool>,
     pub holds: Holds,
     /// The person at the terminal.
@@ -80,7 +82,7 @@ pub struct Shared {
 
 impl Shared {
     /// Waits for so long, or until no new step is to be begun.
-    async fn sleep(&self, time: Duration) {
+    pub(super) async fn sleep(&self, time: Duration) {
         let end = Instant::now().checked_add(time);
         while !self.stop.load(Ordering::Relaxed) {
             let left = end.map_or(Duration::MAX, |e| e.saturating_duration_since(Instant::now()));
@@ -91,6 +93,10 @@ impl Shared {
         }
     }
 
+    /// Ends when nothing is to be waited for any more.
+    async fn left(&self) {
+        let _ = self.leave.subscribe().wait_for(|l| *l).await;
+    }
     /// How a host is reached.
     fn reached(&self, host: &str) -> Option<&Settings> {
         self.program.host_index(host).map(|h| &self.settings[h]).or_else(|| self.delegates.get(host))
@@ -1048,7 +1054,7 @@ impl Worker {
                         return Ok(Some(self.waited_in_vain(&user, w).await?));
                     }
                     waited = true;
-                    tokio::time::sleep(pause).await;
+                    shared.sleep(pause).await;
                     ctx.waited = begun.elapsed();
                     self.forget(&Touches::everything());
                     asked.clear();
@@ -1199,6 +1205,11 @@ impl Worker {
                 return Ok(Acted::Lost(m));
             }
             Err(LinkError::Refused(e)) => return Err(GivenUp(e)),
+            Err(LinkError::Left) => {
+                let e = was_left();
+                let failure = Failure { message: e.to_string(), hint: e.hint, ..Default::default() };
+                return Ok(Acted::Did(Box::new(Did::refused(failure))));
+            }
             Err(LinkError::TimedOut(d)) => {
                 self.drop_link().await;
                 return Ok(Acted::Did(Box::new(Did::refused(Failure {
@@ -1363,7 +1374,9 @@ impl Worker {
         self.ask(user, vec![probe.clone()]).await?;
         let Probe::Script(text) = probe else { return Err(GivenUp(Error::internal("not a script"))) };
         let seen = self.site.seen.entry(user.clone()).or_default();
-        seen.script(text).cloned().map_err(|_| GivenUp(Error::internal("no answer to a question")))
+        let output = seen.script(text).cloned().map_err(|_| GivenUp(Error::internal("no answer to a question")));
+        seen.remove(probe);
+        output
     }
 
     pub(super) async fn ask(&mut self, user: &Option<String>, probes: Vec<Probe>) -> Result<(), GivenUp> {
@@ -1392,6 +1405,7 @@ impl Worker {
                     }
                 }
                 Err(LinkError::Refused(e)) => return Err(GivenUp(e)),
+                Err(LinkError::Left) => return Err(GivenUp(was_left())),
                 Err(LinkError::TimedOut(d)) => {
                     self.drop_link().await;
                     return Err(GivenUp(Error::unreachable(format!("no answer within {} s", d.as_secs()))));
@@ -1444,7 +1458,11 @@ impl Worker {
     async fn link(&mut self) -> Result<&mut Link, Error> {
         if self.site.link.is_none() {
             let begun = Instant::now();
-            let link = self.open(None).await?;
+            let shared = self.shared.clone();
+            let link = tokio::select! {
+                l = self.open(None) => l?,
+                () = shared.left() => return Err(was_left()),
+            };
             if self.is_home() {
                 self.shared.emit.send(Event::Connected { host: self.site.name.clone(), took: begun.elapsed() });
             }
@@ -1485,10 +1503,24 @@ impl Worker {
         probes: &[Probe],
         limit: Option<Duration>,
     ) -> Result<Reply, LinkError> {
+        let shared = self.shared.clone();
+        if *shared.leave.borrow() {
+            return Err(LinkError::Left);
+        }
         let link = self.link().await.map_err(LinkError::Refused)?;
         tracing::debug!(actions = actions.len(), probes = probes.len(), "request");
-        let staged = link.stage(user, actions).await?;
-        link.request(user, &Request { actions, probes, staged }, limit).await
+        let exchange = async {
+            let staged = link.stage(user, actions).await?;
+            link.request(user, &Request { actions, probes, staged }, limit).await
+        };
+        tokio::select! {
+            biased;
+            r = exchange => r,
+            () = shared.left() => {
+                link.end(user).await;
+                Err(LinkError::Left)
+            }
+        }
     }
 
     /// Facts are asked for when they are needed next.
@@ -1504,6 +1536,12 @@ impl Worker {
             let _ = tokio::time::timeout(Duration::from_secs(3), l.close()).await;
         }
     }
+}
+
+/// Why a host is left in the middle of its work.
+pub(super) fn was_left() -> Error {
+    Error::unreachable("the run was left: what was at work here was ended")
+        .hint("some of it may have been done: look at the host, or run again")
 }
 
 /// The end of a step.

@@ -50,7 +50,10 @@ fn a_template_says_whether_a_failure_is_ignored() {
   - {name: fails, assert: {that: [false]}, ignore_errors: "{{contains soft inventory_hostname}}"}
   - {name: after, debug: {msg: x}}
 "#);
-    assert_eq!([Outcome::Ignored, Outcome::Ignored, Outcome::Failed], ["a", "b", "c"].map(|h| outcome(&ended, h, "fails")));
+    assert_eq!(
+        [Outcome::Ignored, Outcome::Ignored, Outcome::Failed],
+        ["a", "b", "c"].map(|h| outcome(&ended, h, "fails"))
+    );
     let c = |i: usize| &recap.hosts[i].1;
     assert_eq!((c(0).ignored, c(0).satisfied, c(0).failed), (1, 1, 0));
     assert_eq!((c(2).ignored, c(2).satisfied, c(2).failed, c(2).blocked), (0, 0, 1, 1));
@@ -126,7 +129,11 @@ fn a_plan_may_act_where_a_template_says_so() {
 
 #[test]
 fn what_is_done_once_can_be_said_by_a_template() {
-    let book = |once: &str| format!("- phase: p\n  hosts: all\n  vars: {{yes_once: true}}\n  tasks:\n  - {{name: t, debug: {{msg: x}}, run_once: \"{{{{{once}}}}}\"}}\n");
+    let book = |once: &str| {
+        format!(
+            "- phase: p\n  hosts: all\n  vars: {{yes_once: true}}\n  tasks:\n  - {{name: t, debug: {{msg: x}}, run_once: \"{{{{{once}}}}}\"}}\n"
+        )
+    };
     let ran = |once: &str| run(&book(once)).0.iter().filter(|(_, t, _)| t == "t").count();
     assert_eq!((ran("yes_once"), ran("not yes_once")), (1, 3));
     let wrong = errors(&book("eq inventory_hostname 'a'"), &Options::default());
@@ -187,7 +194,9 @@ fn templates_say_how_many_failures_end_a_phase() {
 #[test]
 fn a_template_of_the_wrong_kind_is_found_before_the_run() {
     let of_task = |key: &str, value: &str| {
-        let book = format!("- phase: p\n  hosts: a\n  vars: {{v: {value}}}\n  tasks:\n  - {{shell: ls, {key}: \"{{{{v}}}}\"}}\n");
+        let book = format!(
+            "- phase: p\n  hosts: a\n  vars: {{v: {value}}}\n  tasks:\n  - {{shell: ls, {key}: \"{{{{v}}}}\"}}\n"
+        );
         errors(&book, &Options::default()).join("; ")
     };
     let flag = |key: &str| format!("`{key}` must be true or false, not `maybe` | \"{{{{v}}}}\"");

@@ -91,6 +91,7 @@ pub(super) fn perform(
         diff: false,
         wants_facts: false,
         stop: Arc::default(),
+        leave: Arc::new(tokio::sync::watch::Sender::new(false)),
         again: super::Again { given: "windlass".into(), bare: "windlass".into() },
     });
     let rt = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

@@ -227,6 +227,11 @@ impl Running {
             text: format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr)),
         }
     }
+    /// Sends it a signal.
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|s| s.success()), "it has ended");
+    }
     /// `kill -9`; whether it was still running.
     pub fn kill(mut self) -> bool {
         let _ = self.child.kill();
