@@ -15,7 +15,7 @@ use std::cell::RefCell;
 const NOBODY: &str = "all:!all";
 /// How many variables may be made of each other in a row.
 const DEEPEST: usize = 50;
-const FROM: &str = "it can have names from -e, from the variables of the group `all`, and from `vars` of the phase";
+const FROM: &str = "a phase's keys know what -e, the group `all` and the phase's own `vars` say, and nothing of a host";
 
 /// Puts values in the place of templates in phases' keys.
 pub fn settle(
@@ -231,6 +231,6 @@ impl Lookup for Ground<'_> {
 
     fn advice(&self, name: &str) -> Option<String> {
         let near = nearest(name, self.known().iter().map(String::as_str)).is_some();
-        (!near).then(|| format!("give it with -e {name}=VALUE; no host is known here: {FROM}"))
+        (!near).then(|| format!("give it with -e {name}=VALUE: {FROM}"))
     }
 }

@@ -8,9 +8,7 @@ use std::sync::{LazyLock, Mutex};
 
 /// What any result can have: how the task ended, and what a command that failed has printed.
 const ANY: &[&str] = &[
-    "ansible_index_var",
     "ansible_job_id",
-    "ansible_loop",
     "ansible_loop_var",
     "attempts",
     "changed",

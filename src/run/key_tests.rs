@@ -311,3 +311,21 @@ fn what_loops_give_back_is_as_in_ansible() {
     let c = &recap.hosts[0].1;
     assert_eq!((c.skipped, c.ignored, c.satisfied), (4, 1, 1));
 }
+
+#[test]
+fn a_probe_of_a_budget_that_hangs_has_its_time_and_no_more() {
+    let begun = std::time::Instant::now();
+    let (ended, _, dir) = run(r#"
+- phase: p
+  hosts: a
+  budgets:
+    members: {hosts: all, before: "echo x >> DIR/before", after: "echo $$ >> DIR/after; sleep 305", timeout: 2, every: 1}
+  tasks:
+  - {name: t, shell: "true", budget: members}
+"#);
+    assert_eq!(outcome(&ended, "a", "t"), Outcome::Failed);
+    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+    let said = FAILURES.take();
+    assert!(said[0].1.message.contains("this host is not back: not within 2 s"), "{said:?}");
+    assert_eq!((lines(&dir, "before"), lines(&dir, "after")), (1, 1));
+}

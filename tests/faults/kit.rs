@@ -270,9 +270,9 @@ impl Ran {
         assert!(self.took < Duration::from_secs(seconds), "it took {:?}\n{}", self.took, self.text);
         self
     }
-    /// The recap's line of a host: satisfied, changed, failed, blocked, skipped.
+    /// The recap's line of a host: satisfied, changed, failed, blocked, skipped, and what else it has.
     #[track_caller]
-    pub fn counts(self, host: &str, counts: [usize; 5]) -> Self {
+    pub fn counts<const N: usize>(self, host: &str, counts: [usize; N]) -> Self {
         let row = self.text.lines().rev().find(|l| l.split_whitespace().next() == Some(host));
         let row = row.unwrap_or_else(|| panic!("no recap of {host} in\n{}", self.text));
         let found: Vec<usize> = row.split_whitespace().filter_map(|w| w.parse().ok()).collect();
