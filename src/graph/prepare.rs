@@ -678,7 +678,7 @@ fn wrong_argument(e: &ArgError, module: &ModuleDef, args: &Node, scope: &Scope<'
 }
 
 /// A value in a message: short text as it is.
-fn shown(v: &Value) -> String {
+pub(super) fn shown(v: &Value) -> String {
     match v {
         Value::String(s) if s.chars().count() <= 40 && !s.contains('\n') => format!("`{s}`"),
         v => kind_of(v),

@@ -269,11 +269,13 @@ impl Worker {
     /// Where something is done that may be delegated, and may want a login of its own. What the inventory or the command
     /// line says of the login comes first.
     fn at(&self, delegate: Option<&str>, login: Option<&str>) -> At {
-        let shared = &self.shared;
         let host = delegate.filter(|d| *d != self.name());
         let settled = |s: &Settings| s.user.is_some() || matches!(s.via, Via::Local);
-        let settled = shared.options.user.is_some() || shared.reached(host.unwrap_or(self.name())).is_some_and(settled);
-        At { host: host.map(str::to_string), login: login.filter(|_| !settled).map(str::to_string) }
+        let shared = &self.shared;
+        let counts = |_: &&str| {
+            shared.options.user.is_none() && !shared.reached(host.unwrap_or(self.name())).is_some_and(settled)
+        };
+        At { host: host.map(str::to_string), login: login.filter(counts).map(str::to_string) }
     }
     pub(super) fn is_home(&self) -> bool {
         self.site.at.host.is_none()
@@ -597,10 +599,10 @@ impl Worker {
 
     /// Whether nothing of an item is to be shown; where that cannot be said, nothing is.
     fn is_hidden(&self, task: usize, part: &Part) -> bool {
-        let scope = self.place(task).scope(part.locals.clone());
+        let no_log = self.shared.program.tasks[task].no_log();
         match &part.item {
             Ok(item) => item.no_log,
-            Err(_) => graph::hides(self.shared.program.tasks[task].no_log(), &scope).unwrap_or(true),
+            Err(_) => graph::hides(no_log, &self.place(task).scope(part.locals.clone())).unwrap_or(true),
         }
     }
 

@@ -329,3 +329,47 @@ fn a_probe_of_a_budget_that_hangs_has_its_time_and_no_more() {
     assert!(said[0].1.message.contains("this host is not back: not within 2 s"), "{said:?}");
     assert_eq!((lines(&dir, "before"), lines(&dir, "after")), (1, 1));
 }
+
+#[test]
+fn a_value_that_is_wrong_only_then_fails_the_step_at_its_place() {
+    FAILURES.take();
+    let (ended, ..) = run(r#"
+- phase: p
+  hosts: a
+  tasks:
+  - {name: says, shell: echo soon, register: said}
+  - {name: waits, shell: echo x, timeout: "{{said.stdout}}"}
+"#);
+    assert_eq!(outcome(&ended, "a", "waits"), Outcome::Failed);
+    let (_, failure) = FAILURES.take().remove(0);
+    assert_eq!(failure.message, "`timeout` must be a whole number, 0 or more, not `soon`");
+    assert!(failure.source.is_some_and(|s| s.contains("site.yml:6")));
+}
+
+#[test]
+fn what_is_taken_in_knows_where_in_the_loop_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let book = |list: &str| {
+        format!(
+            "- phase: p\n  hosts: a\n  tasks:\n  - {{name: list, set_fact: {{later: [x, y]}}}}\n  - {{include_tasks: one.yml, loop: {list}, loop_control: {{extended: true}}}}\n"
+        )
+    };
+    let one = "- {name: one, assert: {that: [eq ansible_loop.length 2, eq (eq item 'x') ansible_loop.first]}}\n";
+    for list in ["[x, y]", "\"{{later}}\""] {
+        let (program, found) = project(&[("site.yml", &book(list)), ("one.yml", one)], HOSTS, &Options::default());
+        assert!(!found.has_errors(), "{}", found.render(false));
+        let (ended, _) = perform(program, 8, false, true, dir.path());
+        let ones: Vec<Outcome> = ended.iter().filter(|(_, t, _)| t == "one").map(|(.., o)| *o).collect();
+        assert_eq!(ones, [Outcome::Satisfied, Outcome::Satisfied], "{list}: {:?}", FAILURES.take());
+    }
+}
+
+#[test]
+fn whoever_is_asked_for_the_hosts_is_asked_in_the_run() {
+    let book =
+        "- hosts: \"{{target}}\"\n  vars_prompt: [{name: target}]\n  tasks: [{command: \"{{nothing_there_is}}\"}]\n";
+    let asked = Options { asked_later: vec!["target".into()], ..Default::default() };
+    let (program, found) = project(&[("site.yml", book)], HOSTS, &asked);
+    assert!(!found.has_errors() && program.hosts.is_empty(), "{}", found.render(false));
+    assert_eq!(found.iter().count(), 1);
+}
