@@ -57,6 +57,10 @@ fn shape(s: Shape) -> Value {
     match s {
         Shape::Text => scalar(),
         Shape::Bool => json!({"enum": [true, false, "yes", "no", "on", "off"]}),
+        Shape::BoolOrTemplate => json!({"anyOf": [shape(Shape::Bool), template]}),
+        Shape::NumberOrTemplate => {
+            json!({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": "^[0-9.]+$"}, template]})
+        }
         Shape::Whole => json!({"anyOf": [whole, digits]}),
         Shape::WholeOrTemplate => json!({"anyOf": [whole, digits, template]}),
         Shape::Expression => {
@@ -141,7 +145,12 @@ fn definitions() -> Map<String, Value> {
     add("args", json!({"type": "object"}));
     add("list", json!({"type": ["array", "null"]}));
     add("text_or_list", json!({"anyOf": [scalar(), {"type": "array", "items": scalar()}]}));
-    let size = json!({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^[0-9.]+%?$"}]});
+    let template = json!({"type": "string", "pattern": TEMPLATE});
+    let share =
+        json!({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+%?$"}, template]});
+    add("share", share);
+    let digits = json!({"type": "string", "pattern": "^[0-9.]+%?$"});
+    let size = json!({"anyOf": [{"type": "integer", "minimum": 1}, digits, template]});
     add("serial", json!({"anyOf": [size, {"type": "array", "items": size}]}));
     let one = |key: &str, second: &str, kind: Value| {
         let both = Map::from_iter([(key.to_string(), scalar()), (second.to_string(), kind)]);

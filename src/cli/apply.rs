@@ -45,6 +45,9 @@ pub struct Apply {
     /// The command that starts this run, where it is not this process's own.
     #[arg(skip)]
     pub again: Option<String>,
+    /// Nobody wrote the playbook: no mistake has a place in it.
+    #[arg(skip)]
+    pub nobodys: bool,
 }
 
 /// Who standard output is for.
@@ -90,7 +93,10 @@ impl Apply {
         }
         let options =
             graph::Options { check_mode, asks: true, force_handlers: self.force_handlers, ..self.selection.options() };
-        let (loaded, found, redactor) = project::load(&self.playbook, &self.hosts, options)?;
+        let (loaded, mut found, redactor) = project::load(&self.playbook, &self.hosts, options)?;
+        if self.nobodys {
+            found.without_places_in(&self.playbook);
+        }
         project::print(&found, &redactor);
         let Some(Loaded { project, mut stages, redactor, inventories, root }) = loaded else {
             return Ok(Err(Exit::Input));
@@ -148,6 +154,7 @@ impl Apply {
         let share = {
             let (emit, diff) = (emit.clone(), self.diff || self.step || (plan && common.verbose > 0));
             let asker = Arc::new(run::Asker::new(Arc::new(project::Asks), self.step));
+            let leave = Arc::new(tokio::sync::watch::Sender::new(false));
             let (stop, due, connector) =
                 (Arc::default(), Arc::new(due), Arc::new(Connector::new(Arc::new(project::Asks))));
             move |p: Project| {
@@ -166,6 +173,7 @@ impl Apply {
                     diff,
                     wants_facts: p.checked.wants_facts,
                     stop: Arc::clone(&stop),
+                    leave: Arc::clone(&leave),
                     again: again.clone(),
                 })
             }
@@ -192,6 +200,7 @@ impl Apply {
             });
             let mut stops = Stops::listen();
             let mut interrupts = 0;
+            let mut leave_by: Option<tokio::time::Instant> = None;
             let mut ended = false;
             while !ended {
                 tokio::select! {
@@ -204,11 +213,22 @@ impl Apply {
                     },
                     () = stops.asked() => {
                         interrupts += 1;
-                        if interrupts > 1 {
-                            return None;
-                        }
-                        shared.stop.store(true, Ordering::Relaxed);
-                        shared.emit.send(Event::Note { host: None, message: "stopping: what has begun is finished first; Ctrl-C again to leave at once".into() });
+                        let message = match interrupts {
+                            1 => {
+                                shared.stop.store(true, Ordering::Relaxed);
+                                "stopping: what has begun is finished first; Ctrl-C again ends it"
+                            }
+                            2 => {
+                                shared.leave.send_replace(true);
+                                leave_by = Some(tokio::time::Instant::now() + WIND_UP);
+                                "leaving: what is at work on the hosts is ended; Ctrl-C again to wait for nothing"
+                            }
+                            _ => return None,
+                        };
+                        shared.emit.send(Event::Note { host: None, message: message.into() });
+                    }
+                    () = async { tokio::time::sleep_until(leave_by.unwrap_or_else(tokio::time::Instant::now)).await }, if leave_by.is_some() => {
+                        return None;
                     }
                     // The work ending without its last event means it panicked.
                     _ = async { while !work.is_finished() { tokio::time::sleep(std::time::Duration::from_millis(200)).await } } => {
@@ -238,6 +258,9 @@ impl Apply {
         }
     }
 }
+
+/// How long hosts may take to end what is at work on them.
+const WIND_UP: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// What asks a run to stop: Ctrl-C, or the system.
 struct Stops(Vec<tokio::signal::unix::Signal>);

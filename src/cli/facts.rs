@@ -50,7 +50,7 @@ impl Facts {
             format!("- phase: facts\n  hosts: {pattern}\n  tasks:\n    - debug: {{msg: \"{{{{to_json {name}}}}}\"}}\n");
         std::fs::write(&path, text).map_err(|e| Error::environment("cannot write a temporary file").because(e))?;
         let told = Arc::new(Mutex::new(Map::new()));
-        let apply = Apply { playbook: path, hosts, ..Default::default() };
+        let apply = Apply { playbook: path, hosts, nobodys: true, ..Default::default() };
         let ended = apply.execute_for(common, true, Box::new(Told(told.clone())), false)?;
         let told = std::mem::take(&mut *told.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
         let out = self.chosen(told)?;

@@ -34,7 +34,7 @@ impl Ping {
         let path = dir.path().join("ping.yml");
         std::fs::write(&path, "- phase: ping\n  hosts: all\n  tasks:\n    - stat: {path: /}\n")
             .map_err(|e| Error::environment("cannot write a temporary file").because(e))?;
-        let apply = Apply { playbook: path, hosts, ..Default::default() };
+        let apply = Apply { playbook: path, hosts, nobodys: true, ..Default::default() };
         match apply.execute_for(common, true, Box::<Lines>::default(), false)? {
             Ok(recap) => Ok(Exit::of_run(&recap)),
             Err(exit) => Ok(exit),

@@ -336,6 +336,7 @@ pub fn look(
         return Ok((None, found));
     };
     prompts(&mut book, &mut options, opener, &mut found);
+    graph::settle(&mut book, &inventory, &templates, &options, &mut found);
     book.phases.iter_mut().for_each(|p| p.force_handlers |= options.force_handlers);
     let left = book.stages();
     let mut stages = Stages { playbook: Arc::new(book), inventory, templates, options, left };

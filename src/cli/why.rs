@@ -5,7 +5,7 @@ use super::{Exit, HostArgs, project};
 use crate::error::{Error, Result};
 use crate::graph::{self, Dynamic, Edge, Layer, Node, Place, Program, Refusal, Section, TaskUse, hears};
 use crate::inventory;
-use crate::playbook::Condition;
+use crate::playbook::{Condition, Said};
 use crate::source::{Diagnostics, nearest};
 use crate::vault::Redactor;
 use clap::Args;
@@ -327,8 +327,12 @@ fn answer(p: &Program, task: usize, host: &str, options: &graph::Options) -> Ans
         for l in &hold.locks {
             say("lock", format!("`{l}`, taken when it is about to change something"), None, None);
         }
-        if let Some(n) = hold.throttle {
-            say("throttle", format!("{n} hosts at a time"), None, None);
+        match &hold.throttle {
+            Some(Said::Plain(n)) => say("throttle", format!("{n} hosts at a time"), None, None),
+            Some(Said::Template(t)) => {
+                say("throttle", format!("`{}` hosts at a time", t.text), None, Some(t.span.line()))
+            }
+            None => {}
         }
         for (name, span) in &hold.budgets {
             let b = p.budget(t.phase, name).map(|b| &b.budget);

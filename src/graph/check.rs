@@ -2,7 +2,8 @@
 
 use super::prepare::{Place, Refusal, examine, render_node, render_text};
 use super::{Dynamic, Program};
-use crate::source::Diagnostics;
+use crate::playbook::Size;
+use crate::source::{Diagnostic, Diagnostics};
 use serde_json::Map;
 use std::collections::{HashMap, HashSet};
 
@@ -106,6 +107,14 @@ fn budget(program: &Program, b: &super::BudgetUse, host: usize, pending: &HashSe
     let nodes =
         [Some(&b.budget.hosts), b.budget.size.as_ref(), b.budget.environment.as_ref(), b.budget.evidence.as_ref()];
     let of_nodes = nodes.into_iter().flatten().map(|n| render_node(n, &scope));
+    // What is plainly written was looked at when it was read.
+    if let Some(node) = b.budget.size.as_ref().filter(|n| n.as_str().is_some_and(|s| s.contains("{{")))
+        && let Ok(v) = render_node(node, &scope)
+        && Size::read(&v).is_none()
+    {
+        let message = format!("{}, not {}", Size::NONE, super::prepare::shown(&v));
+        found.push(Diagnostic::error(message).at(&node.span).hint("size: 1, size: \"25%\", size: quorum"));
+    }
     let texts = b.budget.before.iter().chain(&b.budget.after).chain(b.budget.diagnosis.iter().map(|d| &d.say));
     for r in of_nodes.chain(texts.map(|t| render_text(t, &scope))) {
         if let Err(Refusal::Wrong(d)) = r {

@@ -1,11 +1,12 @@
 //! Playbook and inventory to a program: which tasks are meant, on which hosts, in which order.
 
+use super::prepare::{Place, flag};
 use super::{
-    BlockUse, BudgetUse, HostPlan, Program, Refusal, RoleAt, Section, StepGraph, TaskUse, Turn, Turns, Within, edges,
-    turns,
+    BlockUse, BudgetUse, Dynamic, HostPlan, Program, Refusal, RoleAt, Section, StepGraph, TaskUse, Turn, Turns, Within,
+    edges, turns,
 };
 use crate::inventory::{self, Inventory};
-use crate::playbook::{Batch, Block, Condition, Include, Phase, Playbook, RoleUse, Task, TaskItem, Text};
+use crate::playbook::{Batch, Block, Condition, Include, Phase, Playbook, RoleUse, Said, Task, TaskItem, Text};
 use crate::source::{Diagnostic, Diagnostics, Span, nearest};
 use crate::template::Templates;
 use crate::vars::Vars;
@@ -507,11 +508,7 @@ impl Flat<'_> {
         let (index, id) = (self.out.len(), self.blocks.len());
         self.row.push(Row::Task(index));
         self.out.push(TaskUse { begins: Some(id), ..look });
-        let variables = i
-            .look
-            .loop_
-            .iter()
-            .flat_map(|l| [l.var.clone(), "ansible_loop_var".into()].into_iter().chain(l.index_var.clone()));
+        let variables = i.look.loop_.iter().flat_map(|l| l.variables());
         let turns = Turns::Later { look: index, variables: variables.collect() };
         let inside = self.around_taken(&i.block, turns, around);
         for (name, tasks) in &i.candidates {
@@ -544,8 +541,8 @@ impl Flat<'_> {
         self.out.push(used);
     }
 
-    fn use_of(&self, t: &Arc<Task>, around: &Around) -> TaskUse {
-        TaskUse {
+    fn use_of(&mut self, t: &Arc<Task>, around: &Around) -> TaskUse {
+        let mut used = TaskUse {
             task: t.clone(),
             phase: self.phase,
             role: around.roles.first().cloned(),
@@ -555,9 +552,47 @@ impl Flat<'_> {
             tags: self.all_tags(&[around.tags.as_slice(), &t.tags].concat()),
             handler: false,
             left_out: false,
+            once: false,
             begins: None,
             stands_for: None,
+        };
+        if let Some(Said::Template(text)) = used.said(|k| k.run_once.as_ref()) {
+            used.once = self.once(&used, text);
         }
+        used
+    }
+
+    /// What a template in `run_once` comes to: the same for all hosts, and known before the run, as the graph is made of it.
+    fn once(&mut self, used: &TaskUse, text: &Text) -> bool {
+        let dynamic = Dynamic::default();
+        let mut first: Option<bool> = None;
+        for &host in self.hosts {
+            let place =
+                Place { program: self.program, host, task: used, dynamic: &dynamic, pending: &self.program.promised };
+            let said = Said::Template(text.clone());
+            let hint = "run_once: true, or a template of variables that are the same for all hosts before the run";
+            let (message, of) = match (flag(&said, "run_once", &place.scope(Default::default())), first) {
+                (Ok(once), None) => {
+                    first = Some(once);
+                    continue;
+                }
+                (Ok(once), Some(f)) if once == f => continue,
+                (Ok(_), Some(_)) => ("`run_once` is not the same for all hosts".to_string(), None),
+                (Err(Refusal::Unknown { why, .. }), _) => ("`run_once` must be known before the run".into(), Some(why)),
+                // Its step says so in the check.
+                (Err(Refusal::Wrong(d)), _) => {
+                    d.into_iter().for_each(|d| self.found.push(d));
+                    break;
+                }
+            };
+            let d = Diagnostic::error(message).at(&text.span).hint(hint);
+            self.found.push(match of {
+                Some(why) => d.label(why),
+                None => d,
+            });
+            break;
+        }
+        first.unwrap_or(false)
     }
 }
 
@@ -572,6 +607,7 @@ fn handler(t: &Arc<Task>, phase: usize, role: Option<Arc<RoleUse>>) -> TaskUse {
         tags: vec![],
         handler: true,
         left_out: false,
+        once: false,
         begins: None,
         stands_for: None,
     }

@@ -6,19 +6,23 @@ mod check;
 mod compile;
 mod edges;
 mod others;
+mod phase_keys;
 mod prepare;
 mod scope;
 mod turns;
 
 pub use check::{Checked, check};
 pub use compile::{Options, compile, hears, is_called, selected};
-pub use prepare::{Item, Part, Place, Prepared, Refusal, evaluate, prepare, render_node, render_text};
+pub use phase_keys::settle;
+pub use prepare::{
+    Item, Part, Place, Prepared, Refusal, evaluate, hides, ignores, login, number, prepare, render_node, render_text,
+};
 
 pub use scope::{Dynamic, Layer, Learned, Scope};
 pub use turns::turn;
 
 use crate::inventory::Inventory;
-use crate::playbook::{Block, Condition, Diagnosis, Hold, Playbook, RoleUse, Shared, Task, Text};
+use crate::playbook::{Block, Condition, Diagnosis, Hold, Playbook, RoleUse, Said, Shared, Task, Text};
 use crate::source::Span;
 use crate::template::Templates;
 use crate::vars::Vars;
@@ -110,6 +114,8 @@ pub struct TaskUse {
     pub handler: bool,
     /// It is not done in this run: by its tags, or as it stands above the first one.
     pub left_out: bool,
+    /// What a template in its `run_once` has come to.
+    pub once: bool,
     /// It looks for what is taken in: the block of that, in [`Program::blocks`].
     pub begins: Option<usize>,
     /// Where handlers are flushed: the handler that this is.
@@ -276,18 +282,21 @@ impl TaskUse {
     fn keys(&self) -> impl Iterator<Item = &Shared> {
         std::iter::once(&self.task.keys).chain(self.inherits().iter().rev().map(|w| &w.block.keys))
     }
-    pub fn ignore_errors(&self) -> bool {
-        self.keys().find_map(|k| k.ignore_errors).unwrap_or(false)
+    /// What its own key says, or else that of a block around it.
+    pub fn said<T>(&self, key: impl Fn(&Shared) -> Option<&Said<T>>) -> Option<&Said<T>> {
+        self.keys().find_map(key)
     }
-    /// Once said, it holds for all inside.
-    pub fn no_log(&self) -> bool {
-        self.keys().any(|k| k.no_log == Some(true))
-    }
-    pub fn check_mode(&self) -> Option<bool> {
-        self.keys().find_map(|k| k.check_mode)
+    /// What it and the blocks around it say of `no_log`: once said, it holds for all inside.
+    pub fn no_log(&self) -> impl Iterator<Item = &Said<bool>> {
+        self.keys().filter_map(|k| k.no_log.as_ref())
     }
     pub fn run_once(&self) -> bool {
-        !self.handler && (self.task.is_of_all() || self.keys().find_map(|k| k.run_once).unwrap_or(false))
+        let said = || match self.said(|k| k.run_once.as_ref()) {
+            Some(Said::Plain(once)) => *once,
+            Some(Said::Template(_)) => self.once,
+            None => false,
+        };
+        !self.handler && (self.task.is_of_all() || said())
     }
     pub fn delegate_to(&self) -> Option<&Text> {
         self.keys().find_map(|k| k.delegate_to.as_ref())
@@ -331,9 +340,10 @@ impl BlockUse {
             None => name.to_string(),
         }
     }
-    pub fn no_log(&self) -> bool {
+    /// What it and the blocks around it say of `no_log`.
+    pub fn no_log(&self) -> impl Iterator<Item = &Said<bool>> {
         let around = self.within.iter().map(|w| &w.block);
-        around.chain([&self.block]).any(|b| b.keys.no_log == Some(true))
+        around.chain([&self.block]).filter_map(|b| b.keys.no_log.as_ref())
     }
     /// Whether its parts are told apart in the graph.
     pub fn has_parts(&self) -> bool {

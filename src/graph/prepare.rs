@@ -3,8 +3,9 @@
 
 use super::scope::{Dynamic, OMIT, shapes};
 use super::{Program, Scope, TaskUse};
+use crate::modules::args::Bool;
 use crate::modules::{ArgError, Bound, FileKind, Local, ModuleDef};
-use crate::playbook::{Become, Condition, Loop, Text, argument_diagnostic};
+use crate::playbook::{Become, Condition, Loop, Said, Text, argument_diagnostic};
 use crate::source::{Diagnostic, Diagnostics, Kind, Node, Source, Span, nearest};
 use crate::template::{Settings, Shape, TemplateError, Trouble, truthy};
 use serde_json::{Map, Value, json};
@@ -17,10 +18,14 @@ pub enum Prepared {
     /// `when` says no.
     Skipped {
         why: String,
+        /// The variables of the items that are skipped, where they are known and somebody may ask.
+        items: Option<Vec<Map<String, Value>>>,
     },
     Parts {
         parts: Vec<Part>,
         looped: bool,
+        /// Between two items.
+        pause: Duration,
     },
 }
 
@@ -30,8 +35,8 @@ pub struct Part {
     pub label: Option<String>,
     /// The loop variables.
     pub locals: Map<String, Value>,
-    /// `None`: `when` says no for this item.
-    pub item: Option<Item>,
+    /// `Err`: `when` says no for this item, by this condition.
+    pub item: Result<Item, String>,
 }
 
 /// Something to be asked of a host.
@@ -42,6 +47,16 @@ pub struct Item {
     pub environment: Vec<(String, String)>,
     /// The host it is done on, where that is another than the task's own.
     pub delegate: Option<String>,
+    /// Who logs in, where the inventory does not say.
+    pub login: Option<String>,
+    pub ignore_errors: bool,
+    pub no_log: bool,
+    /// `false`: act even where nothing is to be changed.
+    pub check_mode: Option<bool>,
+    /// For the whole of it.
+    pub timeout: Option<Duration>,
+    /// In the background: for how long at most, and the time between two looks (zero: nobody waits for it).
+    pub background: Option<(Duration, Duration)>,
     /// Further tries.
     pub retries: u64,
     /// Between two tries.
@@ -83,21 +98,24 @@ pub fn prepare(place: Place<'_>) -> Result<Prepared, Refusal> {
     let plain = place.scope(Map::new());
     let conditions = || place.task.outer_when.iter().chain(&task.when);
     let Some(l) = &task.loop_ else {
-        for c in conditions() {
-            if !evaluate(c, &plain)? {
-                return Ok(Prepared::Skipped { why: c.text.clone() });
-            }
+        if let Some(c) = unmet(conditions(), &plain)? {
+            return Ok(Prepared::Skipped { why: c.text.clone(), items: None });
         }
         let item = item(place, &plain)?;
         return Ok(Prepared::Parts {
-            parts: vec![Part { label: None, locals: Map::new(), item: Some(item) }],
+            parts: vec![Part { label: None, locals: Map::new(), item: Ok(item) }],
             looped: false,
+            pause: Duration::ZERO,
         });
     };
     // A condition that does not look at the item settles the matter before the list is even looked at.
     for c in conditions().filter(|c| !c.compiled.roots().contains(&l.var)) {
         if matches!(evaluate(c, &plain), Ok(false)) {
-            return Ok(Prepared::Skipped { why: c.text.clone() });
+            // The list may be one that only the condition makes sure of.
+            let list = task.register.as_ref().and_then(|_| render_node(&l.over, &plain).ok());
+            let items = list.as_ref().and_then(Value::as_array);
+            let items = items.map(|all| (0..all.len()).map(|i| locals(l, i, all)).collect());
+            return Ok(Prepared::Skipped { why: c.text.clone(), items });
         }
     }
     let over = render_node(&l.over, &plain)?;
@@ -108,22 +126,34 @@ pub fn prepare(place: Place<'_>) -> Result<Prepared, Refusal> {
         }
     };
     let mut parts = vec![];
-    for (i, value) in items.into_iter().enumerate() {
-        let default_label = label_of(&value);
-        let locals = locals(l, i, value);
+    for (i, value) in items.iter().enumerate() {
+        let locals = locals(l, i, &items);
         let scope = place.scope(locals.clone());
         let label = match &l.label {
             Some(t) => crate::template::text(&render_text(t, &scope)?),
-            None => default_label,
+            None => label_of(value),
         };
-        let mut wanted = true;
-        for c in conditions() {
-            wanted = wanted && evaluate(c, &scope)?;
-        }
-        let item = if wanted { Some(item(place, &scope)?) } else { None };
+        let item = match unmet(conditions(), &scope)? {
+            Some(c) => Err(c.text.clone()),
+            None => Ok(item(place, &scope)?),
+        };
         parts.push(Part { label: Some(label), locals, item });
     }
-    Ok(Prepared::Parts { parts, looped: true })
+    let pause = l.pause.as_ref().map_or(Ok(Duration::ZERO), |n| pause(n, &plain))?;
+    Ok(Prepared::Parts { parts, looped: true, pause })
+}
+
+/// The first of these that does not hold.
+fn unmet<'c>(
+    conditions: impl Iterator<Item = &'c Condition>,
+    scope: &Scope<'_>,
+) -> Result<Option<&'c Condition>, Refusal> {
+    for c in conditions {
+        if !evaluate(c, scope)? {
+            return Ok(Some(c));
+        }
+    }
+    Ok(None)
 }
 
 fn item(place: Place<'_>, scope: &Scope<'_>) -> Result<Item, Refusal> {
@@ -136,6 +166,14 @@ fn item(place: Place<'_>, scope: &Scope<'_>) -> Result<Item, Refusal> {
         become_user: become_user(place, scope)?,
         environment: environment(place, scope)?,
         delegate: delegate(place, scope)?,
+        login: login(place, scope)?,
+        ignore_errors: ignores(place, scope)?,
+        no_log: hides(place.task.no_log(), scope)?,
+        check_mode: optional(place.task.said(|k| k.check_mode.as_ref()), |s| flag(s, "check_mode", scope))?,
+        timeout: optional(task.timeout.as_ref(), |n| number(n, "timeout", scope))?
+            .filter(|n| *n > 0)
+            .map(Duration::from_secs),
+        background: background(place, scope)?,
         retries: match (&task.retries, task.until.is_empty()) {
             (Some(n), _) => whole_number(n, "retries", scope)?,
             (None, true) => 0,
@@ -150,12 +188,69 @@ fn item(place: Place<'_>, scope: &Scope<'_>) -> Result<Item, Refusal> {
     Ok(item)
 }
 
+fn optional<A, B>(said: Option<A>, read: impl Fn(A) -> Result<B, Refusal>) -> Result<Option<B>, Refusal> {
+    said.map(read).transpose()
+}
+
+/// True or false, written or rendered.
+pub fn flag(said: &Said<bool>, key: &str, scope: &Scope<'_>) -> Result<bool, Refusal> {
+    let text = match said {
+        Said::Plain(b) => return Ok(*b),
+        Said::Template(t) => t,
+    };
+    let v = render_text(text, scope)?;
+    serde_json::from_value::<Bool>(v.clone()).map(|b| b.0).map_err(|_| {
+        let message = format!("`{key}` must be true or false, not {}", shown(&v));
+        Refusal::Wrong(vec![Diagnostic::error(message).at(&text.span).hint("let it come to true or false")])
+    })
+}
+
+/// A whole number, written or rendered.
+pub fn number(said: &Said<u64>, key: &str, scope: &Scope<'_>) -> Result<u64, Refusal> {
+    match said {
+        Said::Plain(n) => Ok(*n),
+        Said::Template(t) => whole(&render_text(t, scope)?, key, &t.span),
+    }
+}
+
+/// Whether a failure is not to stop the host.
+pub fn ignores(place: Place<'_>, scope: &Scope<'_>) -> Result<bool, Refusal> {
+    let said = place.task.said(|k| k.ignore_errors.as_ref());
+    Ok(optional(said, |s| flag(s, "ignore_errors", scope))?.unwrap_or(false))
+}
+
+/// Whether one of these says that nothing is to be shown.
+pub fn hides<'s>(said: impl Iterator<Item = &'s Said<bool>>, scope: &Scope<'_>) -> Result<bool, Refusal> {
+    let mut hides = false;
+    for s in said {
+        hides |= flag(s, "no_log", scope)?;
+    }
+    Ok(hides)
+}
+
+fn background(place: Place<'_>, scope: &Scope<'_>) -> Result<Option<(Duration, Duration)>, Refusal> {
+    let Some((limit, poll)) = &place.task.task.background else { return Ok(None) };
+    let (limit, poll) = (number(limit, "async", scope)?, number(poll, "poll", scope)?);
+    Ok((limit > 0).then(|| (Duration::from_secs(limit), Duration::from_secs(poll))))
+}
+
+fn pause(node: &Node, scope: &Scope<'_>) -> Result<Duration, Refusal> {
+    let v = render_node(node, scope)?;
+    crate::playbook::seconds(&v).ok_or_else(|| {
+        let message = format!("`pause` must be a number of seconds, not {}", shown(&v));
+        Refusal::Wrong(vec![Diagnostic::error(message).at(&node.span).hint("write a number, 0 or more, or a template")])
+    })
+}
+
 /// A whole number, written or rendered.
 fn whole_number(node: &Node, key: &str, scope: &Scope<'_>) -> Result<u64, Refusal> {
-    let v = render_node(node, scope)?;
+    whole(&render_node(node, scope)?, key, &node.span)
+}
+
+fn whole(v: &Value, key: &str, span: &Span) -> Result<u64, Refusal> {
     v.as_u64().or_else(|| v.as_str().and_then(|s| s.trim().parse().ok())).ok_or_else(|| {
-        let message = format!("`{key}` must be a whole number, 0 or more, not {}", kind_of(&v));
-        Refusal::Wrong(vec![Diagnostic::error(message).at(&node.span).hint("write digits, or a template")])
+        let message = format!("`{key}` must be a whole number, 0 or more, not {}", shown(v));
+        Refusal::Wrong(vec![Diagnostic::error(message).at(span).hint("write digits, or a template")])
     })
 }
 
@@ -207,17 +302,29 @@ fn value_of(c: &Condition, scope: &Scope<'_>) -> Result<Value, Refusal> {
     scope.evaluate(c).map_err(|t| refusal(t, &c.span, None, scope))
 }
 
-/// A task's user: the innermost `become_user` where `become` is on.
-fn become_user(place: Place<'_>, scope: &Scope<'_>) -> Result<Option<String>, Refusal> {
+/// What is said of users, the innermost first.
+fn users<'p>(place: Place<'p>) -> Vec<&'p Become> {
     let phase = &place.program.playbook.phases[place.task.phase];
     let mut levels: Vec<&Become> = vec![&place.task.task.become_];
     levels.extend(place.task.inherits().iter().rev().map(|w| &w.block.become_));
     levels.extend(place.task.role.as_ref().map(|r| &r.become_));
     levels.push(&phase.become_);
+    levels
+}
+
+/// Who logs in, by the innermost `remote_user`.
+pub fn login(place: Place<'_>, scope: &Scope<'_>) -> Result<Option<String>, Refusal> {
+    let said = users(place).into_iter().find_map(|b| b.login.as_ref());
+    let name = optional(said, |t| render_text(t, scope))?.map(|v| crate::template::text(&v));
+    Ok(name.filter(|n| !n.is_empty() && n != OMIT))
+}
+
+/// A task's user: the innermost `become_user` where `become` is on.
+fn become_user(place: Place<'_>, scope: &Scope<'_>) -> Result<Option<String>, Refusal> {
+    let levels = users(place);
     let var = |name: &str| scope.value(name);
-    let on = levels
-        .iter()
-        .find_map(|b| b.on)
+    let said = levels.iter().find_map(|b| b.on.as_ref());
+    let on = optional(said, |s| flag(s, "become", scope))?
         .or_else(|| place.program.become_default.0.then_some(true))
         .or_else(|| var("ansible_become").as_ref().and_then(truthy))
         .unwrap_or(false);
@@ -313,12 +420,15 @@ pub fn examine(place: Place<'_>, found: &mut Diagnostics) -> bool {
     if !look.wanted(&whole, &plain) {
         return look.facts;
     }
+    if let Some(n) = task.loop_.as_ref().and_then(|l| l.pause.as_ref()) {
+        look.take(pause(n, &plain));
+    }
     match &task.loop_ {
         None => look.part(&Map::new()),
         Some(l) => match look.take(render_node(&l.over, &plain)) {
             Some(Value::Array(items)) => {
-                for (i, value) in items.into_iter().enumerate() {
-                    let locals = locals(l, i, value);
+                for i in 0..items.len() {
+                    let locals = locals(l, i, &items);
                     let scope = place.scope(locals.clone());
                     if let Some(label) = &l.label {
                         look.take(render_text(label, &scope));
@@ -330,7 +440,7 @@ pub fn examine(place: Place<'_>, found: &mut Diagnostics) -> bool {
             }
             Some(other) => look.found.push(no_list(&other, &l.over)),
             None => {
-                look.unsure.extend([l.var.clone()].into_iter().chain(l.index_var.clone()));
+                look.unsure.extend(l.variables());
                 let list = shapes::of_node(&plain, &l.over);
                 look.shapes.extend(list.at("0").map(|one| (l.var.clone(), one)));
                 // Of each element as much is known as of the first.
@@ -408,7 +518,7 @@ impl Look<'_> {
             if let (Some(b), Ok(e)) = (self.take(bound), environment(place, &scope)) {
                 self.take(no_secret_shown(place, b.arguments(), &e));
                 if self.sure && self.unsure.is_empty() {
-                    self.take(fails_in_any_case(place, &*b));
+                    self.take(fails_in_any_case(place, &scope, &*b));
                 }
             }
         } else {
@@ -437,6 +547,15 @@ impl Look<'_> {
         self.take(become_user(place, &scope));
         self.take(environment(place, &scope));
         self.take(delegate(place, &scope));
+        self.take(login(place, &scope));
+        self.take(ignores(place, &scope));
+        self.take(hides(place.task.no_log(), &scope));
+        self.take(optional(place.task.said(|k| k.check_mode.as_ref()), |s| flag(s, "check_mode", &scope)));
+        self.take(optional(task.timeout.as_ref(), |n| number(n, "timeout", &scope)));
+        self.take(background(place, &scope));
+        for (_, hold) in place.task.holds(0) {
+            self.take(optional(hold.throttle.as_ref(), |n| number(n, "throttle", &scope)));
+        }
         for (key, node) in [("retries", &task.retries), ("delay", &task.delay)] {
             if let Some(n) = node {
                 self.take(whole_number(n, key, &scope));
@@ -463,7 +582,7 @@ impl Look<'_> {
 
 /// What an `assert` or a `fail` is going to say, where all that it looks at is known beforehand and nobody makes good
 /// or overlooks that it fails. One that looks at nothing is meant to fail.
-fn fails_in_any_case(place: Place<'_>, bound: &dyn crate::modules::Bound) -> Result<(), Refusal> {
+fn fails_in_any_case(place: Place<'_>, scope: &Scope<'_>, bound: &dyn crate::modules::Bound) -> Result<(), Refusal> {
     let (used, p) = (place.task, place.program);
     let task = &used.task;
     let looks = match task.module.name {
@@ -479,7 +598,10 @@ fn fails_in_any_case(place: Place<'_>, bound: &dyn crate::modules::Bound) -> Res
         _ => false,
     };
     let plain = |w: &super::Within| w.section == super::Section::Main && matches!(*w.turns, super::Turns::One);
-    let minded = !used.ignore_errors() && !used.is_rescued() && task.failed_when.is_empty() && task.until.is_empty();
+    let minded = ignores(place, scope).is_ok_and(|i| !i)
+        && !used.is_rescued()
+        && task.failed_when.is_empty()
+        && task.until.is_empty();
     let ends = || p.tasks.iter().any(|t| t.phase == used.phase && t.ends().is_some());
     if !looks || !minded || used.handler || p.makes_hosts || !used.within.iter().all(plain) || ends() {
         return Ok(());
@@ -518,13 +640,36 @@ fn no_list(value: &Value, over: &Node) -> Diagnostic {
 }
 
 /// The variables of one turn of a loop.
-fn locals(l: &Loop, i: usize, value: Value) -> Map<String, Value> {
+fn locals(l: &Loop, i: usize, items: &[Value]) -> Map<String, Value> {
     let mut locals = Map::new();
     if let Some(v) = &l.index_var {
         locals.insert(v.clone(), json!(i));
+        locals.insert("ansible_index_var".into(), json!(v));
     }
-    locals.insert(l.var.clone(), value);
+    locals.insert(l.var.clone(), items[i].clone());
     locals.insert("ansible_loop_var".into(), json!(l.var));
+    if l.extended {
+        let left = items.len() - i;
+        let mut all = json!({
+            "index": i + 1,
+            "index0": i,
+            "first": i == 0,
+            "last": left == 1,
+            "length": items.len(),
+            "revindex": left,
+            "revindex0": left - 1,
+        });
+        let before = i.checked_sub(1).and_then(|b| items.get(b));
+        for (key, item) in [("previtem", before), ("nextitem", items.get(i + 1))] {
+            if let Some(v) = item {
+                all[key] = v.clone();
+            }
+        }
+        if l.all_items {
+            all["allitems"] = json!(items);
+        }
+        locals.insert("ansible_loop".into(), all);
+    }
     locals
 }
 
@@ -590,7 +735,15 @@ fn wrong_argument(e: &ArgError, module: &ModuleDef, args: &Node, scope: &Scope<'
     Refusal::Wrong(vec![d])
 }
 
-fn kind_of(v: &Value) -> String {
+/// A value in a message: short text as it is.
+pub(super) fn shown(v: &Value) -> String {
+    match v {
+        Value::String(s) if s.chars().count() <= 40 && !s.contains('\n') => format!("`{s}`"),
+        v => kind_of(v),
+    }
+}
+
+pub(super) fn kind_of(v: &Value) -> String {
     match v {
         Value::Null => "nothing".into(),
         Value::Bool(b) => b.to_string(),

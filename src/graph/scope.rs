@@ -567,6 +567,9 @@ impl Lookup for Scope<'_> {
                 Some(l) => format!("the variable of this loop is `{}`", l.var),
             });
         }
+        if name == "ansible_loop" && looped.is_some() {
+            return Some("the items of a loop have it with `loop_control: {extended: true}`".into());
+        }
         if let Some(setter) = self.program.tasks.iter().find(|t| t.task.sets().iter().any(|n| n == name)) {
             let place = setter.span().line();
             if setter.left_out {

@@ -26,7 +26,7 @@ pub(super) fn known(
     let Prepared::Parts { parts, .. } = prepare(place)? else { return Ok(vec![]) };
     let mut turns = vec![];
     for part in parts {
-        let Some(item) = part.item else { continue };
+        let Ok(item) = part.item else { continue };
         match item.bound.decide(&Observed::default(), &Ctx::default()) {
             Ok(Decision::Satisfied(report)) => turns.extend(turn(&report.result, &part.locals)),
             Err(Stop::Fail(f)) => {

@@ -71,6 +71,11 @@ impl Request<'_> {
     }
 }
 
+/// A script that ends a session's shell and all that it has started.
+pub fn ending(process: u32) -> String {
+    format!("w_root={process}\n{}", include_str!("ending.sh"))
+}
+
 /// The name a file has until it is complete. It is fixed, so that a run that was killed leaves at most one behind,
 /// which the next run replaces.
 fn unfinished(path: &str) -> String {

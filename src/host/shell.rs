@@ -41,6 +41,8 @@ pub struct Shell {
     stderr_reader: tokio::task::JoinHandle<()>,
     nonce: String,
     sequence: u64,
+    /// The process on the host, once it has told.
+    process: Option<u32>,
     /// Sent in front of the first request.
     opening: String,
 }
@@ -68,7 +70,7 @@ impl Shell {
             }
         });
         let nonce = nonce();
-        let opening = format!("N={nonce}\n{}\n{first}\n", include_str!("prelude.sh"));
+        let opening = format!("N={nonce}\n{}\nw_m \"shell $$\"\n{first}\n", include_str!("prelude.sh"));
         Shell {
             streams_in: streams.stdin,
             streams_out: streams.stdout,
@@ -76,6 +78,7 @@ impl Shell {
             stderr_reader,
             nonce,
             sequence: 0,
+            process: None,
             opening,
         }
     }
@@ -83,6 +86,11 @@ impl Shell {
     /// How many requests were answered.
     pub fn round_trips(&self) -> u64 {
         self.sequence
+    }
+
+    /// The process on the host; known as soon as the shell has begun to answer.
+    pub fn process(&self) -> Option<u32> {
+        self.process
     }
 
     /// Sends a request and waits for all of its answer.
@@ -119,6 +127,10 @@ impl Shell {
                         return Err(self.ended().await);
                     }
                     got.extend_from_slice(&chunk[..n]);
+                    if self.process.is_none() {
+                        let told = frames::cut(&got, &self.nonce);
+                        self.process = told.iter().find_map(|f| f.head.strip_prefix("shell ")?.parse().ok());
+                    }
                     if got.ends_with(&end) {
                         return Ok(got);
                     }

@@ -14,6 +14,7 @@ const ANY: &[&str] = &[
     "changed",
     "elapsed",
     "failed",
+    "false_condition",
     "finished",
     "item",
     "msg",
@@ -131,7 +132,10 @@ fn made(module: &ModuleDef) -> Shape {
 /// The result of a whole loop.
 pub fn of_loop(one: Shape) -> Shape {
     let mut fields = vec![("results".to_string(), one.each())];
-    fields.extend(["changed", "failed", "skipped", "skip_reason", "msg"].map(|n| (n.to_string(), Shape::Any)));
+    fields.extend(
+        ["changed", "failed", "skipped", "skip_reason", "skipped_reason", "false_condition", "msg"]
+            .map(|n| (n.to_string(), Shape::Any)),
+    );
     Shape::fields(fields)
 }
 

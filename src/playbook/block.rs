@@ -16,6 +16,7 @@ pub const KEYS: &[&str] = &[
     "tags",
     "become",
     "become_user",
+    "remote_user",
     "vars",
     "environment",
     "ignore_errors",
@@ -53,8 +54,17 @@ pub const ROLES: &[&str] = &["import_role", "include_role"];
 /// Besides, of those that can be taken in more than once.
 const LOOPS: &[&str] = &["loop", "loop_control"];
 /// Keys for the tasks alone, not for the taking in.
-const APPLY: &[&str] =
-    &["tags", "become", "become_user", "environment", "ignore_errors", "no_log", "check_mode", "delegate_to"];
+const APPLY: &[&str] = &[
+    "tags",
+    "become",
+    "become_user",
+    "remote_user",
+    "environment",
+    "ignore_errors",
+    "no_log",
+    "check_mode",
+    "delegate_to",
+];
 
 fn bare(key: &str) -> &str {
     key.strip_prefix("ansible.builtin.").unwrap_or(key)
@@ -134,7 +144,7 @@ impl Reader<'_> {
             span: node.span.clone(),
             when: get("when").map(|n| self.conditions(n, "`when`")).unwrap_or_default(),
             tags: get("tags").map(|n| self.words(n, "`tags`")).unwrap_or_default(),
-            become_: self.become_(get("become"), get("become_user")),
+            become_: self.become_(&get),
             vars: get("vars").map(|n| self.vars(n)).unwrap_or_default(),
             environment: get("environment").cloned(),
             keys: self.shared(&get),
@@ -249,7 +259,11 @@ impl Reader<'_> {
             loop_,
             tags: block.tags.clone(),
             vars: block.vars.clone(),
-            keys: Shared { no_log: block.keys.no_log, run_once: block.keys.run_once, ..Shared::default() },
+            keys: Shared {
+                no_log: block.keys.no_log.clone(),
+                run_once: block.keys.run_once.clone(),
+                ..Shared::default()
+            },
             ..Task::new(&node.span, &crate::modules::INCLUDE)
         };
         Some(TaskItem::Include(Arc::new(Include { block: Arc::new(block), look: Arc::new(look), candidates })))
@@ -382,6 +396,7 @@ fn is_plain(block: &Block) -> bool {
         && block.environment.is_none()
         && block.become_.on.is_none()
         && block.become_.user.is_none()
+        && block.become_.login.is_none()
         && ignore_errors.is_none()
         && no_log.is_none()
         && check_mode.is_none()

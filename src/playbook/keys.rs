@@ -1,6 +1,6 @@
 //! Reading a mapping key by key: the types of values, and what is to be said of keys nobody asked for.
 
-use super::{Become, Condition, Text};
+use super::{Become, Condition, Said, Text};
 use crate::modules::{ArgError, ModuleDef};
 use crate::source::{Diagnostic, Diagnostics, Entry, Kind, Node, Span, nearest};
 use crate::template::{TemplateError, Templates};
@@ -126,7 +126,13 @@ impl Reader<'_> {
                 &node.span,
                 format!("{what} must be a whole number, 0 or more, not {not}"),
                 match what {
-                    "`retries`" | "`delay`" => "write digits, or a template",
+                    "`retries`"
+                    | "`delay`"
+                    | "`timeout`"
+                    | "`async`"
+                    | "`poll`"
+                    | "`throttle`"
+                    | "`max_fail_percentage`" => "write digits, or a template",
                     _ => "write digits only; no template can stand here",
                 },
             );
@@ -187,10 +193,26 @@ impl Reader<'_> {
         });
         wrong.into_iter().for_each(|d| self.found.push(d));
     }
-    pub fn become_(&mut self, become_: Option<&Node>, user: Option<&Node>) -> Become {
+    /// `become`, `become_user` and `remote_user`.
+    pub fn become_<'n>(&mut self, get: &impl Fn(&str) -> Option<&'n Node>) -> Become {
         Become {
-            on: become_.and_then(|n| self.boolean(n, "`become`")),
-            user: user.and_then(|n| self.text(n, "`become_user`")),
+            on: get("become").and_then(|n| self.flag(n, "`become`")),
+            user: get("become_user").and_then(|n| self.text(n, "`become_user`")),
+            login: get("remote_user").and_then(|n| self.text(n, "`remote_user`")),
+        }
+    }
+    /// True or false, or a template that comes to it.
+    pub fn flag(&mut self, node: &Node, what: &str) -> Option<Said<bool>> {
+        match is_template(node) {
+            true => self.text(node, what).map(Said::Template),
+            false => self.boolean(node, what).map(Said::Plain),
+        }
+    }
+    /// A whole number, or a template that comes to one.
+    pub fn number(&mut self, node: &Node, what: &str) -> Option<Said<u64>> {
+        match is_template(node) {
+            true => self.text(node, what).map(Said::Template),
+            false => self.whole(node, what).map(Said::Plain),
         }
     }
     /// Findings for keys that mean nothing here, or nothing yet.
@@ -208,6 +230,18 @@ impl Reader<'_> {
             self.found.push(d);
         }
     }
+}
+
+/// Whether a template stands in a value.
+pub fn is_template(node: &Node) -> bool {
+    node.as_str().is_some_and(|s| s.contains("{{"))
+}
+
+/// The same for a value or anything in it.
+pub fn has_template(node: &Node) -> bool {
+    let mut has = false;
+    node.walk(&mut |n| has |= is_template(n));
+    has
 }
 
 /// A key nobody asked for, with the one that was meant or all there are.
@@ -294,6 +328,8 @@ pub fn argument_diagnostic(e: &ArgError, module: &ModuleDef, args: &Node) -> Dia
         hint = Some("take one of them out".into());
     } else if let Some(variant) = quoted("unknown variant `") {
         let known: Vec<&str> = e.message.split('`').skip(3).step_by(2).collect();
+        // `meta: x` names no parameter.
+        let param = if param == "free_form" { module.name } else { param };
         message = format!("`{variant}` is not a choice of `{param}`");
         hint = Some(match nearest(&variant, known.iter().copied()) {
             Some(n) => format!("did you mean `{n}`?"),

@@ -1,10 +1,9 @@
 //! Reading a playbook with its roles and variable files.
 
-use super::budget::percent;
-use super::keys::{Reader, template_diagnostic};
+use super::keys::{Reader, has_template, template_diagnostic};
 use super::role::Roles;
 use super::vocabulary::{IMPORT_KEYS, PHASE_KEYS as KEYS, PROMPT_KEYS};
-use super::{Batch, Phase, PhaseNeed, Playbook, Text, VarPrompt};
+use super::{Batch, Phase, PhaseKey, PhaseNeed, Playbook, Text, VarPrompt};
 use crate::source::{Diagnostic, Diagnostics, Kind, Node, Source, Span, yaml};
 use crate::template::Templates;
 use crate::vars::{self, SecretOpener, Vars};
@@ -14,14 +13,12 @@ use std::sync::Arc;
 const LATER: &[&str] = &[
     "strategy",
     "throttle",
-    "remote_user",
     "port",
     "become_method",
     "ignore_errors",
     "ignore_unreachable",
     "run_once",
     "order",
-    "force_handlers",
     "module_defaults",
     "collections",
     "no_log",
@@ -167,12 +164,17 @@ impl Reader<'_> {
                 }
             },
         };
-        if pattern.contains("{{") {
-            self.partial = true;
-            let hint = "write the pattern itself; `--limit` narrows it down for one run";
-            self.error_hint(&hosts_node.span, "`hosts` cannot have a template in it", hint);
-            return None;
+        let mut later = vec![];
+        let known =
+            [("hosts", hosts_node)].into_iter().chain(PhaseKey::NAMES.iter().filter_map(|k| Some((*k, get(k)?))));
+        for (key, node) in known {
+            if let Some(k) = PhaseKey::of(key).filter(|_| has_template(node)) {
+                self.templates_in(node);
+                later.push((k, node.clone()));
+            }
         }
+        // What a template comes to is put in its place before anything is laid out.
+        let get = |k: &str| node.get(k).filter(|_| PhaseKey::of(k).is_none_or(|k| !later.iter().any(|(l, _)| *l == k)));
         let named = get("phase").or_else(|| get("name"));
         let name = named.and_then(|n| self.string(n, "a phase's name")).unwrap_or_else(|| pattern.clone());
         let span = named.map_or(&node.span, |n| &n.span).clone();
@@ -184,7 +186,7 @@ impl Reader<'_> {
             );
         }
         if let Some(n) = get("gather_facts") {
-            self.boolean(n, "`gather_facts`");
+            self.flag(n, "`gather_facts`");
         }
         for key in ["vars", "environment"] {
             if let Some(n) = get(key) {
@@ -203,17 +205,18 @@ impl Reader<'_> {
             dir: dir.to_path_buf(),
             when: get("when").map(|n| self.conditions(n, "`when`")).unwrap_or_default(),
             serial: get("serial").map(|n| self.serial(n)).unwrap_or_default(),
-            max_fail: self.max_fail(node),
-            force_handlers: node.get("force_handlers").and_then(|n| self.boolean(n, "`force_handlers`")) == Some(true),
+            max_fail: self.max_fail(&get),
+            force_handlers: get("force_handlers").and_then(|n| self.boolean(n, "`force_handlers`")) == Some(true),
             prompts: get("vars_prompt").map(|n| self.prompts(n)).unwrap_or_default(),
             budgets: get("budgets").map(|n| self.budgets(n)).unwrap_or_default().into_iter().map(Arc::new).collect(),
             needs: get("needs").map(|n| self.phase_needs(n)),
-            become_: self.become_(get("become"), get("become_user")),
+            become_: self.become_(&get),
             local: get("connection").and_then(|n| self.connection(n)),
             vars: get("vars").map(|n| self.vars(n)).unwrap_or_default(),
             vars_files: get("vars_files").map(|n| self.vars_files(n, dir)).unwrap_or_default(),
             tags: get("tags").map(|n| self.words(n, "`tags`")).unwrap_or_default(),
             environment: get("environment").cloned(),
+            later,
             pre_tasks,
             roles: role_uses.iter().filter_map(|n| self.role_use(n)).map(Arc::new).collect(),
             tasks: main,
@@ -227,30 +230,20 @@ impl Reader<'_> {
         let items: Vec<&Node> = node.as_seq().map_or_else(|| vec![node], |s| s.iter().collect());
         let mut sizes = vec![];
         for n in items {
-            let size = match &n.kind {
-                Kind::Number(v) => v.as_u64().filter(|v| *v > 0).map(|v| Batch::Hosts(v as usize)),
-                Kind::Str(s) => match s.parse::<usize>() {
-                    Ok(v) => Some(v).filter(|v| *v > 0).map(Batch::Hosts),
-                    Err(_) => percent(s).filter(|p| *p > 0.0).map(Batch::Percent),
-                },
-                _ => None,
-            };
-            match size {
+            match Batch::read(&n.to_value()) {
                 Some(s) => sizes.push(s),
-                None => self.error_hint(
-                    &n.span,
-                    "`serial` is a number of hosts or a share of them",
-                    "serial: 1, serial: \"25%\", serial: [1, 5, \"50%\"]",
-                ),
+                None => self.error_hint(&n.span, Batch::NONE, Batch::HINT),
             }
         }
         sizes
     }
 
     /// `any_errors_fatal` is a limit of nothing.
-    fn max_fail(&mut self, node: &Node) -> Option<u64> {
-        let fatal = node.get("any_errors_fatal").and_then(|n| self.boolean(n, "`any_errors_fatal`"));
-        let limit = node.get("max_fail_percentage").and_then(|n| self.whole(n, "`max_fail_percentage`"));
+    fn max_fail<'n>(&mut self, get: &impl Fn(&str) -> Option<&'n Node>) -> Option<u64> {
+        let fatal = get("any_errors_fatal").and_then(|n| self.boolean(n, "`any_errors_fatal`"));
+        let share = |n: &Node| n.as_str().and_then(|s| s.strip_suffix('%')?.trim().parse().ok());
+        let limit =
+            get("max_fail_percentage").and_then(|n| share(n).or_else(|| self.whole(n, "`max_fail_percentage`")));
         if fatal == Some(true) { Some(0) } else { limit }
     }
 

@@ -76,6 +76,8 @@ pub struct Phase {
     pub vars_files: Vec<(PathBuf, Vars)>,
     pub tags: Vec<String>,
     pub environment: Option<Node>,
+    /// Keys with templates, which have no value yet.
+    pub later: Vec<(PhaseKey, Node)>,
     pub pre_tasks: Vec<TaskItem>,
     pub roles: Vec<Arc<RoleUse>>,
     pub tasks: Vec<TaskItem>,
@@ -90,6 +92,51 @@ pub struct Phase {
 pub enum Batch {
     Hosts(usize),
     Percent(f64),
+}
+
+/// A phase's keys in which templates are rendered once, before anything is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PhaseKey {
+    Hosts,
+    Serial,
+    MaxFail,
+    AnyErrorsFatal,
+    ForceHandlers,
+}
+
+impl PhaseKey {
+    /// How they are written.
+    pub const NAMES: &[&str] = &["serial", "max_fail_percentage", "any_errors_fatal", "force_handlers"];
+
+    pub fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "hosts" => PhaseKey::Hosts,
+            "serial" => PhaseKey::Serial,
+            "max_fail_percentage" => PhaseKey::MaxFail,
+            "any_errors_fatal" => PhaseKey::AnyErrorsFatal,
+            "force_handlers" => PhaseKey::ForceHandlers,
+            _ => return None,
+        })
+    }
+}
+
+impl Batch {
+    /// What is said of a value that is none, and what to write.
+    pub const NONE: &str = "`serial` is a number of hosts or a share of them";
+    pub const HINT: &str = "serial: 1, serial: \"25%\", serial: [1, 5, \"50%\"]";
+
+    /// `2`, `"25%"`.
+    pub fn read(value: &serde_json::Value) -> Option<Self> {
+        use serde_json::Value;
+        match value {
+            Value::Number(n) => n.as_u64().filter(|n| *n > 0).map(|n| Batch::Hosts(n as usize)),
+            Value::String(s) => match s.trim().parse::<usize>() {
+                Ok(n) => Some(n).filter(|n| *n > 0).map(Batch::Hosts),
+                Err(_) => budget::percent(s.trim()).filter(|p| *p > 0.0).map(Batch::Percent),
+            },
+            _ => None,
+        }
+    }
 }
 
 /// A variable a person is asked for (`vars_prompt`).
@@ -147,11 +194,12 @@ pub struct Block {
 /// The keys that tasks take from the blocks around them, the innermost first.
 #[derive(Debug, Clone, Default)]
 pub struct Shared {
-    pub ignore_errors: Option<bool>,
-    pub no_log: Option<bool>,
+    pub ignore_errors: Option<Said<bool>>,
+    pub no_log: Option<Said<bool>>,
     /// `false`: act even where nothing is to be changed (`plan`).
-    pub check_mode: Option<bool>,
-    pub run_once: Option<bool>,
+    pub check_mode: Option<Said<bool>>,
+    /// A template here is settled before the run: what is done once is one step.
+    pub run_once: Option<Said<bool>>,
     /// The host it is done on, in place of its own.
     pub delegate_to: Option<Text>,
     /// What is taken before the first change, and given back at the end.
@@ -162,11 +210,11 @@ pub struct Shared {
 }
 
 /// What a task or block takes for as long as it is at work.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct Hold {
     pub locks: Vec<String>,
-    /// So many hosts at a time.
-    pub throttle: Option<usize>,
+    /// So many hosts at a time; 0: all.
+    pub throttle: Option<Said<u64>>,
     pub budgets: Vec<(String, Span)>,
 }
 
@@ -201,11 +249,20 @@ pub struct Text {
     pub span: Span,
 }
 
+/// The value of a key: as it is written, or a template that comes to it when the step is looked at.
+#[derive(Debug, Clone)]
+pub enum Said<T> {
+    Plain(T),
+    Template(Text),
+}
+
 /// Whether and as whom to act; `None` leaves it to what is further out.
 #[derive(Debug, Clone, Default)]
 pub struct Become {
-    pub on: Option<bool>,
+    pub on: Option<Said<bool>>,
     pub user: Option<Text>,
+    /// Who logs in (`remote_user`), where the inventory does not say.
+    pub login: Option<Text>,
 }
 
 /// A bare expression.
@@ -279,10 +336,11 @@ pub struct Task {
     pub become_: Become,
     pub vars: Vars,
     pub environment: Option<Node>,
-    /// Seconds for the whole task.
-    pub timeout: Option<u64>,
-    /// In the background: for how many seconds at most, and how many between two looks (0: nobody waits for it).
-    pub background: Option<(u64, u64)>,
+    /// Seconds for the whole task; 0: as long as it takes.
+    pub timeout: Option<Said<u64>>,
+    /// In the background: for how many seconds at most (0: not at all), and how many between two looks (0: nobody waits
+    /// for it).
+    pub background: Option<(Said<u64>, Said<u64>)>,
     pub changed_when: Vec<Condition>,
     pub failed_when: Vec<Condition>,
     pub keys: Shared,
@@ -312,6 +370,27 @@ pub struct Loop {
     pub var: String,
     pub index_var: Option<String>,
     pub label: Option<Text>,
+    /// Seconds between two items: a number, or a template that comes to one.
+    pub pause: Option<Node>,
+    /// The items know where in the loop they are (`ansible_loop`).
+    pub extended: bool,
+    /// They know all the others, too.
+    pub all_items: bool,
+}
+
+impl Loop {
+    /// The names of the variables an item has.
+    pub fn variables(&self) -> impl Iterator<Item = String> {
+        let index = self.index_var.iter().flat_map(|v| [v.clone(), "ansible_index_var".into()]);
+        let extended = self.extended.then(|| "ansible_loop".to_string());
+        [self.var.clone(), "ansible_loop_var".into()].into_iter().chain(index).chain(extended)
+    }
+}
+
+/// A length of time as people write it: seconds, parts of one too.
+pub fn seconds(value: &serde_json::Value) -> Option<std::time::Duration> {
+    let n = value.as_f64().or_else(|| value.as_str().and_then(|s| s.trim().parse().ok()))?;
+    std::time::Duration::try_from_secs_f64(n).ok()
 }
 
 impl Block {

@@ -141,7 +141,7 @@ impl Reader<'_> {
             params,
             when: node.get("when").map(|n| self.conditions(n, "`when`")).unwrap_or_default(),
             tags: node.get("tags").map(|n| self.words(n, "`tags`")).unwrap_or_default(),
-            become_: self.become_(node.get("become"), node.get("become_user")),
+            become_: self.become_(&|k| node.get(k)),
         };
         self.nearly_arguments(&used);
         Some(used)

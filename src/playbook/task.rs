@@ -1,8 +1,8 @@
 //! A task's keys.
 
-use super::keys::{Reader, argument_diagnostic, instead_of, unknown_key};
+use super::keys::{Reader, argument_diagnostic, instead_of, is_template, unknown_key};
 use super::vocabulary::{DIAGNOSIS_KEYS, LOOP_CONTROL_KEYS, TASK_KEYS as KEYS};
-use super::{Diagnosis, Hold, Loop, Shared, Task, TaskItem, TaskNeed};
+use super::{Diagnosis, Hold, Loop, Said, Shared, Task, TaskItem, TaskNeed};
 use crate::modules::{self, ModuleDef};
 use crate::source::{Diagnostic, Diagnostics, Entry, Kind, Node, Span, nearest};
 use crate::vars;
@@ -51,6 +51,11 @@ fn key_equals_value(text: &str) -> Option<String> {
         })
         .collect();
     words.filter(|w| !w.is_empty()).map(|w| format!("{{{}}}", w.join(", ")))
+}
+
+/// 0 stands for no limit.
+fn not_zero(n: &Said<u64>) -> bool {
+    !matches!(n, Said::Plain(0))
 }
 
 fn has_template(node: &Node) -> bool {
@@ -135,10 +140,10 @@ impl Reader<'_> {
             notify: vec![],
             listen: get("listen").map(|n| self.one_or_more(n, "`listen`")).unwrap_or_default(),
             tags: get("tags").map(|n| self.words(n, "`tags`")).unwrap_or_default(),
-            become_: self.become_(get("become"), get("become_user")),
+            become_: self.become_(&get),
             vars,
             environment: get("environment").cloned(),
-            timeout: get("timeout").and_then(|n| self.whole(n, "`timeout`")).filter(|t| *t > 0),
+            timeout: get("timeout").and_then(|n| self.number(n, "`timeout`")).filter(not_zero),
             changed_when: get("changed_when").map(|n| self.conditions(n, "`changed_when`")).unwrap_or_default(),
             failed_when: get("failed_when").map(|n| self.conditions(n, "`failed_when`")).unwrap_or_default(),
             keys: self.shared(&get),
@@ -191,7 +196,7 @@ impl Reader<'_> {
     }
 
     /// `async` and `poll`.
-    fn background(&mut self, node: &Node, module: &ModuleDef) -> Option<(u64, u64)> {
+    fn background(&mut self, node: &Node, module: &ModuleDef) -> Option<(Said<u64>, Said<u64>)> {
         let Some(limit) = node.entry("async") else {
             if let Some(e) = node.entry("poll") {
                 self.error_hint(&e.key_span, "`poll` without an `async`", "say how long it may run: async: 600");
@@ -204,13 +209,13 @@ impl Reader<'_> {
             self.error_hint(&limit.key_span, message, hint);
             return None;
         }
-        let limit = self.whole(&limit.value, "`async`")?;
-        let poll = node.get("poll").map_or(Some(10), |n| self.whole(n, "`poll`"))?;
-        (limit > 0).then_some((limit, poll))
+        let limit = self.number(&limit.value, "`async`")?;
+        let poll = node.get("poll").map_or(Some(Said::Plain(10)), |n| self.number(n, "`poll`"))?;
+        Some(limit).filter(not_zero).map(|l| (l, poll))
     }
 
     fn whole_or_template(&mut self, node: &Node, what: &str) -> Option<Node> {
-        if node.as_str().is_some_and(|s| s.contains("{{")) {
+        if is_template(node) {
             self.templates_in(node);
         } else {
             self.whole(node, what)?;
@@ -218,9 +223,21 @@ impl Reader<'_> {
         Some(node.clone())
     }
 
+    /// A number of seconds, parts of one too, or a template that comes to it.
+    fn seconds(&mut self, node: &Node, what: &str) -> Option<Node> {
+        if is_template(node) {
+            self.templates_in(node);
+        } else if super::seconds(&node.to_value()).is_none() {
+            let message = format!("{what} must be a number of seconds, not {}", node.what());
+            self.error_hint(&node.span, message, "write a number, 0 or more, or a template");
+            return None;
+        }
+        Some(node.clone())
+    }
+
     /// The keys a task and a block have in common.
     pub fn shared<'n>(&mut self, get: &impl Fn(&str) -> Option<&'n Node>) -> Shared {
-        let mut flag = |key: &str| get(key).and_then(|n| self.boolean(n, &format!("`{key}`")));
+        let mut flag = |key: &str| get(key).and_then(|n| self.flag(n, &format!("`{key}`")));
         let (ignore_errors, no_log) = (flag("ignore_errors"), flag("no_log"));
         let (check_mode, run_once) = (flag("check_mode"), flag("run_once"));
         let locks: Vec<String> = get("lock").map(|n| self.one_or_more(n, "`lock`")).unwrap_or_default();
@@ -233,7 +250,7 @@ impl Reader<'_> {
         }
         let mut hold = Hold {
             locks,
-            throttle: get("throttle").and_then(|n| self.whole(n, "`throttle`")).map(|n| n as usize).filter(|n| *n > 0),
+            throttle: get("throttle").and_then(|n| self.number(n, "`throttle`")).filter(not_zero),
             budgets: vec![],
         };
         if let Some(n) = get("budget") {
@@ -332,11 +349,16 @@ impl Reader<'_> {
                 unknown_key(e, KEYS, "a task")
             } else {
                 let bare = e.key.rsplit('.').next().unwrap_or(&e.key);
-                let near = nearest(bare, modules::names()).or_else(|| nearest(&e.key, KEYS.iter().copied()));
-                let d = Diagnostic::error(format!("unknown module `{}`", e.key)).at(&e.key_span);
-                match near {
-                    Some(n) => d.hint(format!("did you mean `{n}`?")),
-                    None => d.hint("`windlass modules` lists them"),
+                match (nearest(bare, modules::names()), nearest(&e.key, KEYS.iter().copied())) {
+                    // Nothing says that it was meant as a module.
+                    (None, Some(_)) => unknown_key(e, KEYS, "a task"),
+                    (near, _) => {
+                        let d = Diagnostic::error(format!("unknown module `{}`", e.key)).at(&e.key_span);
+                        match near {
+                            Some(n) => d.hint(format!("did you mean `{n}`?")),
+                            None => d.hint("`windlass modules` lists them"),
+                        }
+                    }
                 }
             };
             self.found.push(d);
@@ -473,15 +495,27 @@ impl Reader<'_> {
             self.error_hint(&over.span, format!("`loop` takes a list, not {}", over.what()), hint);
             return None;
         }
-        let mut l = Loop { over: over.clone(), var: "item".into(), index_var: None, label: None };
+        let mut l = Loop {
+            over: over.clone(),
+            var: "item".into(),
+            index_var: None,
+            label: None,
+            pause: None,
+            extended: false,
+            all_items: true,
+        };
         if let Some(c) = control {
             let entries = self.mapping(c, "`loop_control`")?;
-            self.unknown_keys(entries, LOOP_CONTROL_KEYS, &["pause", "extended", "break_when"], "`loop_control`");
+            self.unknown_keys(entries, LOOP_CONTROL_KEYS, &["break_when"], "`loop_control`");
             if let Some(n) = c.get("loop_var") {
                 l.var = self.name(n, "`loop_var`")?;
             }
             l.index_var = c.get("index_var").and_then(|n| self.name(n, "`index_var`"));
             l.label = c.get("label").and_then(|n| self.text(n, "`label`"));
+            l.pause = c.get("pause").and_then(|n| self.seconds(n, "`pause`"));
+            l.extended = c.get("extended").and_then(|n| self.boolean(n, "`extended`")).unwrap_or(false);
+            let all = c.get("extended_allitems").and_then(|n| self.boolean(n, "`extended_allitems`"));
+            l.all_items = all.unwrap_or(true);
         }
         Some(l)
     }

@@ -15,10 +15,14 @@ pub enum Shape {
     /// One value; templates may stand in it where the loader says so.
     Text,
     Bool,
+    /// The same, or a template.
+    BoolOrTemplate,
     /// A whole number, 0 or more.
     Whole,
     /// The same, or a template.
     WholeOrTemplate,
+    /// A number, 0 or more, or a template.
+    NumberOrTemplate,
     /// An expression, or a list of which all must hold.
     Expression,
     /// A list of words, or one text with commas.
@@ -60,8 +64,9 @@ words! {
     "name" Text, "The same as `phase`.";
     "hosts" OneOrMore, "The hosts: a group, a host or a pattern such as `web:&prod:!old`, `db[0]`, `*.lan`.";
     "needs" Ref("phase_needs"), "The phases it waits for, in place of the one above; `[]`: none.";
-    "become" Bool, "Become another user (root) for all of it.";
+    "become" BoolOrTemplate, "Become another user (root) for all of it.";
     "become_user" Text, "The user to become.";
+    "remote_user" Text, "Who logs in, where `ansible_user` does not say.";
     "vars" Vars, "Variables for this phase.";
     "vars_files" OneOrMore, "Files of variables, from the playbook's folder.";
     "tags" Words, "Tags of all that is in it.";
@@ -71,14 +76,14 @@ words! {
     "tasks" Ref("tasks"), "Tasks after the roles.";
     "post_tasks" Ref("tasks"), "Tasks after all others.";
     "handlers" Ref("handlers"), "Tasks that are done at the end, once, if something notified them.";
-    "gather_facts" Bool, "Taken for Ansible's sake: facts are gathered when something asks for them.";
+    "gather_facts" BoolOrTemplate, "Taken for Ansible's sake: facts are gathered when something asks for them.";
     "connection" OneOf(&["ssh", "local", "smart", "paramiko"]), "How the hosts are reached; `local`: this machine.";
     "gather" Any, "Taken and not needed: facts are gathered when something asks for them.";
     "when" Expression, "Conditions for all that is in it.";
     "serial" Ref("serial"), "The hosts are done in batches of this size: a number, a share, or a list of them.";
-    "max_fail_percentage" Whole, "More failed hosts of a batch than this, in per cent, end the phase.";
-    "any_errors_fatal" Bool, "One failed host ends the phase for all.";
-    "force_handlers" Bool, "Handlers that are due are run also on hosts where a task failed.";
+    "max_fail_percentage" Ref("share"), "More failed hosts of a batch than this, in per cent, end the phase.";
+    "any_errors_fatal" BoolOrTemplate, "One failed host ends the phase for all.";
+    "force_handlers" BoolOrTemplate, "Handlers that are due are run also on hosts where a task failed.";
     "vars_prompt" List("prompt"), "Variables a person is asked for before anything is done.";
     "budgets" Map("budget"), "How many members of something may be away at once.";
 }
@@ -106,26 +111,27 @@ words! {
     "notify" OneOrMore, "Handlers that are due when it changes something.";
     "listen" OneOrMore, "For a handler: other names it hears.";
     "tags" Words, "For `--tags` and `--skip-tags`; `always` and `never` are special.";
-    "become" Bool, "Become another user (root).";
+    "become" BoolOrTemplate, "Become another user (root).";
     "become_user" Text, "The user to become.";
+    "remote_user" Text, "Who logs in, where `ansible_user` does not say.";
     "vars" Vars, "Variables for it alone.";
     "environment" Mapping, "Environment variables.";
-    "timeout" Whole, "Seconds for the whole task.";
-    "async" Whole, "Seconds a command may run in the background.";
-    "poll" Whole, "Seconds between two looks at it (10); 0: it is not waited for.";
-    "ignore_errors" Bool, "Go on when it fails.";
+    "timeout" WholeOrTemplate, "Seconds for the whole task.";
+    "async" WholeOrTemplate, "Seconds a command may run in the background.";
+    "poll" WholeOrTemplate, "Seconds between two looks at it (10); 0: it is not waited for.";
+    "ignore_errors" BoolOrTemplate, "Go on when it fails.";
     "changed_when" Expression, "What counts as a change.";
     "failed_when" Expression, "What counts as a failure.";
-    "no_log" Bool, "Say nothing of what it does.";
-    "check_mode" Bool, "`false`: act also where nothing is to be changed (`plan`).";
+    "no_log" BoolOrTemplate, "Say nothing of what it does.";
+    "check_mode" BoolOrTemplate, "`false`: act also where nothing is to be changed (`plan`).";
     "until" Expression, "Try again until this holds.";
     "retries" WholeOrTemplate, "Further tries (3).";
     "delay" WholeOrTemplate, "Seconds between two tries (5).";
     "args" Ref("args"), "More parameters of the module.";
-    "run_once" Bool, "The first host does it, all know the result.";
+    "run_once" BoolOrTemplate, "The first host does it, all know the result.";
     "delegate_to" Text, "The host it is done on, with this host's variables.";
     "lock" OneOrMore, "Names of locks: of all hosts, one at a time changes something under it.";
-    "throttle" Whole, "So many hosts at a time.";
+    "throttle" WholeOrTemplate, "So many hosts at a time.";
     "budget" OneOrMore, "Budgets: a place in each is taken before the first change.";
     "evidence" Mapping, "Scripts, by title, whose output comes with a failure.";
     "diagnosis" List("diagnosis"), "Known causes that the evidence points to.";
@@ -147,8 +153,9 @@ words! {
     "when" Expression, "Only if this holds.";
     "tags" Words, "Tags of all its tasks.";
     "vars" Vars, "Variables for the role.";
-    "become" Bool, "Become another user (root) for all of it.";
+    "become" BoolOrTemplate, "Become another user (root) for all of it.";
     "become_user" Text, "The user to become.";
+    "remote_user" Text, "Who logs in, where `ansible_user` does not say.";
 }
 
 words! {
@@ -234,6 +241,9 @@ words! {
     "loop_var" Text, "The variable in place of `item`.";
     "index_var" Text, "A variable that gets the item's number, from 0.";
     "label" Text, "What an item is called in reports.";
+    "pause" NumberOrTemplate, "Seconds between two items, where the first of them did something.";
+    "extended" Bool, "Items get `ansible_loop`: index, index0, first, last, length, revindex, revindex0, previtem, nextitem, allitems.";
+    "extended_allitems" Bool, "`false`: without `allitems`, which a long list has once for each item.";
 }
 
 words! {

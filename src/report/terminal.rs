@@ -215,7 +215,8 @@ impl Reader for Terminal {
                 }
                 self.line("");
                 if r.interrupted {
-                    self.line("interrupted: what had begun was finished, the rest was not begun");
+                    let begun = if r.left { "ended in the middle" } else { "finished" };
+                    self.line(&format!("interrupted: what had begun was {begun}, the rest was not begun"));
                 }
                 self.line(words::recap(r).trim_end_matches('\n'));
                 if !r.due.is_empty() {

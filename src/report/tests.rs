@@ -129,6 +129,7 @@ fn events(check_mode: bool) -> Vec<Event> {
             run: "20260102-030405-00ff".into(),
             check_mode,
             interrupted: false,
+            left: false,
             hosts: vec![
                 ("n1".into(), counts(2, 0, 0)),
                 ("node2".into(), Counts { unreachable: true, unknown: 1, ..counts(0, 1, 3) }),
@@ -138,6 +139,23 @@ fn events(check_mode: bool) -> Vec<Event> {
             due: vec!["node2: redis / restart".into()],
         }),
     ]
+}
+
+#[test]
+fn ignored_failures_have_a_column_where_there_are_any() {
+    console::set_colors_enabled(false);
+    let host = |ignored, rescued| Counts { satisfied: 4, ignored, rescued, ..Default::default() };
+    let recap = |ignored, rescued| {
+        let hosts = vec![("n1".into(), host(ignored, rescued)), ("n2".into(), host(0, 0))];
+        super::words::recap(&Recap { hosts, ..Default::default() })
+    };
+    let rows = |text: &str| text.lines().take(3).map(str::to_string).collect::<Vec<_>>();
+    let head = "host  satisfied    changed     failed    blocked    skipped";
+    assert_eq!(rows(&recap(0, 0))[0], head);
+    let two = rows(&recap(2, 1));
+    assert_eq!(two[0], format!("{head}    rescued    ignored"));
+    assert!(two[1].ends_with("0          1          2") && two[2].ends_with("0          0          0"), "{two:?}");
+    assert_eq!(rows(&recap(2, 0))[0], format!("{head}    ignored"));
 }
 
 fn shown(verbose: u8, diff: bool, check_mode: bool) -> String {

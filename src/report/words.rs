@@ -198,9 +198,12 @@ pub fn recap(r: &Recap) -> String {
         let title = if r.check_mode && *o == Outcome::Changed { "to change" } else { title };
         let _ = write!(t, "  {title:>9}");
     }
-    let rescued = r.any(|c| c.rescued > 0);
-    if rescued {
-        t.push_str("    rescued");
+    // Most runs have nothing of these.
+    let rare: [Column; 2] =
+        [("rescued", |c| c.rescued, Outcome::Rescued), ("ignored", |c| c.ignored, Outcome::Ignored)];
+    let rare: Vec<&Column> = rare.iter().filter(|(_, count, _)| r.any(|c| count(c) > 0)).collect();
+    for (title, ..) in &rare {
+        let _ = write!(t, "  {title:>9}");
     }
     if later {
         t.push_str("  known after apply");
@@ -214,8 +217,8 @@ pub fn recap(r: &Recap) -> String {
             let _ =
                 write!(t, "  {}", if n > 0 { colour(*o).apply_to(cell) } else { Style::new().dim().apply_to(cell) });
         }
-        if rescued {
-            let _ = write!(t, "  {:>9}", c.rescued);
+        for (_, count, _) in &rare {
+            let _ = write!(t, "  {:>9}", count(c));
         }
         if later {
             let _ = write!(t, "  {:>17}", c.unknown);

@@ -1,7 +1,7 @@
 //! Taking and giving back what a change holds: locks, throttles, and budgets with the probes at their two ends.
 
 use super::event::{Event, FailureReport, Outcome, PartEnded, StepEnded};
-use super::executor::{Done, GivenUp, Worker, conceal};
+use super::executor::{At, Done, GivenUp, Worker, conceal};
 use super::holds::{BUDGET, Refused};
 use crate::graph::{self, BudgetUse, Place, Refusal, Scoped};
 use crate::playbook::{Size, Text};
@@ -11,13 +11,16 @@ use serde_json::{Map, Value};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+/// Of one look at a budget's probe: below the time after which a host is taken for lost.
+const LONGEST_LOOK: Duration = Duration::from_secs(500);
+
 /// Something held, and where it was taken.
 pub struct Held {
     key: String,
     /// For a budget: its index in the program.
     budget: Option<usize>,
-    /// The host the work is done on, where that is not the worker's own, and the user there.
-    site: Option<String>,
+    /// Where the work is done, and the user there.
+    site: At,
     user: Option<String>,
 }
 
@@ -40,11 +43,11 @@ impl Worker {
             false => &[&*shared.stop, &shared.fatal[used.phase]],
         };
         // A loop that goes from host to host has one of them away at a time.
-        let at = Some(self.site.name.clone()).filter(|_| !self.is_home());
+        let at = self.site.at.clone();
         let own = Scoped::Task(task);
-        if self.held.get(&own).is_some_and(|h| h.iter().any(|h| h.budget.is_some() && h.site != at)) {
+        if self.held.get(&own).is_some_and(|h| h.iter().any(|h| h.budget.is_some() && h.site.host != at.host)) {
             let failure = self.give_back(own).await?;
-            self.go_to(at.as_deref());
+            self.go_to(&at);
             if let Some(f) = failure {
                 return Ok(Taken::Refused(Box::new(f)));
             }
@@ -55,7 +58,14 @@ impl Worker {
             outer.push(scope);
             let mut wanted: Vec<(String, usize, Option<usize>)> =
                 hold.locks.iter().map(|l| (format!("lock {l}"), 1, None)).collect();
-            wanted.extend(hold.throttle.map(|n| (format!("throttle of {scope:?}"), n, None)));
+            if let Some(said) = &hold.throttle {
+                let place = self.place(task);
+                match graph::number(said, "throttle", &place.scope(Map::new())) {
+                    Ok(0) => {}
+                    Ok(n) => wanted.push((format!("throttle of {scope:?}"), n as usize, None)),
+                    Err(r) => return Ok(Taken::Refused(Box::new(unrendered(r)))),
+                }
+            }
             for (name, _) in &hold.budgets {
                 let Some(index) = p.budgets.iter().position(|b| b.place.phase == used.phase && b.budget.name == *name)
                 else {
@@ -86,7 +96,7 @@ impl Worker {
                         return Ok(Taken::Refused(Box::new(f)));
                     }
                 }
-                let site = Some(self.site.name.clone()).filter(|_| !self.is_home());
+                let site = self.site.at.clone();
                 self.held.entry(scope).or_default().push(Held { key, budget, site, user: user.clone() });
             }
         }
@@ -103,7 +113,7 @@ impl Worker {
             if let Some(budget) = budget
                 && let Some(script) = &budget.budget.after
             {
-                self.go_to(h.site.as_deref());
+                self.go_to(&h.site);
                 match self.gate(budget, script, &h.user).await {
                     Ok(None) => {}
                     Ok(Some(mut f)) => {
@@ -149,6 +159,9 @@ impl Worker {
         }
         let p = &self.shared.program;
         let used = &p.blocks[block];
+        let inside = p.tasks.iter().position(|t| t.within.iter().any(|w| w.id == block));
+        let hides = |t: usize| graph::hides(used.no_log(), &self.place(t).scope(Map::new())).ok();
+        let hidden = inside.and_then(hides).unwrap_or(true);
         let outcome = if failure.is_some() { Outcome::Failed } else { Outcome::Satisfied };
         let mut ended = StepEnded {
             host: self.name().to_string(),
@@ -162,7 +175,7 @@ impl Worker {
             took: begun.elapsed(),
             parts: vec![PartEnded { outcome: Some(outcome), failure, ..Default::default() }],
         };
-        if used.no_log() {
+        if hidden {
             conceal(&mut ended);
         }
         self.shared.emit.send(Event::StepEnded(Box::new(ended)));
@@ -215,10 +228,12 @@ impl Worker {
             Ok(t) => t,
             Err(r) => return Ok(Some(unrendered(r))),
         };
-        let probe = Probe::Script(text);
         let begun = Instant::now();
         let limit = Duration::from_secs(b.timeout);
         loop {
+            // One look that hangs must not outlast them all, nor be taken for a host that does not answer.
+            let left = limit.saturating_sub(begun.elapsed()).min(LONGEST_LOOK).as_secs().max(1);
+            let probe = Probe::Script(within(left, &text));
             let output = self.ask_now(user, &probe).await?;
             if output.rc == 0 {
                 return Ok(None);
@@ -239,7 +254,7 @@ impl Worker {
                 super::explain::diagnose(b.diagnosis.iter(), &scope, &mut f);
                 return Ok(Some(f));
             }
-            tokio::time::sleep(every).await;
+            self.shared.clone().sleep(every).await;
         }
     }
 
@@ -257,6 +272,13 @@ impl Worker {
         text.push_str(&crate::template::text(&graph::render_text(script, &scope)?));
         Ok(text)
     }
+}
+
+/// A script that ends after so many seconds, whatever it does. It is read from a descriptor: in an argument, every user
+/// of the host could read it.
+fn within(seconds: u64, script: &str) -> String {
+    let mark = crate::host::nonce();
+    format!("timeout -k 5 {seconds} sh /dev/fd/3 3<<'{mark}'\n{script}\n{mark}")
 }
 
 fn one_line(text: &str) -> &str {

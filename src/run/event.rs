@@ -141,6 +141,9 @@ pub struct PartEnded {
     pub say_from: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureReport>,
+    /// Something was done, or asked of others.
+    #[serde(skip)]
+    pub acted: bool,
     /// A command's output, for `-v`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<crate::probe::Output>,
@@ -177,6 +180,8 @@ pub struct Counts {
     pub blocked: usize,
     pub skipped: usize,
     pub rescued: usize,
+    /// Failed, and the task says to go on.
+    pub ignored: usize,
     pub unknown: usize,
     pub unreachable: bool,
     /// Requests answered after authentication.
@@ -189,6 +194,8 @@ pub struct Recap {
     pub run: String,
     pub check_mode: bool,
     pub interrupted: bool,
+    /// What was at work was ended.
+    pub left: bool,
     #[serde(serialize_with = "by_host")]
     pub hosts: Vec<(String, Counts)>,
     #[serde(serialize_with = "seconds")]
@@ -213,7 +220,7 @@ impl Counts {
             Outcome::Satisfied => self.satisfied += 1,
             Outcome::Changed => self.changed += 1,
             Outcome::Failed => self.failed += 1,
-            Outcome::Ignored => self.satisfied += 1,
+            Outcome::Ignored => self.ignored += 1,
             Outcome::Rescued => self.rescued += 1,
             Outcome::Blocked => self.blocked += 1,
             Outcome::Skipped => self.skipped += 1,

@@ -69,7 +69,9 @@ pub struct Shared {
     pub wants_facts: bool,
     /// Set when no new step is to be started.
     pub stop: Arc<AtomicBool>,
-    /// The same for the steps of one phase.
+    /// Set when nothing is to be waited for any more: what is at work on hosts is ended.
+    pub leave: Arc<tokio::sync::watch::Sender<bool>>,
+    /// As `stop`, for the steps of one phase.
     pub fatal: Vec<AtomicBool>,
     pub holds: Holds,
     /// The person at the terminal.
@@ -79,6 +81,22 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Waits for so long, or until no new step is to be begun.
+    pub(super) async fn sleep(&self, time: Duration) {
+        let end = Instant::now().checked_add(time);
+        while !self.stop.load(Ordering::Relaxed) {
+            let left = end.map_or(Duration::MAX, |e| e.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                break;
+            }
+            tokio::time::sleep(left.min(Duration::from_millis(200))).await;
+        }
+    }
+
+    /// Ends when nothing is to be waited for any more.
+    async fn left(&self) {
+        let _ = self.leave.subscribe().wait_for(|l| *l).await;
+    }
     /// How a host is reached.
     fn reached(&self, host: &str) -> Option<&Settings> {
         self.program.host_index(host).map(|h| &self.settings[h]).or_else(|| self.delegates.get(host))
@@ -109,8 +127,8 @@ pub struct Worker {
     pub(super) host: usize,
     /// Where it acts: its own host, or another that work is delegated to.
     pub(super) site: Site,
-    /// The other hosts it was at, by name, its own among them.
-    away: HashMap<String, Site>,
+    /// The other places it was at, its own host among them.
+    away: HashMap<At, Site>,
     pub(super) dynamic: Dynamic,
     /// What is held at the moment.
     pub(super) held: HashMap<Scoped, Vec<Held>>,
@@ -125,9 +143,19 @@ pub struct Worker {
     closed_round_trips: u64,
 }
 
+/// Where something is done.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub(super) struct At {
+    /// Another host than the worker's own.
+    pub host: Option<String>,
+    /// Who logs in there, where that is another than usual.
+    pub login: Option<String>,
+}
+
 /// A host as one worker knows it.
 pub(super) struct Site {
     pub name: String,
+    pub at: At,
     pub link: Option<Link>,
     /// What is known of the host, as each user sees it.
     pub seen: HashMap<Option<String>, Observed>,
@@ -138,8 +166,8 @@ pub(super) struct Site {
 }
 
 impl Site {
-    fn new(name: &str) -> Self {
-        Site { name: name.to_string(), link: None, seen: HashMap::new(), fog: Fog::default(), reach: FAR }
+    fn new(name: &str, at: At) -> Self {
+        Site { name: name.to_string(), at, link: None, seen: HashMap::new(), fog: Fog::default(), reach: FAR }
     }
     fn forget(&mut self, t: &Touches) {
         for (user, seen) in &mut self.seen {
@@ -200,7 +228,7 @@ pub struct GivenUp(pub Error);
 impl Worker {
     pub fn new(shared: Arc<Shared>, host: usize) -> Self {
         Worker {
-            site: Site::new(&shared.program.hosts[host].name),
+            site: Site::new(&shared.program.hosts[host].name, At::default()),
             shared,
             host,
             away: HashMap::new(),
@@ -236,18 +264,28 @@ impl Worker {
             }
         }
     }
-    /// From here on it acts on this host (`None`: its own).
-    pub(super) fn go_to(&mut self, delegate: Option<&str>) {
-        let shared = self.shared.clone();
-        let to = delegate.unwrap_or(&shared.program.hosts[self.host].name);
-        if self.site.name != to {
-            let site = self.away.remove(to).unwrap_or_else(|| Site::new(to));
+    /// From here on it acts there.
+    pub(super) fn go_to(&mut self, to: &At) {
+        if self.site.at != *to {
+            let name = to.host.clone().unwrap_or_else(|| self.name().to_string());
+            let site = self.away.remove(to).unwrap_or_else(|| Site::new(&name, to.clone()));
             let left = std::mem::replace(&mut self.site, site);
-            self.away.insert(left.name.clone(), left);
+            self.away.insert(left.at.clone(), left);
         }
     }
+    /// Where something is done that may be delegated, and may want a login of its own. What the inventory or the command
+    /// line says of the login comes first.
+    fn at(&self, delegate: Option<&str>, login: Option<&str>) -> At {
+        let host = delegate.filter(|d| *d != self.name());
+        let settled = |s: &Settings| s.user.is_some() || matches!(s.via, Via::Local);
+        let shared = &self.shared;
+        let counts = |_: &&str| {
+            shared.options.user.is_none() && !shared.reached(host.unwrap_or(self.name())).is_some_and(settled)
+        };
+        At { host: host.map(str::to_string), login: login.filter(counts).map(str::to_string) }
+    }
     pub(super) fn is_home(&self) -> bool {
-        self.site.name == self.name()
+        self.site.at.host.is_none()
     }
 
     /// Does a window of steps, in order, up to the first that fails. `others` is what other hosts have learned.
@@ -359,7 +397,7 @@ impl Worker {
             }
             if used.handler && !self.is_notified(task) {
                 coming.pop_front();
-                let prepared = Ok(Prepared::Skipped { why: String::new() });
+                let prepared = Ok(Prepared::Skipped { why: String::new(), items: None });
                 ready.push_back(Ready { node, what: Work::Step(Step { task, prepared, sets: vec![] }) });
                 break;
             }
@@ -421,7 +459,8 @@ impl Worker {
         };
         let mut prepared = step.prepared;
         if matches!(prepared, Err(Refusal::Unknown { facts: true, .. })) && self.dynamic.facts.is_none() {
-            self.go_to(None);
+            let login = graph::login(self.place(step.task), &self.place(step.task).scope(Map::new())).ok().flatten();
+            self.go_to(&self.at(None, login.as_deref()));
             self.ask(&None, vec![Probe::Facts]).await?;
             let pending = self.later.clone();
             prepared = graph::prepare(Place {
@@ -436,22 +475,43 @@ impl Worker {
         let mut facts = Map::new();
         let mut unknown: Vec<String> = vec![];
         let mut turns = vec![];
+        // Of what is not even begun.
+        let plain = self.place(step.task).scope(Map::new());
+        let mut hidden = graph::hides(used.no_log(), &plain).unwrap_or(true);
+        let ignores = graph::ignores(self.place(step.task), &plain).unwrap_or(false);
+        drop(plain);
+        let mut ignored = ignores || matches!(prepared, Ok(Prepared::Parts { .. }));
         match prepared {
-            Ok(Prepared::Skipped { why }) => {
+            Ok(Prepared::Skipped { why, items }) => {
                 ended.outcome = Outcome::Skipped;
                 ended.why = Some(format!("when: {why}"));
-                registered = Some(
-                    json!({"changed": false, "failed": false, "skipped": true, "skip_reason": "Conditional result was False"}),
-                );
+                let of_item = |locals| {
+                    let mut r = result::skipped(&why);
+                    result::add_item(&mut r, &locals);
+                    r
+                };
+                registered = Some(match items {
+                    Some(items) => result::of_loop(items.into_iter().map(of_item).collect()),
+                    None => result::skipped(&why),
+                });
             }
-            Ok(Prepared::Parts { parts, looped }) => {
+            Ok(Prepared::Parts { parts, looped, pause }) => {
                 shared.emit.send(Event::StepStarted { host: ended.host.clone(), phase, task: title });
                 let mut results = vec![];
                 let mut known = true;
+                hidden = parts.iter().any(|p| self.is_hidden(step.task, p));
+                let mut acted = false;
                 for (i, part) in parts.iter().enumerate() {
+                    if acted && part.item.is_ok() && !self.check() {
+                        shared.sleep(pause).await;
+                        acted = false;
+                    }
                     let ahead = Ahead { rest: &parts[i + 1..], ready: ahead };
                     let (end, value, part_facts) = self.part(step.task, part, ahead).await?;
                     facts.extend(part_facts);
+                    acted |= end.acted;
+                    ignored &=
+                        end.outcome != Some(Outcome::Failed) || part.item.as_ref().is_ok_and(|i| i.ignore_errors);
                     match value {
                         Some(v) => {
                             if used.begins.is_some() {
@@ -508,6 +568,7 @@ impl Worker {
         }
         if let Some(failure) = self.give_back(Scoped::Task(step.task)).await? {
             ended.outcome = Outcome::Failed;
+            ignored &= ignores;
             ended.parts.push(PartEnded {
                 outcome: Some(Outcome::Failed),
                 failure: Some(failure),
@@ -517,7 +578,7 @@ impl Worker {
         let mut sets = facts;
         if ended.outcome == Outcome::Failed {
             let failed = registered.get_or_insert_with(|| json!({"changed": false, "failed": true})).clone();
-            if used.ignore_errors() {
+            if ignored {
                 ended.outcome = Outcome::Ignored;
             } else if used.is_rescued() {
                 ended.outcome = Outcome::Rescued;
@@ -529,7 +590,7 @@ impl Worker {
             }
         }
         self.take_back(&ended);
-        if used.no_log() {
+        if hidden {
             registered.iter().chain(sets.values()).for_each(|v| self.keep_secret(v));
             conceal(&mut ended);
         }
@@ -551,6 +612,15 @@ impl Worker {
         let outcome = ended.outcome;
         shared.emit.send(Event::StepEnded(Box::new(ended)));
         Ok(Done { outcome, sets, unknown, turns })
+    }
+
+    /// Whether nothing of an item is to be shown; where that cannot be said, nothing is.
+    fn is_hidden(&self, task: usize, part: &Part) -> bool {
+        let no_log = self.shared.program.tasks[task].no_log();
+        match &part.item {
+            Ok(item) => item.no_log,
+            Err(_) => graph::hides(no_log, &self.place(task).scope(part.locals.clone())).unwrap_or(true),
+        }
     }
 
     /// What a task keeps to itself is not shown by others either.
@@ -684,14 +754,17 @@ impl Worker {
         let shared = self.shared.clone();
         let used = &shared.program.tasks[task];
         let mut end = PartEnded { label: part.label.clone(), ..Default::default() };
-        let Some(item) = &part.item else {
-            end.outcome = Some(Outcome::Skipped);
-            let mut r = json!({"changed": false, "failed": false, "skipped": true});
-            result::add_item(&mut r, &part.locals);
-            return Ok((end, Some(r), Map::new()));
+        let item = match &part.item {
+            Ok(item) => item,
+            Err(why) => {
+                end.outcome = Some(Outcome::Skipped);
+                let mut r = result::skipped(why);
+                result::add_item(&mut r, &part.locals);
+                return Ok((end, Some(r), Map::new()));
+            }
         };
         let retries = item.retries;
-        self.go_to(item.delegate.as_deref());
+        self.go_to(&self.at(item.delegate.as_deref(), item.login.as_deref()));
         let mut reconnects = 0;
         let mut lost = false;
         loop {
@@ -723,7 +796,7 @@ impl Worker {
                 did.failure = Some(wrong(found));
             }
             let again = match self.holds(task, part, &did, &used.task.until) {
-                _ if retries == 0 || (self.check() && used.check_mode() != Some(false)) => false,
+                _ if retries == 0 || (self.check() && item.check_mode != Some(false)) => false,
                 // Tries without an `until` are for what may fail.
                 _ if used.task.until.is_empty() => did.outcome == Outcome::Failed,
                 Ok(done) => !done,
@@ -734,7 +807,7 @@ impl Worker {
                 }
             };
             if again && u64::from(end.attempts) <= retries && !shared.stop.load(Ordering::Relaxed) {
-                tokio::time::sleep(item.delay).await;
+                shared.sleep(item.delay).await;
                 self.forget(&Touches::everything());
                 continue;
             }
@@ -762,6 +835,7 @@ impl Worker {
                 }
             }
             end.outcome = Some(did.outcome);
+            end.acted = did.acted;
             end.summary = did.summary;
             end.diff = did.diff;
             end.say = did.say;
@@ -873,7 +947,7 @@ impl Worker {
             "wait_for_connection" => None,
             _ => self.user_key(item.become_user.as_deref()).await?,
         };
-        let plan_only = self.check() && shared.program.tasks[task].check_mode() != Some(false);
+        let plan_only = self.check() && item.check_mode != Some(false);
         let mut ctx = self.ctx(item.become_user.clone(), plan_only);
         let begun = Instant::now();
         let mut asked: HashSet<Probe> = HashSet::new();
@@ -930,7 +1004,7 @@ impl Worker {
                 }
                 Ok(Decision::Change(c)) => {
                     if !self.check() && !asks_only(t, &c) && !c.actions.is_empty() {
-                        if !agreed && !self.is_wanted(task, &c.summary, &c.diff).await {
+                        if !agreed && !self.is_wanted(task, item, &c.summary, &c.diff).await {
                             return Ok(Some(Did::unwanted(&c.summary)));
                         }
                         agreed = true;
@@ -985,7 +1059,7 @@ impl Worker {
                 Ok(Decision::Away(a)) => {
                     let plan_only = self.check();
                     let summary = if a.down.is_some() { "restarts the host" } else { "" };
-                    if !plan_only && a.down.is_some() && !self.is_wanted(task, summary, &[]).await {
+                    if !plan_only && a.down.is_some() && !self.is_wanted(task, item, summary, &[]).await {
                         return Ok(Some(Did::unwanted(summary)));
                     }
                     return self.away(task, &user, item, a, plan_only).await.map(Some);
@@ -1002,7 +1076,7 @@ impl Worker {
                         return Ok(Some(self.waited_in_vain(&user, w).await?));
                     }
                     waited = true;
-                    tokio::time::sleep(pause).await;
+                    shared.sleep(pause).await;
                     ctx.waited = begun.elapsed();
                     self.forget(&Touches::everything());
                     asked.clear();
@@ -1039,10 +1113,16 @@ impl Worker {
     }
 
     /// Whether the person at the terminal wants this change, where every step is asked for.
-    async fn is_wanted(&mut self, task: usize, summary: &str, diff: &[crate::modules::Diff]) -> bool {
+    async fn is_wanted(
+        &mut self,
+        task: usize,
+        item: &graph::Item,
+        summary: &str,
+        diff: &[crate::modules::Diff],
+    ) -> bool {
         let shared = self.shared.clone();
         let (host, title) = (self.name().to_string(), self.title(task));
-        match shared.program.tasks[task].no_log() {
+        match item.no_log {
             true => shared.asker.wants(&shared, &host, &format!("{title} (no_log)"), &[]).await,
             false => shared.asker.wants(&shared, &host, &format!("{title}, {summary}"), diff).await,
         }
@@ -1110,13 +1190,12 @@ impl Worker {
     ) -> Result<Acted, GivenUp> {
         let t = self.shared.program.tasks[task].task.clone();
         let job = background::id();
-        let background = t
-            .background
-            .map(|(limit, poll)| Background { limit: Duration::from_secs(limit), poll: Duration::from_secs(poll) });
+        let background = item.background.map(|(limit, poll)| Background { limit, poll });
+        let seconds = item.timeout.map(|t| t.as_secs());
         for a in &mut c.actions {
             if let Action::Command(cmd) = a {
                 cmd.environment = item.environment.clone();
-                cmd.timeout = t.timeout.or(cmd.timeout);
+                cmd.timeout = seconds.or(cmd.timeout);
                 if let Some(b) = background {
                     *cmd = background::start(std::mem::take(cmd), &job, b.limit);
                 }
@@ -1134,7 +1213,7 @@ impl Worker {
         let probes = self.missing(user, probes);
         // A command has its limit on the host as well; its end by that limit is given time to come back.
         let commands = c.actions.iter().any(|a| matches!(a, Action::Command(_)));
-        let limit = t.timeout.map(|s| Duration::from_secs(s.saturating_add(if commands { 30 } else { 0 })));
+        let limit = item.timeout.map(|t| t.saturating_add(Duration::from_secs(if commands { 30 } else { 0 })));
         let actions = std::mem::take(&mut c.actions);
         if c.touches.users
             && let Some(l) = &mut self.site.link
@@ -1148,6 +1227,11 @@ impl Worker {
                 return Ok(Acted::Lost(m));
             }
             Err(LinkError::Refused(e)) => return Err(GivenUp(e)),
+            Err(LinkError::Left) => {
+                let e = was_left();
+                let failure = Failure { message: e.to_string(), hint: e.hint, ..Default::default() };
+                return Ok(Acted::Did(Box::new(Did::refused(failure))));
+            }
             Err(LinkError::TimedOut(d)) => {
                 self.drop_link().await;
                 return Ok(Acted::Did(Box::new(Did::refused(Failure {
@@ -1192,7 +1276,7 @@ impl Worker {
         if failed {
             // Something may have been done before it failed: what was known is no longer.
             self.forget(&Touches::everything());
-            let timed_out = is_command && t.timeout.is_some() && matches!(last.rc, 124 | 137);
+            let timed_out = is_command && seconds.is_some() && matches!(last.rc, 124 | 137);
             let put = match actions.get(outputs.len().saturating_sub(1)) {
                 Some(Action::Put(p)) => Some(p.path.as_str()),
                 _ => None,
@@ -1200,7 +1284,7 @@ impl Worker {
             did.failure = Some(FailureReport {
                 hint: put.and_then(|p| no_room(p, &last.stderr)),
                 message: match (timed_out, is_command) {
-                    (true, _) => format!("did not end within {} s and was stopped", t.timeout.unwrap_or_default()),
+                    (true, _) => format!("did not end within {} s and was stopped", seconds.unwrap_or_default()),
                     (_, true) => format!("the command ended with exit code {}", last.rc),
                     _ => {
                         let said = last_line(&last.stderr)
@@ -1263,9 +1347,9 @@ impl Worker {
             Work::Step(Step { prepared: Ok(Prepared::Parts { parts, .. }), .. }) => Some(parts.as_slice()),
             _ => None,
         });
-        let here = |i: &graph::Item| i.delegate.as_deref().unwrap_or(self.name()) == self.site.name;
+        let here = |i: &graph::Item| self.at(i.delegate.as_deref(), i.login.as_deref()) == self.site.at;
         for parts in std::iter::once(ahead.rest).chain(ready) {
-            for item in parts.iter().filter_map(|p| p.item.as_ref()).filter(|i| here(i)) {
+            for item in parts.iter().filter_map(|p| p.item.as_ref().ok()).filter(|i| here(i)) {
                 if probes.len() >= most {
                     break;
                 }
@@ -1312,7 +1396,9 @@ impl Worker {
         self.ask(user, vec![probe.clone()]).await?;
         let Probe::Script(text) = probe else { return Err(GivenUp(Error::internal("not a script"))) };
         let seen = self.site.seen.entry(user.clone()).or_default();
-        seen.script(text).cloned().map_err(|_| GivenUp(Error::internal("no answer to a question")))
+        let output = seen.script(text).cloned().map_err(|_| GivenUp(Error::internal("no answer to a question")));
+        seen.remove(probe);
+        output
     }
 
     pub(super) async fn ask(&mut self, user: &Option<String>, probes: Vec<Probe>) -> Result<(), GivenUp> {
@@ -1341,6 +1427,7 @@ impl Worker {
                     }
                 }
                 Err(LinkError::Refused(e)) => return Err(GivenUp(e)),
+                Err(LinkError::Left) => return Err(GivenUp(was_left())),
                 Err(LinkError::TimedOut(d)) => {
                     self.drop_link().await;
                     return Err(GivenUp(Error::unreachable(format!("no answer within {} s", d.as_secs()))));
@@ -1395,7 +1482,11 @@ impl Worker {
     async fn link(&mut self) -> Result<&mut Link, Error> {
         if self.site.link.is_none() {
             let begun = Instant::now();
-            let link = self.open(None).await?;
+            let shared = self.shared.clone();
+            let link = tokio::select! {
+                l = self.open(None) => l?,
+                () = shared.left() => return Err(was_left()),
+            };
             if self.is_home() {
                 self.shared.emit.send(Event::Connected { host: self.site.name.clone(), took: begun.elapsed() });
             }
@@ -1410,7 +1501,7 @@ impl Worker {
         let to = &self.site.name;
         let mut options = s.options.clone();
         options.connect_timeout = patience.or(options.connect_timeout);
-        if self.is_home() {
+        if self.site.at == At::default() {
             return Link::open(&s.settings[self.host], &options, &s.ssh_config, &s.connector).await;
         }
         let settings = s.reached(to).ok_or_else(|| Error::internal(format!("nobody knows how {to} is reached")))?;
@@ -1418,7 +1509,14 @@ impl Worker {
         if matches!(settings.via, Via::Local) {
             options.lock = None;
         }
-        let settings = Settings { name: format!("{to}-for-{}", self.name()), ..settings.clone() };
+        let mut settings = settings.clone();
+        if let Some(login) = &self.site.at.login {
+            settings.name = format!("{}-as-{login}", settings.name);
+            settings.user = Some(login.clone());
+        }
+        if !self.is_home() {
+            settings.name = format!("{}-for-{}", settings.name, self.name());
+        }
         Link::open(&settings, &options, &s.ssh_config, &s.connector).await
     }
 
@@ -1429,16 +1527,35 @@ impl Worker {
         probes: &[Probe],
         limit: Option<Duration>,
     ) -> Result<Reply, LinkError> {
+        let shared = self.shared.clone();
+        if *shared.leave.borrow() {
+            return Err(LinkError::Left);
+        }
         let link = self.link().await.map_err(LinkError::Refused)?;
         tracing::debug!(actions = actions.len(), probes = probes.len(), "request");
-        let staged = link.stage(user, actions).await?;
-        link.request(user, &Request { actions, probes, staged }, limit).await
+        let exchange = async {
+            let staged = link.stage(user, actions).await?;
+            link.request(user, &Request { actions, probes, staged }, limit).await
+        };
+        tokio::select! {
+            biased;
+            r = exchange => r,
+            () = shared.left() => {
+                link.end(user).await;
+                Err(LinkError::Left)
+            }
+        }
     }
 
     /// Sees to it that the host's facts are known.
     async fn facts(&mut self, ready: &VecDeque<Ready>) -> Result<Done, GivenUp> {
-        self.go_to(None);
         if self.dynamic.facts.is_none() {
+            let p = &self.shared.program;
+            // It is logged in as for the first task.
+            let here = |t: &graph::TaskUse| p.batches[t.phase].iter().flatten().any(|h| *h == self.host);
+            let first = p.tasks.iter().position(|t| !t.left_out && here(t)).map(|t| self.place(t));
+            let login = first.and_then(|p| graph::login(p, &p.scope(Map::new())).ok().flatten());
+            self.go_to(&self.at(None, login.as_deref()));
             let user = self.user_key(None).await?;
             self.link().await.map_err(GivenUp)?;
             let ctx = self.ctx(None, self.check());
@@ -1460,6 +1577,12 @@ impl Worker {
             let _ = tokio::time::timeout(Duration::from_secs(3), l.close()).await;
         }
     }
+}
+
+/// Why a host is left in the middle of its work.
+pub(super) fn was_left() -> Error {
+    Error::unreachable("the run was left: what was at work here was ended")
+        .hint("some of it may have been done: look at the host, or run again")
 }
 
 /// The end of a step.

@@ -21,7 +21,7 @@ impl Worker {
             return Ok(());
         }
         let mut failure = did.failure.take().unwrap_or_default();
-        let user = match part.item.as_ref().and_then(|i| i.become_user.as_deref()) {
+        let user = match part.item.as_ref().ok().and_then(|i| i.become_user.as_deref()) {
             None => None,
             user => self.user_key(user).await?,
         };

@@ -419,7 +419,7 @@ fn what_cannot_be_taken_in_is_said() {
     assert_eq!(of("{block: [{debug: {msg: x}}], budgett: x}"), "unknown key `budgett` in a block");
     assert_eq!(of("{debug: {msg: x}, budget: etcd}"), "there is no budget `etcd` in this phase");
     assert_eq!(of("{block: [{debug: {msg: x}}], register: r}"), "`register` is not supported on a block");
-    assert_eq!(of("{meta: end_hots}"), "`end_hots` is not a choice of `free_form`");
+    assert_eq!(of("{meta: end_hots}"), "`end_hots` is not a choice of `meta`");
     assert_eq!(of("{meta: flush_handlers, when: true}"), "`when` does nothing beside this `meta`");
 }
 

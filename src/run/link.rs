@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::fetch::Downloads;
 use crate::host::{Reply, Request, Shell, ShellError, Streams};
 use crate::inventory::connection::{Connection as Settings, HostKeys, Via};
+use crate::probe::Probe;
 use crate::quote::shell_quote;
 use crate::ssh::{self, Connector, HostKeyPolicy, Overrides, SshConfig, Target};
 use secrecy::{ExposeSecret, SecretString};
@@ -51,6 +52,8 @@ enum Way {
     Local(Vec<tokio::process::Child>),
 }
 
+/// How long it may take to end what is at work on a host.
+const ENDING: Duration = Duration::from_secs(8);
 /// How long a sudo may take to ask for its password or to let us in.
 const SUDO_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -135,6 +138,30 @@ impl Link {
         }
     }
 
+    /// Ends what a user's shell is at work on, and the shell: what it holds on the host, the lock too, goes with it.
+    pub async fn end(&mut self, user: &Option<String>) {
+        let Some(process) = self.shells.get(user).and_then(Shell::process) else {
+            self.shells.remove(user);
+            return;
+        };
+        let probes = [Probe::Script(crate::host::ending(process))];
+        let ending = async {
+            let mut other = self.bare_shell(user.as_deref(), "").await?;
+            let request = Request { probes: &probes, ..Default::default() };
+            let ended = other.request(&request, Some(ENDING)).await;
+            other.close().await;
+            ended.map_err(|e| LinkError::Lost(format!("{e:?}")))
+        };
+        // A host that does not answer any more cannot be told.
+        if let Ok(Err(e)) | Err(e) = tokio::time::timeout(ENDING, ending).await.map_err(|_| LinkError::TimedOut(ENDING))
+        {
+            tracing::debug!(?e, "what was at work could not be ended");
+        }
+        if let Some(s) = self.shells.remove(user) {
+            self.closed_round_trips += s.round_trips();
+        }
+    }
+
     async fn shell(&mut self, user: Option<&str>) -> Result<Shell, LinkError> {
         let first = self
             .lock
@@ -145,6 +172,11 @@ impl Link {
                 format!("w_mine={}\n{LOCK}", shell_quote(&format!("{run} {}", self.name.replace(' ', "_"))))
             })
             .unwrap_or_default();
+        self.bare_shell(user, &first).await
+    }
+
+    /// A shell that begins with these commands.
+    async fn bare_shell(&mut self, user: Option<&str>, first: &str) -> Result<Shell, LinkError> {
         let mark = format!("windlass-{}-", crate::host::nonce());
         let asks = user.is_some() && self.become_password.is_some();
         if let (true, Way::Ssh(c)) = (asks, &self.way)
@@ -165,7 +197,7 @@ impl Link {
             let password = self.become_password.clone();
             come_in(&mut streams, &mark, u, password.as_ref()).await?;
         }
-        Ok(Shell::new(streams, &first))
+        Ok(Shell::new(streams, first))
     }
 
     async fn start(&mut self, command: &str, terminal: bool) -> Result<Streams, LinkError> {
@@ -291,6 +323,8 @@ pub enum LinkError {
     /// The connection or the shell went away in the middle.
     Lost(String),
     TimedOut(Duration),
+    /// The run was left, and what was at work on the host was ended.
+    Left,
 }
 
 const INSISTS: &str = "sudo insists on a terminal (requiretty)";

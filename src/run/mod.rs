@@ -11,6 +11,8 @@ mod explain;
 mod here;
 pub mod holds;
 #[cfg(test)]
+mod key_tests;
+#[cfg(test)]
 mod language_tests;
 pub mod link;
 mod reboot;

@@ -3,7 +3,7 @@
 
 use super::budget::Taken;
 use super::event::{FailureReport, Outcome};
-use super::executor::{Did, GivenUp, Worker, last_line};
+use super::executor::{Did, GivenUp, Worker, last_line, was_left};
 use super::link::LinkError;
 use crate::action::{Action, Command, CommandLine};
 use crate::graph;
@@ -175,6 +175,7 @@ impl Worker {
                 Ok(Some(did))
             }
             Err(LinkError::Lost(_) | LinkError::TimedOut(_)) => Ok(None),
+            Err(LinkError::Left) => Err(GivenUp(was_left())),
             Err(LinkError::Refused(e)) => Err(GivenUp(e)),
         }
     }
@@ -259,6 +260,7 @@ impl Worker {
             Err(LinkError::Lost(m)) => Err(format!("the connection was lost: {m}")),
             Err(LinkError::TimedOut(d)) => Err(format!("no answer within {} s", d.as_secs())),
             Err(LinkError::Refused(e)) => Err(e.to_string()),
+            Err(LinkError::Left) => Err(was_left().to_string()),
         }
     }
 

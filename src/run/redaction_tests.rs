@@ -211,6 +211,7 @@ fn planned(program: Program, redactor: &Redactor) -> Vec<Event> {
         diff: true,
         wants_facts: false,
         stop: Arc::default(),
+        leave: Arc::new(tokio::sync::watch::Sender::new(false)),
         again: super::Again { given: "windlass plan".into(), bare: "windlass plan".into() },
         program,
     });

@@ -22,11 +22,30 @@ pub fn add_item(result: &mut Value, locals: &Map<String, Value>) {
     }
 }
 
+/// The result of a step or item whose condition does not hold.
+pub fn skipped(condition: &str) -> Value {
+    json!({
+        "changed": false,
+        "failed": false,
+        "skipped": true,
+        "skip_reason": "Conditional result was False",
+        "false_condition": condition,
+    })
+}
+
 /// The result of a whole loop.
 pub fn of_loop(results: Vec<Value>) -> Value {
+    if results.is_empty() {
+        let reason = "No items in the list";
+        return json!({"results": [], "changed": false, "failed": false, "skipped": true, "skipped_reason": reason});
+    }
     let any = |key: &str| results.iter().any(|r| r[key] == json!(true));
-    let all_skipped = !results.is_empty() && results.iter().all(|r| r["skipped"] == json!(true));
+    let skipped = results.iter().all(|r| r["skipped"] == json!(true));
     let (changed, failed) = (any("changed"), any("failed"));
-    let msg = if failed { "One or more items failed" } else { "All items completed" };
-    json!({"results": results, "changed": changed, "failed": failed, "skipped": all_skipped, "msg": msg})
+    let msg = match (failed, skipped) {
+        (true, _) => "One or more items failed",
+        (_, true) => "All items skipped",
+        _ => "All items completed",
+    };
+    json!({"results": results, "changed": changed, "failed": failed, "skipped": skipped, "msg": msg})
 }

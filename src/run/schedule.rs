@@ -240,6 +240,7 @@ pub async fn run(
         run: run_id,
         check_mode: shared.program.check_mode,
         interrupted: shared.stop.load(Ordering::Relaxed) && !fail_fast,
+        left: *shared.leave.borrow(),
         hosts: gone.into_iter().chain(counts).collect(),
         took: carried.took,
         again: None,

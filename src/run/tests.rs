@@ -36,7 +36,8 @@ pub(super) fn project(files: &[(&str, &str)], inventory: &str, options: &Options
     let (book, mut found) = crate::playbook::load(&path, &templates, &NoSecrets);
     let (inv, d) = Inventory::parse(&Source::new("hosts.yml", inventory), &NoSecrets);
     found.extend(d);
-    let book = book.expect("a playbook");
+    let mut book = book.expect("a playbook");
+    graph::settle(&mut book, &inv, &templates, options, &mut found);
     let program = graph::compile(Arc::new(book), inv, templates, options, &mut found);
     graph::check(&program, &mut found);
     found.sort();
@@ -90,6 +91,7 @@ pub(super) fn perform(
         diff: false,
         wants_facts: false,
         stop: Arc::default(),
+        leave: Arc::new(tokio::sync::watch::Sender::new(false)),
         again: super::Again { given: "windlass".into(), bare: "windlass".into() },
     });
     let rt = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

@@ -196,6 +196,15 @@ impl Diagnostics {
             }
         }
     }
+    /// Takes the places in a file away that nobody has written.
+    pub fn without_places_in(&mut self, file: &std::path::Path) {
+        for d in &mut self.items {
+            if d.span.as_ref().is_some_and(|s| s.source.path == file) {
+                d.span = None;
+            }
+            d.also.retain(|(s, _)| s.source.path != file);
+        }
+    }
     pub fn has_errors(&self) -> bool {
         self.items.iter().any(|d| d.severity == Severity::Error)
     }

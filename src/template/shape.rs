@@ -31,10 +31,11 @@ pub struct Miss {
 
 /// Whether a name helps a reader who looks for another: what any result can have does not.
 fn is_telling(name: &str) -> bool {
-    const OF_ALL: [&str; 8] = [
+    const OF_ALL: [&str; 9] = [
         "ansible_job_id",
         "ansible_loop_var",
         "attempts",
+        "false_condition",
         "finished",
         "item",
         "results_file",

@@ -10,6 +10,7 @@ tests!(
     wrong_or_no_password,
     without_become,
     other_users,
+    a_login_of_the_playbook,
     sudo_that_wants_a_terminal,
     banner_and_odd_profile,
     umask_of_the_login,
@@ -118,6 +119,42 @@ fn other_users() {
     c.on_node("stat -c %U /srv/users-file /home/sudoer/theirs").prints("sudoer\nsudoer");
     let c = c.tasks("- {command: id, become: true, become_user: nosuchuser}");
     c.apply().exits(4).says("nosuchuser");
+}
+
+fn a_login_of_the_playbook() {
+    let c = Case::anywhere("login");
+    let hosts = |user: &str| {
+        let (key, known) = (c.key(), c.known_hosts());
+        format!(
+            "all:\n  vars: {{ansible_ssh_private_key_file: {key:?}, windlass_known_hosts: {known:?}{user}}}\n  hosts: {{node1: {{ansible_host: {}}}}}\n",
+            c.address(1)
+        )
+    };
+    let (own, given) = (hosts(""), hosts(", ansible_user: root"));
+    let c = c.file("hosts.yml", own).playbook(
+        "
+        - phase: one
+          hosts: all
+          remote_user: deploy
+          tasks:
+            - name: first
+              debug: {msg: '{{facts.os.id}}'}
+            - {name: of the phase, command: id -un, register: a, changed_when: false}
+            - {name: of the task, command: id -un, register: b, changed_when: false, remote_user: '{{other}}', vars: {other: sudoer}}
+            - remote_user: root
+              block:
+                - {name: of the block, command: id -un, register: c, changed_when: false}
+                - {name: a file, copy: {content: x, dest: /etc/windlass-login, mode: '0600'}}
+            - {name: becomes, command: id -un, register: d, changed_when: false, become: true}
+            - name: tell
+              debug: {msg: '{{a.stdout}} {{b.stdout}} {{c.stdout}} {{d.stdout}}'}
+        ",
+    );
+    c.on_node("rm -f /etc/windlass-login").succeeds();
+    c.apply().changed(1).said("tell", "deploy sudoer root root").said("first", "debian");
+    c.is_satisfied();
+    // As with Ansible, what the inventory says counts more.
+    c.file("hosts.yml", given).apply().changed(0).said("tell", "root root root root");
 }
 
 fn sudo_that_wants_a_terminal() {

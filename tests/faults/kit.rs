@@ -227,6 +227,11 @@ impl Running {
             text: format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr)),
         }
     }
+    /// Sends it a signal.
+    pub fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args([&format!("-{signal}"), &self.child.id().to_string()]).status();
+        assert!(sent.is_ok_and(|s| s.success()), "it has ended");
+    }
     /// `kill -9`; whether it was still running.
     pub fn kill(mut self) -> bool {
         let _ = self.child.kill();
@@ -265,9 +270,9 @@ impl Ran {
         assert!(self.took < Duration::from_secs(seconds), "it took {:?}\n{}", self.took, self.text);
         self
     }
-    /// The recap's line of a host: satisfied, changed, failed, blocked, skipped.
+    /// The recap's line of a host: satisfied, changed, failed, blocked, skipped, and what else it has.
     #[track_caller]
-    pub fn counts(self, host: &str, counts: [usize; 5]) -> Self {
+    pub fn counts<const N: usize>(self, host: &str, counts: [usize; N]) -> Self {
         let row = self.text.lines().rev().find(|l| l.split_whitespace().next() == Some(host));
         let row = row.unwrap_or_else(|| panic!("no recap of {host} in\n{}", self.text));
         let found: Vec<usize> = row.split_whitespace().filter_map(|w| w.parse().ok()).collect();

@@ -8,6 +8,7 @@ tests!(
     a_session_that_is_cut,
     a_cut_that_is_survived,
     a_command_that_hangs,
+    an_interrupt_ends_what_hangs,
     a_module_that_takes_too_long,
 );
 
@@ -87,7 +88,37 @@ fn a_module_that_takes_too_long() {
     Project::new(&n.host(""), &tasks)
         .apply(&["-v"])
         .exits(DONE)
-        .says(&["slow (copy, site.yml:4)", "did not end within 2 s", "may still be running"])
-        .counts(n.name(), [1, 1, 0, 0, 0])
+        .says(&["slow (copy, site.yml:4)", "did not end within 2 s", "may still be running", "ignored"])
+        .counts(n.name(), [0, 1, 0, 0, 0, 1])
         .within(15);
+}
+
+/// The first signal lets a command go on; the second ends it, with all it has started, and nothing on the host is held.
+fn an_interrupt_ends_what_hangs() {
+    let [n] = take();
+    n.run("id hanger >/dev/null 2>&1 || useradd -m hanger");
+    let cases = [
+        ("command: {cmd: sleep 302}", ""),
+        // It does not go when it is asked to.
+        ("shell: |\n    trap '' TERM\n    sleep 302 & wait; wait", "become: true\n  become_user: hanger"),
+    ];
+    for (task, keys) in cases {
+        let tasks = format!(
+            "tasks:\n- name: begun\n  stat: {{path: /}}\n- name: hang\n  {task}\n  {keys}\n- name: after\n  stat: {{path: /etc}}\n"
+        );
+        let p = Project::new(&n.host(""), &tasks);
+        let running = p.spawn(&[]);
+        n.until("pgrep -f '[s]leep 302'");
+        running.signal("TERM");
+        std::thread::sleep(Duration::from_secs(1));
+        assert!(n.attempt("pgrep -f '[s]leep 302'").status.success(), "the first signal ends nothing");
+        running.signal("INT");
+        let ran = running.wait().exits(130).says(&["Ctrl-C again ends it", "what was at work here was ended", "hang"]);
+        ran.lacks("UNREACHED").counts(n.name(), [1, 0, 1, 1, 0]).within(12);
+        assert!(!n.attempt("pgrep -f '[s]leep 302'").status.success(), "what was started still runs: {task}");
+        assert_eq!(n.run("ls -d /dev/shm/.windlass.* 2>/dev/null || true"), "", "{task}: a scratch folder is left");
+        p.write("site.yml", "- phase: p\n  hosts: all\n  tasks: [{stat: {path: /}}, {command: \"true\"}]\n");
+        p.apply(&[]).exits(DONE).within(3);
+    }
+    n.run("userdel -r hanger 2>/dev/null || true");
 }

@@ -122,7 +122,7 @@ fn failed(scope: &Scope<'_>) -> Shape {
 fn registered(task: &Task, own: bool) -> Shape {
     let one = results::of(task.module);
     let Some(l) = &task.loop_ else { return one };
-    let index = l.index_var.iter().chain([&l.var]).map(|n| (n.clone(), Shape::Any));
+    let index = l.variables().map(|n| (n, Shape::Any));
     let one = one.or(Shape::fields(index));
     // In its own conditions it is the result of one item.
     if own { one.clone().or(results::of_loop(one)) } else { results::of_loop(one) }

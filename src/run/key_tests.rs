@@ -1,0 +1,375 @@
+//! Keys of tasks and phases with templates in them, and what loops tell: whole runs on this machine.
+
+use super::tests::{FAILURES, HOSTS, outcome, perform, position, project};
+use super::{Outcome, Recap};
+use crate::graph::Options;
+use crate::source::Source;
+use crate::vars::Var;
+
+type Ended = Vec<(String, String, Outcome)>;
+
+fn options(extra: &[(&str, &str)]) -> Options {
+    let source = Source::new("-e", "");
+    let span = crate::source::Span::new(&source, 0..0);
+    let var = |v: &str| Var { value: serde_json::json!(v), span: span.clone() };
+    Options { extra: extra.iter().map(|(n, v)| (n.to_string(), var(v))).collect(), ..Default::default() }
+}
+
+/// Runs a playbook on hosts that are all this machine. `DIR` in it is a folder of the test's own.
+fn run_with(book: &str, options: &Options) -> (Ended, Recap, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let book = book.replace("DIR", &dir.path().display().to_string());
+    let (program, found) = project(&[("site.yml", &book)], HOSTS, options);
+    assert!(!found.has_errors(), "{}", found.render(false));
+    let (ended, recap) = perform(program, 8, false, true, dir.path());
+    (ended, recap, dir)
+}
+
+fn run(book: &str) -> (Ended, Recap, tempfile::TempDir) {
+    run_with(book, &Options::default())
+}
+
+/// What is wrong, with the line it is said of.
+fn errors(book: &str, options: &Options) -> Vec<String> {
+    let (_, found) = project(&[("site.yml", book)], HOSTS, options);
+    let line = |d: &crate::source::Diagnostic| d.span.as_ref().map(|s| s.text().to_string()).unwrap_or_default();
+    found.iter().map(|d| format!("{} | {}", d.message, line(d))).collect()
+}
+
+fn lines(dir: &tempfile::TempDir, name: &str) -> usize {
+    std::fs::read_to_string(dir.path().join(name)).unwrap_or_default().lines().count()
+}
+
+#[test]
+fn a_template_says_whether_a_failure_is_ignored() {
+    let (ended, recap, _) = run(r#"
+- phase: one
+  hosts: all
+  vars: {soft: [a, b]}
+  tasks:
+  - {name: fails, assert: {that: [false]}, ignore_errors: "{{contains soft inventory_hostname}}"}
+  - {name: after, debug: {msg: x}}
+"#);
+    assert_eq!(
+        [Outcome::Ignored, Outcome::Ignored, Outcome::Failed],
+        ["a", "b", "c"].map(|h| outcome(&ended, h, "fails"))
+    );
+    let c = |i: usize| &recap.hosts[i].1;
+    assert_eq!((c(0).ignored, c(0).satisfied, c(0).failed), (1, 1, 0));
+    assert_eq!((c(2).ignored, c(2).satisfied, c(2).failed, c(2).blocked), (0, 0, 1, 1));
+}
+
+#[test]
+fn a_loop_is_ignored_where_all_that_failed_is() {
+    let book = |that: &str| {
+        format!(
+            "- phase: p\n  hosts: a\n  tasks:\n  - {{name: each, debug: {{msg: x}}, failed_when: 'not ({that})', loop: [1, 2, 3], ignore_errors: \"{{{{ne item 3}}}}\"}}\n"
+        )
+    };
+    assert_eq!(outcome(&run(&book("eq item 3")).0, "a", "each"), Outcome::Ignored);
+    assert_eq!(outcome(&run(&book("eq item 1")).0, "a", "each"), Outcome::Failed);
+}
+
+#[test]
+fn numbers_and_flags_may_be_templates() {
+    let (ended, _, dir) = run(r#"
+- phase: one
+  hosts: [a]
+  become: "{{no}}"
+  vars: {no: "no", one: "1", none: 0, me: nobody}
+  tasks:
+  - {name: tries, shell: "echo x >> DIR/tries; false", retries: "{{one}}", delay: "{{none}}", ignore_errors: true}
+  - {name: slow, shell: sleep 20, timeout: "{{one}}", ignore_errors: true, register: slow}
+  - {name: limit, assert: {that: [slow.failed, contains slow.msg "within 1 s"]}}
+  - {name: behind, shell: "sleep 1; echo x", async: "{{add one 20}}", poll: "{{none}}", register: job}
+  - {name: is behind, assert: {that: [eq job.started 1, defined job.ansible_job_id]}}
+  - {name: in front, shell: echo x, async: "{{none}}", register: front}
+  - {name: is in front, assert: {that: [eq front.stdout "x"]}}
+  - {name: locked, shell: "true", throttle: "{{one}}", become_user: "{{me}}"}
+"#);
+    assert_eq!(lines(&dir, "tries"), 2);
+    for t in ["limit", "is behind", "is in front"] {
+        assert_eq!(outcome(&ended, "a", t), Outcome::Satisfied, "{t}: {:?}", FAILURES.take());
+    }
+    assert_eq!(outcome(&ended, "a", "locked"), Outcome::Changed);
+}
+
+#[test]
+fn what_a_template_hides_is_hidden_item_by_item() {
+    let dir = tempfile::tempdir().unwrap();
+    let book = |hide: &str| {
+        format!(
+            "- phase: p\n  hosts: a\n  tasks:\n  - {{name: t, assert: {{that: [false], fail_msg: \"word-{{{{item}}}}\"}}, loop: [open, closed], no_log: \"{{{{{hide}}}}}\"}}\n"
+        )
+    };
+    let said = |hide: &str| {
+        FAILURES.take();
+        let (program, found) = project(&[("site.yml", &book(hide))], HOSTS, &Options::default());
+        assert!(!found.has_errors(), "{}", found.render(false));
+        perform(program, 8, false, true, dir.path());
+        format!("{:?}", FAILURES.take())
+    };
+    assert!(said("eq item 'neither'").contains("word-"), "nothing says so");
+    assert!(!said("eq item 'closed'").contains("word-"));
+}
+
+#[test]
+fn a_plan_may_act_where_a_template_says_so() {
+    let book = r#"
+- phase: p
+  hosts: a
+  vars: {look: false}
+  tasks:
+  - {name: looks, shell: "echo x >> DIR/looked", check_mode: "{{look}}"}
+  - {name: acts, shell: "echo x >> DIR/acted", check_mode: "{{not look}}"}
+"#;
+    let (_, _, dir) = run_with(book, &Options { check_mode: true, ..Default::default() });
+    assert_eq!((lines(&dir, "looked"), lines(&dir, "acted")), (1, 0));
+}
+
+#[test]
+fn what_is_done_once_can_be_said_by_a_template() {
+    let book = |once: &str| {
+        format!(
+            "- phase: p\n  hosts: all\n  vars: {{yes_once: true}}\n  tasks:\n  - {{name: t, debug: {{msg: x}}, run_once: \"{{{{{once}}}}}\"}}\n"
+        )
+    };
+    let ran = |once: &str| run(&book(once)).0.iter().filter(|(_, t, _)| t == "t").count();
+    assert_eq!((ran("yes_once"), ran("not yes_once")), (1, 3));
+    let wrong = errors(&book("eq inventory_hostname 'a'"), &Options::default());
+    assert_eq!(wrong, ["`run_once` is not the same for all hosts | \"{{eq inventory_hostname 'a'}}\""]);
+}
+
+#[test]
+fn phases_take_their_hosts_and_batches_from_templates() {
+    let book = r#"
+- hosts: "{{default target 'all'}}"
+  vars: {size: 1, of_phase: "{{size}}"}
+  serial: "{{of_phase}}"
+  tasks:
+  - {name: t1, debug: {msg: x}}
+  - {name: t2, debug: {msg: x}}
+"#;
+    let (ended, recap, _) = run(book);
+    assert_eq!(recap.hosts.len(), 3);
+    assert!(position(&ended, "b", "t1") > position(&ended, "a", "t2"), "{ended:?}");
+    let (ended, ..) = run_with(book, &options(&[("target", "c:b"), ("size", "100%")]));
+    let first: Vec<&str> = ended.iter().filter(|(_, t, _)| t == "t1").map(|(h, ..)| h.as_str()).collect();
+    assert_eq!((ended.len(), first.contains(&"a")), (4, false));
+    let lists = "- hosts: [\"{{target}}\", c]\n  vars: {sizes: [1, \"50%\"]}\n  serial: \"{{sizes}}\"\n  tasks: [{name: t, debug: {msg: x}}]\n";
+    assert_eq!(run_with(lists, &options(&[("target", "b")])).0.len(), 2);
+}
+
+#[test]
+fn a_phase_without_a_name_is_called_after_its_hosts() {
+    let book = "- hosts: \"{{t}}\"\n  tasks: [{debug: {msg: x}}]\n- hosts: a\n  tasks: [{debug: {msg: x}}]\n";
+    let (program, _) = project(&[("site.yml", book)], HOSTS, &options(&[("t", "a")]));
+    let names: Vec<&str> = program.playbook.phases.iter().map(|p| p.name.as_str()).collect();
+    assert_eq!(names, ["a (2)", "a"]);
+}
+
+#[test]
+fn templates_say_how_many_failures_end_a_phase() {
+    let book = |key: &str, value: &str| {
+        format!(
+            r#"
+- phase: one
+  hosts: all
+  {key}: "{{{{limit}}}}"
+  vars: {{limit: {value}}}
+  tasks:
+  - {{name: t1, assert: {{that: [ne inventory_hostname "b"]}}}}
+- phase: two
+  hosts: all
+  tasks: [{{name: t2, debug: {{msg: x}}}}]
+"#
+        )
+    };
+    let goes_on = |key: &str, value: &str| outcome(&run(&book(key, value)).0, "a", "t2") == Outcome::Satisfied;
+    assert!(goes_on("max_fail_percentage", "34") && goes_on("max_fail_percentage", "\"50%\""));
+    assert!(!goes_on("max_fail_percentage", "33"));
+    assert!(goes_on("any_errors_fatal", "\"no\"") && !goes_on("any_errors_fatal", "true"));
+}
+
+#[test]
+fn a_template_of_the_wrong_kind_is_found_before_the_run() {
+    let of_task = |key: &str, value: &str| {
+        let book = format!(
+            "- phase: p\n  hosts: a\n  vars: {{v: {value}}}\n  tasks:\n  - {{shell: ls, {key}: \"{{{{v}}}}\"}}\n"
+        );
+        errors(&book, &Options::default()).join("; ")
+    };
+    let flag = |key: &str| format!("`{key}` must be true or false, not `maybe` | \"{{{{v}}}}\"");
+    for key in ["ignore_errors", "no_log", "check_mode", "become", "run_once"] {
+        assert_eq!(of_task(key, "maybe"), flag(key));
+    }
+    let number = |key: &str| format!("`{key}` must be a whole number, 0 or more, not `many` | \"{{{{v}}}}\"");
+    for key in ["timeout", "async", "throttle", "retries"] {
+        assert_eq!(of_task(key, "many"), number(key));
+    }
+    let of_phase = |key: &str, value: &str| {
+        let hosts = if key == "hosts" { "" } else { "hosts: a, " };
+        let book = format!("- {{{hosts}{key}: \"{{{{v}}}}\", vars: {{v: {value}}}, tasks: [{{debug: {{msg: x}}}}]}}\n");
+        errors(&book, &Options::default()).join("; ")
+    };
+    let cases = [
+        ("hosts", "{x: y}", "`hosts` is a pattern or a list of them, not a mapping"),
+        ("hosts", "nobody", "`nobody` is neither a host nor a group of the inventory"),
+        ("serial", "half", "`serial` is a number of hosts or a share of them, not `half`"),
+        ("max_fail_percentage", "few", "`max_fail_percentage` must be a whole number, 0 or more, not `few`"),
+        ("any_errors_fatal", "perhaps", "`any_errors_fatal` must be true or false, not `perhaps`"),
+        ("force_handlers", "[]", "`force_handlers` must be true or false, not a list"),
+    ];
+    for (key, value, said) in cases {
+        assert_eq!(of_phase(key, value), format!("{said} | \"{{{{v}}}}\""));
+    }
+    let book = "- {phase: p, hosts: \"{{targte}}\", vars: {target: a}, tasks: [{debug: {msg: x}}]}";
+    assert_eq!(errors(book, &Options::default()), ["undefined variable `targte` | {{targte}}\""]);
+}
+
+#[test]
+fn items_know_where_in_the_loop_they_are() {
+    let (ended, ..) = run(r#"
+- phase: one
+  hosts: a
+  tasks:
+  - name: each
+    debug: {msg: "{{w}}{{i}} {{ansible_loop.index}}/{{ansible_loop.length}} {{ansible_loop.revindex0}} {{default ansible_loop.previtem '-'}}{{default ansible_loop.nextitem '-'}} {{join ansible_loop.allitems ''}}"}
+    loop: [x, y, z]
+    loop_control: {loop_var: w, index_var: i, label: "{{w}}", extended: true}
+    when: ne w "y"
+    register: r
+  - name: told
+    assert:
+      that:
+      - eq r.results.0.msg "x0 1/3 2 -y xyz"
+      - eq r.results.2.msg "z2 3/3 0 y- xyz"
+      - and r.results.0.ansible_loop.first (not r.results.2.ansible_loop.first)
+      - and r.results.2.ansible_loop.last (eq r.results.1.ansible_loop.index0 1)
+      - eq r.results.1.ansible_index_var "i"
+      - eq r.results.1.ansible_loop_var "w"
+      - eq r.results.1.skip_reason "Conditional result was False"
+      - eq r.results.1.false_condition "ne w \"y\""
+      - eq r.msg "All items completed"
+  - name: short
+    debug: {msg: "{{default ansible_loop.allitems 'none'}}"}
+    loop: [x]
+    loop_control: {extended: true, extended_allitems: false}
+    register: s
+  - {name: shorter, assert: {that: [eq s.results.0.msg "none"]}}
+"#);
+    for t in ["told", "shorter"] {
+        assert_eq!(outcome(&ended, "a", t), Outcome::Satisfied, "{:?}", FAILURES.take());
+    }
+    let book = "- {phase: p, hosts: a, tasks: [{debug: {msg: \"{{ansible_loop.index}}\"}, loop: [1]}]}";
+    assert_eq!(errors(book, &Options::default()), ["undefined variable `ansible_loop` | {{ansible_loop.index}}\""]);
+    // Also of a list that is known only in the run.
+    let book = "- {phase: p, hosts: a, tasks: [{command: ls, register: r}, {debug: {msg: \"{{ansible_loop.index}}\"}, loop: \"{{r.stdout_lines}}\", loop_control: {extended: true}}]}";
+    assert_eq!(errors(book, &Options::default()), [""; 0]);
+}
+
+#[test]
+fn a_loop_pauses_between_items_that_do_something() {
+    let took = |command: &str, when: &str| {
+        let begun = std::time::Instant::now();
+        let (ended, ..) = run(&format!(
+            "- phase: p\n  hosts: a\n  vars: {{wait: 0.6}}\n  tasks:\n  - {{name: t, {command}, loop: [1, 2, 3], loop_control: {{pause: \"{{{{wait}}}}\"}}, when: {when}}}\n"
+        ));
+        assert_ne!(outcome(&ended, "a", "t"), Outcome::Failed);
+        begun.elapsed().as_secs_f64()
+    };
+    let acts = took("shell: \"true\"", "true");
+    assert!((1.2..10.0).contains(&acts), "{acts} s");
+    let once = took("shell: \"true\"", "eq item 2");
+    assert!(once < 0.6, "{once} s");
+    let looks = took("stat: {path: /}", "true");
+    assert!(looks < 0.6, "{looks} s");
+}
+
+#[test]
+fn what_loops_give_back_is_as_in_ansible() {
+    let (ended, recap, _) = run(r#"
+- phase: one
+  hosts: a
+  vars: {never: false, nothing: []}
+  tasks:
+  - {name: all, debug: {msg: x}, loop: [1, 2], when: eq item 3, register: all}
+  - {name: whole, debug: {msg: x}, loop: [1, 2], when: never, register: whole}
+  - {name: empty, debug: {msg: x}, loop: "{{nothing}}", register: empty}
+  - {name: some, assert: {that: [eq item 1]}, loop: [1, 2], ignore_errors: true, register: some}
+  - {name: one, debug: {msg: x}, when: never, register: one}
+  - name: told
+    assert:
+      that:
+      - and all.skipped (eq all.msg "All items skipped") (eq (length all.results) 2)
+      - and whole.skipped (eq whole.msg "All items skipped") (eq whole.results.1.item 2) whole.results.1.skipped
+      - and empty.skipped (eq empty.skipped_reason "No items in the list") (eq (length empty.results) 0)
+      - and some.failed (not some.skipped) (eq some.msg "One or more items failed") some.results.1.failed
+      - and one.skipped (eq one.skip_reason "Conditional result was False") (eq one.false_condition "never")
+"#);
+    assert_eq!(outcome(&ended, "a", "told"), Outcome::Satisfied, "{:?}", FAILURES.take());
+    let c = &recap.hosts[0].1;
+    assert_eq!((c.skipped, c.ignored, c.satisfied), (4, 1, 1));
+}
+
+#[test]
+fn a_probe_of_a_budget_that_hangs_has_its_time_and_no_more() {
+    let begun = std::time::Instant::now();
+    let (ended, _, dir) = run(r#"
+- phase: p
+  hosts: a
+  budgets:
+    members: {hosts: all, before: "echo x >> DIR/before", after: "echo $$ >> DIR/after; sleep 305", timeout: 2, every: 1}
+  tasks:
+  - {name: t, shell: "true", budget: members}
+"#);
+    assert_eq!(outcome(&ended, "a", "t"), Outcome::Failed);
+    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+    let said = FAILURES.take();
+    assert!(said[0].1.message.contains("this host is not back: not within 2 s"), "{said:?}");
+    assert_eq!((lines(&dir, "before"), lines(&dir, "after")), (1, 1));
+}
+
+#[test]
+fn a_value_that_is_wrong_only_then_fails_the_step_at_its_place() {
+    FAILURES.take();
+    let (ended, ..) = run(r#"
+- phase: p
+  hosts: a
+  tasks:
+  - {name: says, shell: echo soon, register: said}
+  - {name: waits, shell: echo x, timeout: "{{said.stdout}}"}
+"#);
+    assert_eq!(outcome(&ended, "a", "waits"), Outcome::Failed);
+    let (_, failure) = FAILURES.take().remove(0);
+    assert_eq!(failure.message, "`timeout` must be a whole number, 0 or more, not `soon`");
+    assert!(failure.source.is_some_and(|s| s.contains("site.yml:6")));
+}
+
+#[test]
+fn what_is_taken_in_knows_where_in_the_loop_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let book = |list: &str| {
+        format!(
+            "- phase: p\n  hosts: a\n  tasks:\n  - {{name: list, set_fact: {{later: [x, y]}}}}\n  - {{include_tasks: one.yml, loop: {list}, loop_control: {{extended: true}}}}\n"
+        )
+    };
+    let one = "- {name: one, assert: {that: [eq ansible_loop.length 2, eq (eq item 'x') ansible_loop.first]}}\n";
+    for list in ["[x, y]", "\"{{later}}\""] {
+        let (program, found) = project(&[("site.yml", &book(list)), ("one.yml", one)], HOSTS, &Options::default());
+        assert!(!found.has_errors(), "{}", found.render(false));
+        let (ended, _) = perform(program, 8, false, true, dir.path());
+        let ones: Vec<Outcome> = ended.iter().filter(|(_, t, _)| t == "one").map(|(.., o)| *o).collect();
+        assert_eq!(ones, [Outcome::Satisfied, Outcome::Satisfied], "{list}: {:?}", FAILURES.take());
+    }
+}
+
+#[test]
+fn whoever_is_asked_for_the_hosts_is_asked_in_the_run() {
+    let book =
+        "- hosts: \"{{target}}\"\n  vars_prompt: [{name: target}]\n  tasks: [{command: \"{{nothing_there_is}}\"}]\n";
+    let asked = Options { asked_later: vec!["target".into()], ..Default::default() };
+    let (program, found) = project(&[("site.yml", book)], HOSTS, &asked);
+    assert!(!found.has_errors() && program.hosts.is_empty(), "{}", found.render(false));
+    assert_eq!(found.iter().count(), 1);
+}
