@@ -120,7 +120,9 @@ impl Module for Package {
     fn probes(&self, ctx: &Ctx) -> Vec<Probe> {
         let mut p: Vec<Probe> = match self.with.len() {
             1 => vec![],
-            _ => MANAGERS.iter().map(|(_, at)| Probe::Path(at.to_string())).chain([Probe::Content(OS.into())]).collect(),
+            _ => {
+                MANAGERS.iter().map(|(_, at)| Probe::Path(at.to_string())).chain([Probe::Content(OS.into())]).collect()
+            }
         };
         // The first is the one most hosts have: it is asked along.
         p.extend(self.with.first().map_or(vec![], |w| w.module.probes(ctx)));
@@ -135,7 +137,8 @@ impl Module for Package {
             Content::Bytes(text) => own(&String::from_utf8_lossy(text)),
             _ => "",
         };
-        let (first, then): (Vec<_>, Vec<_>) = MANAGERS.into_iter().partition(|(_, at)| at.ends_with(own) && !own.is_empty());
+        let (first, then): (Vec<_>, Vec<_>) =
+            MANAGERS.into_iter().partition(|(_, at)| at.ends_with(own) && !own.is_empty());
         for (name, at) in first.into_iter().chain(then) {
             if seen.path(at)?.followed().is_none() {
                 continue;

@@ -220,13 +220,10 @@ fn wanted(name: &str) -> String {
     file(name).unwrap_or_else(|| name.to_string())
 }
 
-/// Prints the package's name when it is not there.
+/// Prints the package's name when it is not there; asked for what a package provides, pacman answers with the package.
 fn gone(pacman: &str, name: &str) -> String {
-    format!(
-        "{} -Qq -- {n} >/dev/null 2>&1 </dev/null || printf '%s\\n' {n}\n",
-        shell_join([pacman]),
-        n = shell_quote(name)
-    )
+    let n = shell_quote(name);
+    format!("[ \"$({} -Qq -- {n} 2>/dev/null </dev/null)\" = {n} ] || printf '%s\\n' {n}\n", shell_join([pacman]))
 }
 
 /// Installs, upgrades and removes packages of Alpine Linux.
