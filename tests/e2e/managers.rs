@@ -194,7 +194,7 @@ fn openrc() {
     let c = c.tasks("- name: s\n  service: {name: sleeper, state: started, enabled: true, use: openrc}");
     c.converges(1);
     c.on_node(running).prints("1");
-    c.repairs("rc-service -q sleeper stop; rc-update -q del sleeper", 1);
+    c.repairs("rc-service -q sleeper stop; rc-update -q del sleeper default", 1);
     // Its process died: OpenRC says so where its own program started it, and starts it no more. Debian's does not note it.
     c.repairs(
         "kill $(cat /run/sleeper.pid); mkdir -p /run/openrc/daemons/sleeper; \
@@ -213,7 +213,8 @@ fn openrc() {
     let c = c.tasks("- name: s\n  service: {name: sleeper, state: stopped, enabled: false, use: openrc}");
     c.converges(1);
     c.on_node("ls /etc/runlevels/default /run | grep -c sleeper; true").prints("0");
-    c.tasks("- service: {name: nosuch, state: started, use: openrc}").plan().exits(1).says("no service nosuch");
+    let c = c.tasks("- service: {name: nosuch, state: started, use: openrc}");
+    c.plan().exits(1).says("no service nosuch");
     let c = c.tasks("- service: {name: sleeper, enabled: true, runlevel: none, use: openrc}");
     c.apply().exits(1).says("`none' is not a valid runlevel");
 }
