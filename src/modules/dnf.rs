@@ -512,7 +512,7 @@ mod tests {
         assert_eq!(says, "installs tree, upgrades bash -> 5.2-1");
         assert!(
             lines[0].starts_with(
-                "{ zypper --non-interactive install --auto-agree-with-licenses --no-recommends -- tree ||"
+                "{ ZYPP_LOCK_TIMEOUT=120 zypper --non-interactive install --auto-agree-with-licenses --no-recommends -- tree ||"
             )
         );
         let m: Zypper = bind("{name: bash, state: absent, clean_deps: true}");

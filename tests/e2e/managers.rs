@@ -212,7 +212,8 @@ fn openrc() {
     c.on_node("cat /run/reloaded").prints("again");
     let c = c.tasks("- name: s\n  service: {name: sleeper, state: stopped, enabled: false, use: openrc}");
     c.converges(1);
-    c.on_node("ls /etc/runlevels/default /run | grep -c sleeper; true").prints("0");
+    c.on_node("ls /etc/runlevels/default | grep -c sleeper; kill -0 $(cat /run/sleeper.pid) 2>/dev/null || echo gone")
+        .prints("0\ngone");
     let c = c.tasks("- service: {name: nosuch, state: started, use: openrc}");
     c.plan().exits(1).says("no service nosuch");
     let c = c.tasks("- service: {name: sleeper, enabled: true, runlevel: none, use: openrc}");
