@@ -85,7 +85,8 @@ impl Module for Pacman {
         }
         let odd = |n: &&String| file(n).is_some() || n.contains(['<', '>', '=']);
         if let Some(n) = self.name.iter().find(odd).filter(|_| self.state == State::Absent) {
-            return Err(ArgError::new("name", format!("`{n}`: what is to be absent has a name only")));
+            return Err(ArgError::new("name", format!("`{n}`: what is to be absent has a name only"))
+                .hint("leave out the version; of a file, name the package that is in it"));
         }
         for (param, t) in [
             ("extra_args", &self.extra_args),
