@@ -1,7 +1,8 @@
 //! `dnf` (and `yum`) and `zypper`: RPM packages.
 
 use super::args::{Bool, List, Text};
-use super::packages::{Job, Manager, NEWER, Seen, Wish, check_names};
+use super::packages::{Job, Manager, NEWER, Refresh, Seen, Wish};
+use super::rpm;
 use super::{ArgError, Ctx, Decision, Local, Module, Stop};
 use crate::probe::{Observed, Probe};
 use crate::quote::shell_join;
@@ -10,12 +11,12 @@ use serde::Deserialize;
 
 /// Installs, upgrades and removes RPM packages with dnf. Groups (`@name`) and modules are not supported.
 ///
-/// Tested with recorded answers and a stand-in, not on a real host with dnf. Registers `packages` (those that were touched).
+/// Tested with dnf 4; dnf 5 was not tried. Registers `packages` (those that were touched).
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Dnf {
-    /// Packages (`curl`, `curl-7.76.1`, `/usr/bin/curl`), paths of `.rpm` files, or URLs of them; `*` with `latest`: all
-    /// packages. Also `pkg`.
+    /// Packages (`curl`, `curl-7.76.1`, `curl >= 7.76`, `/usr/bin/curl`), paths of `.rpm` files, or URLs of them; with
+    /// `absent` also patterns (`kernel-*`); `*` with `latest`: all packages. Also `pkg`.
     #[serde(default, alias = "pkg")]
     #[schemars(extend("x-aliases" = ["pkg"]))]
     name: List,
@@ -99,55 +100,13 @@ impl State {
     }
 }
 
-/// The packages of a list that are files, and the others.
-fn files(names: &[String]) -> (Vec<&String>, Vec<&String>) {
-    names.iter().partition(|n| n.ends_with(".rpm"))
-}
-
-/// Asks rpm; it knows packages by name, by name and version, and by what they provide.
-fn look_rpm(names: &[String]) -> String {
-    let (rpms, plain) = files(names);
-    let mut s = String::new();
-    if !plain.is_empty() {
-        let plain = shell_join(plain);
-        s += &format!("rpm -q -- {plain}\nrpm -q --whatprovides -- {plain}\n");
-    }
-    for f in rpms {
-        let q = shell_join([f]);
-        s += &format!(
-            "p=$(rpm -qp --nosignature --qf '%{{NAME}}-%{{VERSION}}-%{{RELEASE}}.%{{ARCH}}' -- {q}) && rpm -q -- \"$p\" >/dev/null || printf 'no file %s\\n' {q}\n"
-        );
-    }
-    s
-}
-
-fn missing_rpm(said: &str, names: &[String]) -> Vec<String> {
-    let has = |l: String| said.lines().any(|x| x.trim() == l);
-    let gone = |n: &&String| {
-        has(format!("no file {n}"))
-            || (has(format!("package {n} is not installed"))
-                && (has(format!("no package provides {n}"))
-                    || has(format!("error: file {n}: No such file or directory"))))
-    };
-    names.iter().filter(gone).cloned().collect()
-}
-
-fn said_rpm(names: &[String], there: bool) -> String {
-    let line = |n: &String| match n.ends_with(".rpm") {
-        true => format!("no file {n}\n"),
-        false => format!("package {n} is not installed\nno package provides {n}\n"),
-    };
-    if there { String::new() } else { names.iter().map(line).collect() }
-}
-
-const LIST: &str = "rpm -qa --qf '%{NAME} %{VERSION}-%{RELEASE}.%{ARCH}\\n' | sort";
-
 impl Module for Dnf {
     const NAME: &'static str = "dnf";
     const ALIASES: &'static [&'static str] = &["yum", "dnf5"];
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
-        check_names(&self.name)?;
+        let absent = self.job().wish == Wish::Absent;
+        rpm::take_names(&mut self.name, absent)?;
         if let Some(g) = self.name.iter().find(|n| n.starts_with('@')) {
             return Err(ArgError::new("name", format!("`{g}`: groups are not supported"))
                 .hint("name the packages, or use `command: dnf -y group install …`"));
@@ -183,6 +142,7 @@ impl Dnf {
             wish: self.state.map_or(absent, State::wish),
             refresh: self.update_cache.0,
             all,
+            upgrade_only: self.update_only.0 && self.state == Some(State::Latest),
         }
     }
     fn dnf(&self, verb: &[&str], names: &[String]) -> String {
@@ -192,7 +152,7 @@ impl Dnf {
         if !names.is_empty() {
             w.push("--".into());
         }
-        w.extend(names.iter().cloned());
+        w.extend(names.iter().map(|n| rpm::spaced(n)));
         shell_join(w)
     }
     fn options(&self) -> Vec<String> {
@@ -225,19 +185,26 @@ impl Manager for Dnf {
         "dnf"
     }
     fn look(&self, names: &[String]) -> String {
-        look_rpm(names)
+        rpm::look(names)
     }
     fn look_newer(&self, names: &[String]) -> String {
         if self.autoremove.0 {
             // What it would do it says in a table; nothing is done with --assumeno.
-            return "dnf --assumeno autoremove </dev/null 2>/dev/null\n".into();
+            return "w_o=$(dnf --assumeno autoremove </dev/null)\nw_c=$?\nprintf '%s\\n' \"$w_o\"\n\
+                    [ $w_c = 0 ] || case $w_o in *'Transaction Summary'*) ;; *) exit 3 ;; esac\n"
+                .into();
+        }
+        let asked = rpm::in_repositories(names);
+        if asked.is_empty() && !names.is_empty() {
+            return String::new();
         }
         let mut w: Vec<String> = vec!["dnf".into(), "-q".into()];
         w.extend(self.options().into_iter().filter(|o| o != "--allowerasing" && o != "--skip-broken"));
         w.extend(self.kind());
         w.push("check-update".into());
-        w.extend(names.iter().filter(|n| !n.ends_with(".rpm")).cloned());
-        format!("{} </dev/null 2>/dev/null\n", shell_join(w))
+        w.extend(asked);
+        // 100: there is something newer.
+        format!("{} </dev/null || [ $? = 100 ] || exit 3\n", shell_join(w))
     }
     fn read(&self, said: &str, names: &[String]) -> Seen {
         let (there, newer) = said.split_once(NEWER).unwrap_or((said, ""));
@@ -256,21 +223,26 @@ impl Manager for Dnf {
                 _ => None,
             }
         };
-        Seen { missing: missing_rpm(there, names), newer: rows.filter_map(row).collect() }
+        Seen { missing: rpm::missing(there, names), newer: rows.filter_map(row).collect() }
     }
     fn said(&self, names: &[String], there: bool) -> String {
-        said_rpm(names, there)
+        rpm::said(names, there)
     }
     fn list(&self) -> String {
-        LIST.into()
+        rpm::LIST.into()
+    }
+    fn lacking(&self, names: &[String]) -> Option<String> {
+        (!self.skip_broken.0).then(|| rpm::lacking(names))
     }
     fn refresh(&self) -> Option<String> {
         Some(self.dnf(&["makecache", "--refresh"], &[]))
     }
+    fn refresh_counts(&self) -> Refresh {
+        Refresh::Never
+    }
     fn install(&self, names: &[String], upgrade: bool) -> String {
         match upgrade {
             true => self.dnf(&["upgrade"], names),
-            false if self.update_only.0 && self.state == Some(State::Latest) => ":".into(),
             false => self.dnf(&["install"], names),
         }
     }
@@ -300,12 +272,12 @@ impl Dnf {
 
 /// Installs, upgrades and removes packages with zypper.
 ///
-/// Tested with recorded answers and a stand-in, not on a real host with zypper. Registers `packages` (those that were
-/// touched).
+/// Registers `packages` (those that were touched).
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Zypper {
-    /// Packages, or paths of `.rpm` files; `*` with `latest`: all packages. Also `pkg`.
+    /// Packages (`curl`, `curl-7.76.1`, `curl>=7.76`), or paths or URLs of `.rpm` files; with `absent` also patterns
+    /// (`kernel-*`); `*` with `latest`: all packages. Also `pkg`.
     #[serde(default, alias = "pkg")]
     #[schemars(extend("x-aliases" = ["pkg"]))]
     name: List,
@@ -340,6 +312,9 @@ pub struct Zypper {
     extra_args: Option<Text>,
 }
 
+/// Seconds that zypper waits for another one to end; by itself it does not.
+const ZYPP_WAITS: &str = "ZYPP_LOCK_TIMEOUT=120";
+
 fn present() -> State {
     State::Present
 }
@@ -348,7 +323,7 @@ impl Module for Zypper {
     const NAME: &'static str = "zypper";
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
-        check_names(&self.name)?;
+        rpm::take_names(&mut self.name, self.state == State::Absent)?;
         if self.name.is_empty() && !self.update_cache.0 {
             return Err(ArgError::new("name", "`zypper` needs a `name`"));
         }
@@ -371,7 +346,13 @@ impl Module for Zypper {
 impl Zypper {
     fn job(&self) -> Job<'_> {
         let all = self.name.iter().any(|n| n == "*");
-        Job { names: if all { &[] } else { &self.name }, wish: self.state.wish(), refresh: self.update_cache.0, all }
+        Job {
+            names: if all { &[] } else { &self.name },
+            wish: self.state.wish(),
+            refresh: self.update_cache.0,
+            all,
+            upgrade_only: false,
+        }
     }
     fn zypper(&self, verb: &[&str], names: &[String]) -> String {
         let mut w: Vec<String> = vec!["zypper".into(), "--non-interactive".into()];
@@ -386,8 +367,11 @@ impl Zypper {
             w.push("--".into());
         }
         w.extend(names.iter().cloned());
-        // 102 and 103: done, and the host or a service should be restarted.
-        format!("{{ {} || case $? in 102|103) ;; *) exit 1 ;; esac; }}", shell_join(w))
+        // 102 and 103: done, and the host or a service should be restarted; 106: without a repository that is out of reach.
+        format!(
+            "{{ {ZYPP_WAITS} {} || {{ w_c=$?; case $w_c in 102|103|106) ;; *) exit $w_c ;; esac; }}; }}",
+            shell_join(w)
+        )
     }
 }
 
@@ -396,10 +380,13 @@ impl Manager for Zypper {
         "zypper"
     }
     fn look(&self, names: &[String]) -> String {
-        look_rpm(names)
+        rpm::look(names)
     }
     fn look_newer(&self, _: &[String]) -> String {
-        "zypper --non-interactive --quiet list-updates </dev/null 2>/dev/null\n".into()
+        // 6: there are no repositories.
+        format!(
+            "{ZYPP_WAITS} zypper --non-interactive --quiet list-updates </dev/null || case $? in 6|106) ;; *) exit 3 ;; esac\n"
+        )
     }
     fn read(&self, said: &str, names: &[String]) -> Seen {
         let (there, newer) = said.split_once(NEWER).unwrap_or((said, ""));
@@ -411,16 +398,22 @@ impl Manager for Zypper {
             }
         };
         let wanted = |(n, _): &(String, String)| names.is_empty() || names.contains(n);
-        Seen { missing: missing_rpm(there, names), newer: newer.lines().filter_map(row).filter(wanted).collect() }
+        Seen { missing: rpm::missing(there, names), newer: newer.lines().filter_map(row).filter(wanted).collect() }
     }
     fn said(&self, names: &[String], there: bool) -> String {
-        said_rpm(names, there)
+        rpm::said(names, there)
     }
     fn list(&self) -> String {
-        LIST.into()
+        rpm::LIST.into()
+    }
+    fn lacking(&self, names: &[String]) -> Option<String> {
+        Some(rpm::lacking(names))
     }
     fn refresh(&self) -> Option<String> {
         Some(self.zypper(&["refresh"], &[]))
+    }
+    fn refresh_counts(&self) -> Refresh {
+        Refresh::Never
     }
     fn install(&self, names: &[String], _: bool) -> String {
         let mut verb = vec!["install", "--auto-agree-with-licenses"];
@@ -483,7 +476,7 @@ mod tests {
         // Known by what it provides.
         satisfied(m.decide(&host(&m, "package bash is not installed\ntree-1\nx-1\ntree-1\n"), &ctx()));
         let m: Dnf = bind("{name: /srv/x.rpm, disable_gpg_check: true}");
-        assert_eq!(done(&m, "no file /srv/x.rpm\n").1, ["dnf -y --nogpgcheck install -- /srv/x.rpm"]);
+        assert_eq!(done(&m, "not there: /srv/x.rpm\n").1, ["dnf -y --nogpgcheck install -- /srv/x.rpm"]);
     }
 
     #[test]
@@ -519,7 +512,7 @@ mod tests {
         assert_eq!(says, "installs tree, upgrades bash -> 5.2-1");
         assert!(
             lines[0].starts_with(
-                "{ zypper --non-interactive install --auto-agree-with-licenses --no-recommends -- tree ||"
+                "{ ZYPP_LOCK_TIMEOUT=120 zypper --non-interactive install --auto-agree-with-licenses --no-recommends -- tree ||"
             )
         );
         let m: Zypper = bind("{name: bash, state: absent, clean_deps: true}");

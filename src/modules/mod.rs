@@ -52,6 +52,7 @@ pub mod reboot;
 pub(crate) mod regex;
 mod replace;
 pub mod results;
+mod rpm;
 mod script;
 mod selinux;
 mod service_facts;

@@ -18,6 +18,10 @@ pub struct OpenRc {
     pub sleep: u64,
 }
 
+/// What `status` answers when a service was started and its process is gone. Until it is zapped, `start` takes it for
+/// started and does nothing.
+const CRASHED: i32 = 32;
+
 impl OpenRc {
     /// A read-only script: whether there is such a service, whether it runs and in which runlevel.
     pub fn look(&self) -> String {
@@ -43,6 +47,7 @@ impl OpenRc {
         }
         let is = |k: &str| out.stdout.lines().any(|l| l == format!("{k} 0"));
         let (running, enabled) = (is("status"), is("enabled"));
+        let crashed = out.stdout.lines().any(|l| l == format!("status {CRASHED}"));
         let (name, level) = (shell_quote(&self.name), shell_quote(&self.runlevel));
         let (mut lines, mut says) = (vec![], vec![]);
         match self.enabled {
@@ -59,6 +64,9 @@ impl OpenRc {
         let service = |verb: &str| format!("rc-service {name} {verb}");
         match self.state {
             Some("started") if !running => {
+                if crashed {
+                    lines.push(service("zap"));
+                }
                 lines.push(service("start"));
                 says.push("starts");
             }
@@ -148,6 +156,10 @@ mod tests {
             ["rc-update -q add sshd default", "rc-service sshd start"]
         );
         assert!(done(Some("started"), Some(true), 0, on, 0).is_empty());
+        assert_eq!(
+            done(Some("started"), None, 0, "status 32\nenabled 0\n", 0),
+            ["rc-service sshd zap", "rc-service sshd start"]
+        );
         assert_eq!(
             done(Some("stopped"), Some(false), 0, on, 0),
             ["rc-update -q del sshd default", "rc-service sshd stop"]

@@ -5,7 +5,8 @@ use super::args::{List, Text};
 use super::dnf::{Dnf, Zypper};
 use super::pacman::{Apk, Pacman};
 use super::{ArgError, Ctx, Decision, Local, Module, Stop};
-use crate::probe::{Observed, Probe};
+use crate::probe::facts::own_manager;
+use crate::probe::{Content, Observed, Probe};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 /// Installs and removes packages with the host's own package manager: apt, dnf (yum), zypper, pacman or apk. What only
 /// one of them can do is in the module of its name.
 ///
-/// All but apt are tested with recorded answers and stand-ins, not on real hosts.
+/// Where several are installed, it is the one the system comes with.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Package {
@@ -46,7 +47,7 @@ fn auto() -> Text {
     "auto".into()
 }
 
-/// Name and program. The first that a host has is its own.
+/// Name and program. Where the system is not known, the first that a host has is its own.
 const MANAGERS: [(&str, &str); 5] = [
     ("apt", "/usr/bin/apt-get"),
     ("dnf", "/usr/bin/dnf"),
@@ -54,6 +55,17 @@ const MANAGERS: [(&str, &str); 5] = [
     ("pacman", "/usr/bin/pacman"),
     ("apk", "/sbin/apk"),
 ];
+
+const OS: &str = "/etc/os-release";
+
+/// The program of the package manager that a system with this os-release comes with.
+fn own(text: &str) -> &'static str {
+    let get = |key: &str| {
+        let value = text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
+        value.unwrap_or_default().trim_matches(['"', '\'']).to_string()
+    };
+    own_manager(&get("ID"), &get("ID_LIKE"))
+}
 
 fn module(name: &str, args: Value, local: &dyn Local) -> Result<Box<dyn super::Bound>, ArgError> {
     fn made<M: Module>(args: Value, local: &dyn Local) -> Result<Box<dyn super::Bound>, ArgError> {
@@ -108,7 +120,9 @@ impl Module for Package {
     fn probes(&self, ctx: &Ctx) -> Vec<Probe> {
         let mut p: Vec<Probe> = match self.with.len() {
             1 => vec![],
-            _ => MANAGERS.iter().map(|(_, at)| Probe::Path(at.to_string())).collect(),
+            _ => {
+                MANAGERS.iter().map(|(_, at)| Probe::Path(at.to_string())).chain([Probe::Content(OS.into())]).collect()
+            }
         };
         // The first is the one most hosts have: it is asked along.
         p.extend(self.with.first().map_or(vec![], |w| w.module.probes(ctx)));
@@ -119,7 +133,13 @@ impl Module for Package {
         if let [only] = self.with.as_slice() {
             return only.module.decide(seen, ctx);
         }
-        for (name, at) in MANAGERS {
+        let own = match seen.content(OS)? {
+            Content::Bytes(text) => own(&String::from_utf8_lossy(text)),
+            _ => "",
+        };
+        let (first, then): (Vec<_>, Vec<_>) =
+            MANAGERS.into_iter().partition(|(_, at)| at.ends_with(own) && !own.is_empty());
+        for (name, at) in first.into_iter().chain(then) {
             if seen.path(at)?.followed().is_none() {
                 continue;
             }
@@ -140,7 +160,28 @@ mod tests {
     use crate::probe::{Answer, EntryKind, Output, PackageState};
 
     fn host(has: &str) -> Observed {
-        seen(MANAGERS.iter().map(|(n, p)| at(p, (*n == has).then(|| entry(EntryKind::File, 0o755)))))
+        system(&[has], "")
+    }
+    fn system(has: &[&str], os: &str) -> Observed {
+        let there = |n: &str, p: &str| at(p, has.contains(&n).then(|| entry(EntryKind::File, 0o755)));
+        let os = (Probe::Content(OS.into()), Answer::Content(Content::Bytes(os.into())));
+        seen(MANAGERS.iter().map(|(n, p)| there(n, p)).chain([os]))
+    }
+
+    #[test]
+    fn where_there_are_several() {
+        let m: Package = bind("{name: curl, state: present}");
+        for (os, word) in [
+            ("ID=debian\n", "Package"),
+            ("ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"\n", "command -v dnf"),
+            ("ID=opensuse-leap\nID_LIKE=\"suse opensuse\"\n", "command -v zypper"),
+            ("ID=arch\n", "command -v pacman"),
+            ("ID=else\n", "Package"),
+        ] {
+            let all: Vec<&str> = MANAGERS.iter().map(|(n, _)| *n).collect();
+            let Err(Stop::Need(more)) = m.decide(&system(&all, os), &ctx()) else { panic!("{os}") };
+            assert!(format!("{more:?}").contains(word), "{os}: {more:?}");
+        }
     }
 
     #[test]

@@ -10,14 +10,14 @@ use serde_json::{Map, Value, json};
 /// Tells which packages are installed.
 ///
 /// Sets the variable `packages`: a mapping from each package's name to a list (of one, mostly) of `name`, `version`, `arch`
-/// and `source` (`apt` or `rpm`).
+/// and `source` (`apt`, `rpm`, `pacman` or `apk`).
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PackageFacts {
-    /// Which package manager to ask: `auto`, `apt`, `rpm`.
+    /// Which package managers to ask (the first that has packages answers): `auto`, `apt`, `rpm`, `pacman`, `apk`.
     #[serde(default = "auto")]
     manager: List,
-    /// Has no effect: a host has one.
+    /// Has no effect: one answers.
     #[serde(default)]
     #[allow(dead_code)]
     strategy: Option<Text>,
@@ -27,10 +27,45 @@ fn auto() -> List {
     List(vec!["auto".into()])
 }
 
-const LOOK: &str = "if command -v dpkg-query >/dev/null 2>&1; then echo apt; \
-    dpkg-query -W -f '${db:Status-Status}\\t${Package}\\t${Version}\\t${Architecture}\\t${Section}\\n'\n\
-    elif command -v rpm >/dev/null 2>&1; then echo rpm; \
-    rpm -qa --qf 'installed\\t%{NAME}\\t%{VERSION}\\t%{ARCH}\\t%{RELEASE}\\t%{EPOCH}\\n'\nelse echo none; fi";
+/// For each: its name, a condition that it has packages, and what prints them. Other managers than a system's own may
+/// be installed, and know of nothing.
+const SOURCES: [(&str, &str, &str); 4] = [
+    (
+        "apt",
+        "command -v dpkg-query >/dev/null 2>&1 && [ -s /var/lib/dpkg/status ]",
+        "dpkg-query -W -f '${db:Status-Status}\\t${Package}\\t${Version}\\t${Architecture}\\t${Section}\\n'",
+    ),
+    (
+        "rpm",
+        "command -v rpm >/dev/null 2>&1 && rpm -qa | grep . >/dev/null",
+        "rpm -qa --qf 'installed\\t%{NAME}\\t%{VERSION}\\t%{ARCH}\\t%{RELEASE}\\t%{EPOCH}\\n'",
+    ),
+    (
+        "pacman",
+        "command -v pacman >/dev/null 2>&1 && pacman -Qq 2>/dev/null | grep . >/dev/null",
+        "pacman -Q | while read -r w_n w_v; do printf 'installed\\t%s\\t%s\\n' \"$w_n\" \"$w_v\"; done",
+    ),
+    (
+        "apk",
+        "command -v apk >/dev/null 2>&1",
+        "apk info -v 2>/dev/null | while read -r w_n; do printf 'installed\\t%s\\t%s-%s\\n' \"${w_n%-*-*}\" \
+         \"$(w_v=${w_n%-*}; echo \"${w_v##*-}\")\" \"${w_n##*-}\"; done",
+    ),
+];
+
+impl PackageFacts {
+    fn look(&self) -> String {
+        let of = |name: &str| {
+            self.manager.iter().any(|m| match m.as_str() {
+                "auto" => true,
+                "dnf" | "dnf5" | "yum" | "zypper" => name == "rpm",
+                m => m == name,
+            })
+        };
+        let ask = |(name, has, list): &(&str, &str, &str)| format!("if {has}; then echo {name}; {list}; exit 0; fi\n");
+        SOURCES.iter().filter(|s| of(s.0)).map(ask).collect::<String>() + "echo none"
+    }
+}
 
 impl Module for PackageFacts {
     const NAME: &'static str = "package_facts";
@@ -41,30 +76,34 @@ impl Module for PackageFacts {
     const HARMLESS: bool = true;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
-        match self.manager.iter().find(|m| !matches!(m.as_str(), "auto" | "apt" | "rpm" | "dnf" | "yum" | "zypper")) {
-            Some(m) => {
-                Err(ArgError::new("manager", format!("`{m}` cannot be asked")).hint("there are auto, apt and rpm"))
-            }
+        match self.manager.iter().find(|m| {
+            !matches!(m.as_str(), "auto" | "apt" | "rpm" | "dnf" | "dnf5" | "yum" | "zypper" | "pacman" | "apk")
+        }) {
+            Some(m) => Err(ArgError::new("manager", format!("`{m}` cannot be asked"))
+                .hint("there are auto, apt, rpm, pacman and apk")),
             None => Ok(()),
         }
     }
     fn probes(&self, _: &Ctx) -> Vec<Probe> {
-        vec![Probe::Script(LOOK.into())]
+        vec![Probe::Script(self.look())]
     }
     fn decide(&self, seen: &Observed, _: &Ctx) -> Result<Decision, Stop> {
-        let out = &seen.script(LOOK)?.stdout;
+        let out = &seen.script(&self.look())?.stdout;
         let (manager, lines) = out.split_once('\n').unwrap_or((out, ""));
-        if !matches!(manager, "apt" | "rpm") {
-            return Err(Stop::fail("the host has neither dpkg nor rpm, which tell what is installed"));
+        if !SOURCES.iter().any(|s| s.0 == manager) {
+            return Err(Stop::fail("the host has no package manager that tells what is installed"));
         }
         let mut packages: Map<String, Value> = Map::new();
         for l in lines.lines() {
             let f: Vec<&str> = l.split('\t').collect();
-            let ["installed", name, version, arch, more @ ..] = f.as_slice() else { continue };
-            let mut p = json!({"name": name, "version": version, "arch": arch, "source": manager});
+            let ["installed", name, version, more @ ..] = f.as_slice() else { continue };
+            let mut p = json!({"name": name, "version": version, "source": manager});
+            if let [arch, ..] = more {
+                p["arch"] = json!(arch);
+            }
             match (manager, more) {
-                ("apt", [category, ..]) => p["category"] = json!(category),
-                ("rpm", [release, epoch, ..]) => {
+                ("apt", [_, category, ..]) => p["category"] = json!(category),
+                ("rpm", [_, release, epoch, ..]) => {
                     p["release"] = json!(release);
                     p["epoch"] = epoch.parse::<u64>().map_or(Value::Null, |e| json!(e));
                 }
@@ -90,12 +129,12 @@ mod tests {
     fn decide(stdout: &str) -> Result<Decision, Stop> {
         let m: PackageFacts = bind("{}");
         let out = Output { stdout: stdout.into(), ..Default::default() };
-        m.decide(&seen([(Probe::Script(LOOK.into()), Answer::Script(out))]), &ctx())
+        m.decide(&seen([(Probe::Script(m.look()), Answer::Script(out))]), &ctx())
     }
 
     #[test]
     fn packages_by_name() {
-        sh_accepts(LOOK);
+        sh_accepts(&bind::<PackageFacts>("{}").look());
         let r = satisfied(decide(
             "apt\ninstalled\tcurl\t7.88\tamd64\tweb\nconfig-files\told\t1\tamd64\tx\ninstalled\tcurl\t7.88\ti386\tweb\n",
         ));
@@ -110,6 +149,10 @@ mod tests {
             (&r.facts["packages"]["bash"][0]["release"], &r.facts["packages"]["bash"][0]["epoch"]),
             (&json!("1.fc40"), &Value::Null)
         );
+        let r = satisfied(decide("pacman\ninstalled\tbash\t5.2-1\n"));
+        assert_eq!(r.facts["packages"]["bash"][0], json!({"name": "bash", "version": "5.2-1", "source": "pacman"}));
+        let rpm = bind::<PackageFacts>("{manager: [dnf]}").look();
+        assert!(rpm.contains("rpm -qa") && !rpm.contains("dpkg"), "{rpm}");
     }
 
     #[test]

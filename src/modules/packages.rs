@@ -22,17 +22,31 @@ pub trait Manager {
     fn program(&self) -> &str;
     /// Prints which of the packages are there. Read by [`Manager::read`].
     fn look(&self, names: &[String]) -> String;
-    /// Prints, after [`NEWER`], what has something newer: of these packages, or of all.
+    /// Prints, after [`NEWER`], what has something newer: of these packages, or of all. Exits when that cannot be told.
     fn look_newer(&self, names: &[String]) -> String;
     fn read(&self, said: &str, names: &[String]) -> Seen;
     /// What the look prints when all the packages are there, or none.
     fn said(&self, names: &[String], there: bool) -> String;
-    /// Prints all packages with their versions.
+    /// Prints all packages with their versions: what tells whether something was changed.
     fn list(&self) -> String;
+    /// Prints which of the packages are not there, once they were installed.
+    fn lacking(&self, _names: &[String]) -> Option<String> {
+        None
+    }
     fn refresh(&self) -> Option<String>;
+    fn refresh_counts(&self) -> Refresh;
     fn install(&self, names: &[String], upgrade: bool) -> String;
     fn remove(&self, names: &[String]) -> String;
     fn upgrade_all(&self) -> String;
+}
+
+/// Whether fetching the package lists, and nothing besides, is a change: as Ansible has it for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refresh {
+    Always,
+    /// When [`Manager::list`] prints something else afterwards.
+    Compared,
+    Never,
 }
 
 /// Parts what was said of packages from what was said of newer versions.
@@ -55,6 +69,8 @@ pub struct Job<'a> {
     pub refresh: bool,
     /// Upgrade all packages.
     pub all: bool,
+    /// Install nothing that is not there.
+    pub upgrade_only: bool,
 }
 
 /// Names that a package manager may be given.
@@ -96,14 +112,23 @@ impl Job<'_> {
                 "`package` takes whatever package manager a host has",
             ));
         }
+        let refresh = self.refresh && self.wish != Wish::Absent;
+        // After a refresh the answer would be another.
+        if out.rc != 0 && !refresh {
+            let why = out.stderr.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it says nothing more");
+            return Err(Stop::fail_hint(
+                format!("{} cannot tell what there is: {}", m.program(), why.trim()),
+                "see to the host's repositories; `update_cache: true` fetches their lists",
+            ));
+        }
         let now = m.read(&out.stdout, self.names);
         let missing = |n: &&String| now.missing.contains(n);
         let names: Vec<String> = match self.wish {
             Wish::Absent => self.names.iter().filter(|n| !missing(n)).cloned().collect(),
+            _ if self.upgrade_only => vec![],
             _ => self.names.iter().filter(missing).cloned().collect(),
         };
         let there: Vec<String> = self.names.iter().filter(|n| !missing(n)).cloned().collect();
-        let refresh = self.refresh && self.wish != Wish::Absent;
         // After a refresh anything may be newer.
         let newer: Vec<String> = match self.wish {
             Wish::Latest if refresh && !self.all => there,
@@ -112,7 +137,7 @@ impl Job<'_> {
         };
         let all = self.all && (refresh || !now.newer.is_empty());
         let alone = self.names.is_empty() && !self.all;
-        let (mut lines, mut says) = (vec![], vec![]);
+        let (mut lines, mut says, mut lacking) = (vec![], vec![], None);
         if refresh && (alone || all || !names.is_empty() || !newer.is_empty()) {
             lines.extend(m.refresh());
             says.push("refreshes the package lists".to_string());
@@ -122,6 +147,7 @@ impl Job<'_> {
             says.push(format!("removes {}", listed(names.iter().cloned())));
         } else if !names.is_empty() {
             lines.push(m.install(&names, false));
+            lacking = m.lacking(&names);
             says.push(format!("installs {}", listed(names.iter().cloned())));
         }
         if !newer.is_empty() {
@@ -150,10 +176,15 @@ impl Job<'_> {
             return Ok(Decision::satisfied(result));
         }
         let said = m.said(self.names, self.wish != Wish::Absent) + NEWER + "\n";
+        let lacking = lacking.map(|look| {
+            let says = format!("{} says it is done, but this is not there:", m.program());
+            format!("left=$({look})\n[ -z \"$left\" ] || {{ echo '{says}' $left >&2; exit 1; }}\n")
+        });
         let script = format!(
-            "export LC_ALL=C\nlist() {{\n{}\n}}\nbefore=$(list)\n{}[ \"$before\" = \"$(list)\" ] || echo '{CHANGED}'",
+            "export LC_ALL=C\nlist() {{\n{}\n}}\nbefore=$(list)\n{}{}[ \"$before\" = \"$(list)\" ] || echo '{CHANGED}'",
             m.list(),
-            lines.iter().map(|l| format!("{l} </dev/null || exit\n")).collect::<String>()
+            lines.iter().map(|l| format!("{l} </dev/null || exit\n")).collect::<String>(),
+            lacking.unwrap_or_default(),
         );
         Ok(Decision::Change(Change {
             actions: vec![Action::Script(script)],
@@ -161,7 +192,8 @@ impl Job<'_> {
             after: vec![(Probe::Script(look), Answer::Script(Output { stdout: said, ..Default::default() }))],
             summary: says.join(", "),
             result,
-            verdict: (!alone).then_some(something_done),
+            verdict: (!alone || m.refresh_counts() != Refresh::Always).then_some(something_done),
+            uncounted: alone && m.refresh_counts() == Refresh::Never,
             ..Default::default()
         }))
     }

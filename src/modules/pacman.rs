@@ -1,21 +1,20 @@
 //! `pacman` and `apk`: packages of Arch Linux and of Alpine.
 
 use super::args::{Bool, List, Text};
-use super::packages::{Job, Manager, NEWER, Seen, Wish, check_names};
+use super::packages::{Job, Manager, NEWER, Refresh, Seen, Wish, check_names};
 use super::{ArgError, Ctx, Decision, Local, Module, Stop};
 use crate::probe::{Observed, Probe};
-use crate::quote::shell_join;
+use crate::quote::{shell_join, shell_quote};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// Installs, upgrades and removes packages of Arch Linux. Groups are not supported.
 ///
-/// Tested with recorded answers and a stand-in, not on a real host with pacman. Registers `packages` (those that were
-/// touched).
+/// Registers `packages` (those that were touched).
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pacman {
-    /// Packages. Also `package`, `pkg`.
+    /// Packages (`curl`, `curl=8.5.0-1`, `curl>=8`), or paths or URLs of package files. Also `package`, `pkg`.
     #[serde(default, alias = "package", alias = "pkg")]
     #[schemars(extend("x-aliases" = ["package", "pkg"]))]
     name: List,
@@ -84,6 +83,11 @@ impl Module for Pacman {
         if !self.name.is_empty() && self.upgrade.0 {
             return Err(ArgError::new("upgrade", "`name` and `upgrade` exclude each other"));
         }
+        let odd = |n: &&String| file(n).is_some() || n.contains(['<', '>', '=']);
+        if let Some(n) = self.name.iter().find(odd).filter(|_| self.state == State::Absent) {
+            return Err(ArgError::new("name", format!("`{n}`: what is to be absent has a name only"))
+                .hint("leave out the version; of a file, name the package that is in it"));
+        }
         for (param, t) in [
             ("extra_args", &self.extra_args),
             ("update_cache_extra_args", &self.update_cache_extra_args),
@@ -109,7 +113,13 @@ impl Module for Pacman {
 
 impl Pacman {
     fn job(&self) -> Job<'_> {
-        Job { names: &self.name, wish: self.state.wish(), refresh: self.update_cache.0, all: self.upgrade.0 }
+        Job {
+            names: &self.name,
+            wish: self.state.wish(),
+            refresh: self.update_cache.0,
+            all: self.upgrade.0,
+            upgrade_only: false,
+        }
     }
     fn run(&self, verb: &[&str], extra: &str, names: &[String]) -> String {
         let mut w: Vec<String> = vec![self.executable.0.clone(), "--noconfirm".into(), "--noprogressbar".into()];
@@ -136,8 +146,12 @@ impl Manager for Pacman {
         &self.executable
     }
     fn look(&self, names: &[String]) -> String {
-        // Prints what nothing that is installed satisfies.
-        self.ask("-T", names)
+        match self.state {
+            // Only a package itself can be removed, not what it provides.
+            State::Absent => names.iter().map(|n| gone(&self.executable, n)).collect(),
+            // Prints what nothing that is installed satisfies.
+            _ => self.ask("-T", &names.iter().map(|n| wanted(n)).collect::<Vec<_>>()),
+        }
     }
     fn look_newer(&self, names: &[String]) -> String {
         self.ask("-Qu", names)
@@ -150,22 +164,36 @@ impl Manager for Pacman {
             _ => None,
         };
         Seen {
-            missing: names.iter().filter(|n| gone.lines().any(|l| l.trim() == **n)).cloned().collect(),
+            missing: names.iter().filter(|n| gone.lines().any(|l| l.trim() == wanted(n))).cloned().collect(),
             newer: newer.lines().filter_map(row).collect(),
         }
     }
     fn said(&self, names: &[String], there: bool) -> String {
-        if there { String::new() } else { names.iter().map(|n| format!("{n}\n")).collect() }
+        if there { String::new() } else { names.iter().map(|n| format!("{}\n", wanted(n))).collect() }
     }
     fn list(&self) -> String {
-        self.ask("-Q", &[])
+        match self.name.is_empty() && !self.upgrade.0 {
+            true => "cksum \"$(pacman-conf DBPath)\"/sync/*.db 2>/dev/null".into(),
+            false => self.ask("-Q", &[]),
+        }
+    }
+    fn lacking(&self, names: &[String]) -> Option<String> {
+        Some(self.look(names))
+    }
+    fn refresh_counts(&self) -> Refresh {
+        Refresh::Compared
     }
     fn refresh(&self) -> Option<String> {
         let verb = if self.force.0 { "-Syy" } else { "-Sy" };
         Some(self.run(&[verb], &self.update_cache_extra_args, &[]))
     }
     fn install(&self, names: &[String], _: bool) -> String {
-        self.run(&["--needed", "-S"], &self.extra_args, names)
+        let (files, names): (Vec<String>, Vec<String>) = names.iter().cloned().partition(|n| file(n).is_some());
+        let with = |verb: &str, names: &[String]| {
+            (!names.is_empty()).then(|| self.run(&["--needed", verb], &self.extra_args, names))
+        };
+        let lines: Vec<String> = with("-S", &names).into_iter().chain(with("-U", &files)).collect();
+        lines.join(" </dev/null && ")
     }
     fn remove(&self, names: &[String]) -> String {
         let verb = if self.force.0 { "-Rdd" } else { "-R" };
@@ -177,6 +205,26 @@ impl Manager for Pacman {
     fn upgrade_all(&self) -> String {
         self.run(&["-Su"], &self.upgrade_extra_args, &[])
     }
+}
+
+/// Package and version of a package file, by the name that every such file has: `bird=1.0-1` of
+/// `/srv/bird-1.0-1-any.pkg.tar.zst`.
+fn file(name: &str) -> Option<String> {
+    let (stem, _) = name.rsplit('/').next()?.split_once(".pkg.tar")?;
+    let mut parts = stem.rsplitn(4, '-');
+    let (_arch, release, version, package) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    Some(format!("{package}={}-{release}", version.replace("%3A", ":")))
+}
+
+/// What must be satisfied for a package to be there.
+fn wanted(name: &str) -> String {
+    file(name).unwrap_or_else(|| name.to_string())
+}
+
+/// Prints the package's name when it is not there; asked for what a package provides, pacman answers with the package.
+fn gone(pacman: &str, name: &str) -> String {
+    let n = shell_quote(name);
+    format!("[ \"$({} -Qq -- {n} 2>/dev/null </dev/null)\" = {n} ] || printf '%s\\n' {n}\n", shell_join([pacman]))
 }
 
 /// Installs, upgrades and removes packages of Alpine Linux.
@@ -247,7 +295,13 @@ fn parted(text: &str) -> Option<(&str, &str)> {
 
 impl Apk {
     fn job(&self) -> Job<'_> {
-        Job { names: &self.name, wish: self.state.wish(), refresh: self.update_cache.0, all: self.upgrade.0 }
+        Job {
+            names: &self.name,
+            wish: self.state.wish(),
+            refresh: self.update_cache.0,
+            all: self.upgrade.0,
+            upgrade_only: false,
+        }
     }
     fn run(&self, verb: &[&str], names: &[String]) -> String {
         let mut w: Vec<String> = vec!["apk".into()];
@@ -296,6 +350,9 @@ impl Manager for Apk {
     }
     fn refresh(&self) -> Option<String> {
         Some(self.run(&["update"], &[]))
+    }
+    fn refresh_counts(&self) -> Refresh {
+        Refresh::Always
     }
     fn install(&self, names: &[String], upgrade: bool) -> String {
         self.run(if upgrade { &["add", "--upgrade"] } else { &["add"] }, names)
@@ -347,7 +404,21 @@ mod tests {
         assert_eq!(done(&m, all), ("upgrades vim -> 2".into(), vec![format!("{P} -Su")]));
         let m: Pacman = bind("{update_cache: true}");
         let c = change(m.decide(&host(&m, ""), &ctx()));
-        assert!(c.verdict.is_none() && c.summary == "refreshes the package lists");
+        assert!(!c.verdict.unwrap()(&[Output::default()]) && c.summary == "refreshes the package lists");
+    }
+
+    #[test]
+    fn pacman_takes_files() {
+        assert_eq!(file("/srv/a-b-1%3A2.0-1-any.pkg.tar.zst").as_deref(), Some("a-b=1:2.0-1"));
+        assert_eq!((file("a-b"), file("x.pkg.tar.zst")), (None, None));
+        let m: Pacman = bind("{name: [tree, /srv/bash-5-1-any.pkg.tar.zst]}");
+        let (_, lines) = done(&m, "tree\nbash=5-1\n");
+        assert_eq!(
+            lines,
+            ["pacman --noconfirm --noprogressbar --needed -S -- tree </dev/null && \
+              pacman --noconfirm --noprogressbar --needed -U -- /srv/bash-5-1-any.pkg.tar.zst"]
+        );
+        assert!(try_bind::<Pacman>("{name: bash>=5, state: absent}").is_err());
     }
 
     #[test]

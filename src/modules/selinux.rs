@@ -14,7 +14,7 @@ use serde_json::{Map, json};
 /// SELinux's state and policy, now and at each start. What needs a restart of the host is said in `reboot_required`;
 /// the host is not restarted.
 ///
-/// Tested with recorded answers, not on a real host with SELinux. Registers `msg`, `policy`, `state`, `configfile` and
+/// Tested on a host whose kernel has SELinux switched off; `setenforce` was not run. Registers `msg`, `policy`, `state`, `configfile` and
 /// `reboot_required`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -155,7 +155,7 @@ impl Selinux {
 
 /// A switch of SELinux's policy.
 ///
-/// Tested with recorded answers, not on a real host with SELinux. Registers `name`, `state` and `persistent`.
+/// Tested on a host whose kernel has SELinux switched off; what holds now was not switched there. Registers `name`, `state` and `persistent`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Seboolean {
@@ -166,7 +166,7 @@ pub struct Seboolean {
     /// It holds at each start, too.
     #[serde(default)]
     persistent: Bool,
-    /// Where SELinux is disabled, do nothing instead of failing.
+    /// Where SELinux is disabled, do not fail; what is `persistent` is kept for the day it is on.
     #[serde(default)]
     ignore_selinux_state: Bool,
 }
@@ -189,46 +189,60 @@ impl Module for Seboolean {
         result.insert("name".into(), json!(self.name.0));
         result.insert("state".into(), json!(self.state.0));
         result.insert("persistent".into(), json!(self.persistent.0));
-        if out.rc == 127 || out.stderr.contains("SELinux is disabled") {
-            return match self.ignore_selinux_state.0 {
-                true => Ok(Decision::satisfied(result)),
-                false => Err(Stop::fail("SELinux is not on")),
-            };
+        let off = out.rc == 127 || out.stderr.contains("SELinux is disabled");
+        if off && !self.ignore_selinux_state.0 {
+            return Err(Stop::fail_hint("SELinux is not on", "`ignore_selinux_state: true` takes it as it is"));
         }
         let word = if self.state.0 { "on" } else { "off" };
+        // What was ever set is noted as `x=1`; all else semanage knows: `x   (on   ,  off)   what it is`, now and at each
+        // start.
+        let noted = out.stdout.lines().find_map(|l| l.strip_prefix("noted ")?.split_once('='));
+        let noted = noted.map(|(_, v)| if v.trim() == "1" { "on" } else { "off" });
+        let kept = out.stdout.lines().find_map(|l| l.strip_prefix("kept ")?.split_once('(')?.1.split_once(')'));
+        let kept = noted.or_else(|| Some(kept?.0.split_once(',')?.1.trim()));
+        if off {
+            return Ok(match self.persistent.0 && out.rc != 127 && kept != Some(word) {
+                true => Decision::Change(self.keeps(word, "-P -N ", result)),
+                false => Decision::satisfied(result),
+            });
+        }
         let Some(now) = out.stdout.lines().find_map(|l| l.split_once("--> ")).map(|(_, v)| v.trim()) else {
             return Err(Stop::fail(format!("SELinux has no switch `{}`: {}", self.name.0, out.stderr.trim())));
         };
-        // `name   (on   ,  off)   what it is`: now, and at each start.
-        let kept = out.stdout.lines().find_map(|l| l.strip_prefix("kept ")?.split_once('(')?.1.split_once(')'));
-        let kept = kept.and_then(|(both, _)| Some(both.split_once(',')?.1.trim()));
-        if now == word && (!self.persistent.0 || kept.unwrap_or(now) == word) {
+        if now == word && (!self.persistent.0 || kept == Some(word)) {
             return Ok(Decision::satisfied(result));
         }
-        let keep = if self.persistent.0 { "-P " } else { "" };
-        let name = shell_quote(&self.name);
-        let said = format!("{} --> {word}\nkept {} ({word}   ,  {word})\n", self.name.0, self.name.0);
-        Ok(Decision::Change(Change {
-            actions: vec![Action::Script(format!("setsebool {keep}{name} {word}"))],
-            touches: Touches::path("/var/lib/selinux"),
-            after: vec![(Probe::Script(self.look()), Answer::Script(Output { stdout: said, ..Default::default() }))],
-            summary: match now == word {
-                true => format!("{} {word} at each start", self.name.0),
-                false => format!("{} {now} -> {word}", self.name.0),
-            },
-            result,
-            ..Default::default()
-        }))
+        let mut c = self.keeps(word, if self.persistent.0 { "-P " } else { "" }, result);
+        if now != word {
+            c.summary = format!("{} {now} -> {word}", self.name.0);
+        }
+        Ok(Decision::Change(c))
     }
 }
 
 impl Seboolean {
+    fn keeps(&self, word: &str, how: &str, result: Map<String, serde_json::Value>) -> Change {
+        let name = shell_quote(&self.name);
+        let noted = format!("noted {}={}\n", self.name.0, u8::from(self.state.0));
+        let said = format!("{} --> {word}\n{}", self.name.0, if self.persistent.0 { noted } else { String::new() });
+        Change {
+            actions: vec![Action::Script(format!("setsebool {how}{name} {word}"))],
+            touches: Touches::path("/var/lib/selinux"),
+            after: vec![(Probe::Script(self.look()), Answer::Script(Output { stdout: said, ..Default::default() }))],
+            summary: format!("{} {word} at each start", self.name.0),
+            result,
+            ..Default::default()
+        }
+    }
     fn look(&self) -> String {
         let name = shell_quote(&self.name);
         let kept = match self.persistent.0 {
             true => format!(
-                "semanage boolean -l -n 2>/dev/null </dev/null | sed -n 's/^{}[[:blank:]]/kept &/p'\n",
-                self.name.0
+                "w_t=$(sed -n 's/^SELINUXTYPE=//p' /etc/selinux/config 2>/dev/null)\n\
+                 w_n=$(sed -n 's/^{n}=/noted &/p' \"/var/lib/selinux/$w_t/active/booleans.local\" 2>/dev/null)\n\
+                 [ -z \"$w_n\" ] && semanage boolean -l -n 2>/dev/null </dev/null | sed -n 's/^{n}[[:blank:]]/kept &/p'\n\
+                 printf '%s\\n' \"$w_n\"\n",
+                n = self.name.0
             ),
             false => String::new(),
         };
@@ -291,7 +305,8 @@ mod tests {
         let m: Seboolean = bind("{name: x, state: yes, persistent: yes}");
         sh_accepts(&m.look());
         satisfied(m.decide(&said(&m, "on", "on", 0), &ctx()));
-        satisfied(m.decide(&said(&m, "on", "", 0), &ctx()));
+        let c = change(m.decide(&said(&m, "on", "", 0), &ctx()));
+        satisfied(m.decide(&then(said(&m, "on", "", 0), &c), &ctx()));
         let c = change(m.decide(&said(&m, "on", "off", 0), &ctx()));
         assert_eq!(c.summary, "x on at each start");
         let c = change(m.decide(&said(&m, "off", "off", 0), &ctx()));
@@ -300,6 +315,17 @@ mod tests {
         assert!(m.decide(&said(&m, "", "", 127), &ctx()).is_err());
         let m: Seboolean = bind("{name: x, state: no, ignore_selinux_state: yes}");
         satisfied(m.decide(&said(&m, "", "", 127), &ctx()));
+        let m: Seboolean = bind("{name: x, state: no, persistent: yes, ignore_selinux_state: yes}");
+        let off = |stdout: &str| {
+            let stderr = "getsebool:  SELinux is disabled\n".to_string();
+            let out = Output { rc: 0, stdout: stdout.into(), stderr };
+            seen([(Probe::Script(m.look()), Answer::Script(out))])
+        };
+        satisfied(m.decide(&off("noted x=0\n"), &ctx()));
+        satisfied(m.decide(&off("kept x   (off   ,  off)  Allow\n"), &ctx()));
+        let c = change(m.decide(&off("noted x=1\n"), &ctx()));
+        assert!(matches!(&c.actions[0], Action::Script(s) if s == "setsebool -P -N x off"));
+        satisfied(m.decide(&then(off("noted x=1\n"), &c), &ctx()));
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub struct Systemd {
 
 /// Starts, stops and enables a service, of systemd or of OpenRC.
 ///
-/// OpenRC is tested with recorded answers, not on a real host. Registers `name`, `state`, `enabled` and, of systemd,
+/// OpenRC is tested with the one Debian has. Registers `name`, `state`, `enabled` and, of systemd,
 /// `status` (the service's properties as they were before).
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -73,7 +73,7 @@ pub fn read(piece: &dyn Fn(&str) -> String) -> Value {
         "virtualization": virtualization(&piece("virt"), &piece("kvm")),
         "init": init(&piece("init")),
         "cgroup_version": if piece("cgroup").trim() == "cgroup2fs" { 2 } else { 1 },
-        "package_manager": manager(&piece("managers")),
+        "package_manager": manager(&piece("managers"), &get("ID"), &get("ID_LIKE")),
         "user": user(&piece("user")),
         "env": key_values(&piece("env")),
         "date_time": date(&piece("date")),
@@ -310,8 +310,12 @@ fn init(text: &str) -> String {
     known.or(lines.first()).map(|s| s.to_string()).unwrap_or_default()
 }
 
-fn manager(text: &str) -> &'static str {
-    match text.lines().next().unwrap_or_default() {
+/// The host's own package manager, of those whose programs are there: others may be installed beside it.
+fn manager(text: &str, id: &str, like: &str) -> &'static str {
+    let there: Vec<&str> = text.lines().collect();
+    let own = own_manager(id, like);
+    let own = there.iter().find(|m| **m == own || (own == "dnf" && matches!(**m, "dnf5" | "yum")));
+    match own.or(there.first()).copied().unwrap_or_default() {
         "apt-get" => "apt",
         "dnf5" => "dnf5",
         "dnf" => "dnf",
@@ -321,6 +325,21 @@ fn manager(text: &str) -> &'static str {
         "apk" => "apk",
         _ => "unknown",
     }
+}
+
+/// The program of the package manager that a system comes with, by `ID` and `ID_LIKE` of its os-release.
+pub(crate) fn own_manager(id: &str, like: &str) -> &'static str {
+    std::iter::once(id)
+        .chain(like.split_whitespace())
+        .find_map(|word| match word {
+            "debian" | "ubuntu" => Some("apt-get"),
+            "fedora" | "rhel" | "centos" | "rocky" | "almalinux" | "ol" | "amzn" => Some("dnf"),
+            "arch" | "archlinux" | "manjaro" => Some("pacman"),
+            "alpine" => Some("apk"),
+            w if w.contains("suse") || w.starts_with("sle") => Some("zypper"),
+            _ => None,
+        })
+        .unwrap_or_default()
 }
 
 fn user(text: &str) -> Value {
@@ -459,6 +478,19 @@ pub(crate) fn sample() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_systems_own_package_manager() {
+        let all = "apt-get\ndnf5\ndnf\npacman\nzypper\n";
+        assert_eq!(manager(all, "debian", ""), "apt");
+        assert_eq!(manager(all, "fedora", ""), "dnf5");
+        assert_eq!(manager("apt-get\ndnf\n", "rocky", "rhel centos fedora"), "dnf");
+        assert_eq!(manager(all, "opensuse-leap", "suse opensuse"), "zypper");
+        assert_eq!(manager(all, "endeavouros", "arch"), "pacman");
+        assert_eq!(manager("yum\n", "centos", "rhel"), "yum");
+        assert_eq!(manager("dnf\n", "else", ""), "dnf");
+        assert_eq!(manager("", "debian", ""), "unknown");
+    }
 
     #[test]
     fn a_debian_host() {

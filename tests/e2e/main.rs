@@ -18,6 +18,7 @@ mod handlers;
 mod hosts;
 mod kit;
 mod logins;
+mod managers;
 mod more;
 mod odd;
 mod ready;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         commands::all(),
         flow::all(),
         logins::all(),
+        managers::all(),
         more::all(),
         odd::all(),
         ready::all(),

@@ -1,8 +1,8 @@
-//! apt_repository, deb822_repository, locale_gen, and what other systems have, by stand-ins: package managers, OpenRC.
+//! apt_repository, deb822_repository, locale_gen; and apk, which Debian does not have, by a stand-in.
 
 use crate::kit::Case;
 
-tests!(apt_repository, deb822_repository, locale_gen, dnf, pacman, apk, zypper, openrc);
+tests!(apt_repository, deb822_repository, locale_gen, apk);
 
 /// A repository with one package, signed by a key made for it.
 const REPOSITORY: &str = r#"
@@ -113,7 +113,7 @@ fn locale_gen() {
     c.plan().exits(1).says("knows no locale xx_XX.UTF-8");
 }
 
-/// What the stand-ins share: packages that are there and packages to be had, a line each, and the words after the options.
+/// What a stand-in begins with: packages that are there and packages to be had, a line each, and the words after the options.
 const SHARED: &str = r#"#!/bin/sh
 db=/srv/pk/db repo=/srv/pk/repo
 has() { grep "^$1 " $db; }
@@ -135,7 +135,7 @@ fn stand_in(c: &Case, programs: &[(&str, &str)]) {
     c.on_node(&s).succeeds();
 }
 
-/// The same for all: present, latest, absent, by name and by `package`.
+/// Present, latest, absent, by name and by `package`.
 fn converges_with(c: Case, module: &str, manager: &str) -> Case {
     let c = c.tasks(&format!("- name: p\n  {module}: {{name: [bash, tree]}}"));
     c.converges(1);
@@ -151,78 +151,6 @@ fn converges_with(c: Case, module: &str, manager: &str) -> Case {
     c.plan().changes(1);
     c.apply().exits(1).says("nosuch");
     c
-}
-
-const RPM: &str = r#"
-case "$*" in
-  -qa*) cat $db; exit 0 ;;
-  *whatprovides*) what="no package provides" ;;
-  *) what=package ;;
-esac
-while [ "$1" != -- ]; do shift; done; shift
-for n; do
-  if v=$(version "$n" $db) && [ -n "$v" ]; then echo "$n-$v-1.x86_64"
-  elif [ "$what" = package ]; then echo "package $n is not installed"
-  else echo "no package provides $n"; fi
-done
-"#;
-
-fn dnf() {
-    let c = Case::new("dnf");
-    let program = r#"
-while case "$1" in -*) true ;; *) false ;; esac; do shift; done
-verb=$1; shift; [ "$1" != -- ] || shift
-case $verb in
-  check-update) newer | while read -r n v w; do printf '%s.x86_64    %s-1.el9    base\n' "$n" "$w"; done; exit 100 ;;
-  install|upgrade) [ $# -gt 0 ] || set -- $(newer | cut -d' ' -f1)
-    for n; do put "$n" || { echo "Error: Unable to find a match: $n" >&2; exit 1; }; done ;;
-  remove) for n; do take "$n"; done ;;
-  makecache) ;;
-  *) echo "what is $verb?" >&2; exit 2 ;;
-esac
-"#;
-    stand_in(&c, &[("/usr/bin/rpm", RPM), ("/usr/bin/dnf", program)]);
-    let c = converges_with(c, "yum", "dnf");
-    c.on_node("echo 'bash 1' > /srv/pk/db").succeeds();
-    let c = c.tasks("- name: p\n  dnf: {name: '*', state: latest, disablerepo: '*', enablerepo: base}");
-    c.converges(1);
-    c.on_node("grep upgrade /srv/pk/log | tail -n1").prints("dnf -y --disablerepo=* --enablerepo=base upgrade");
-}
-
-fn zypper() {
-    let c = Case::new("zypper");
-    let program = r#"
-while case "$1" in -*) true ;; *) false ;; esac; do shift; done
-verb=$1; shift
-while case "$1" in --) shift; false ;; -*) true ;; *) false ;; esac; do shift; done
-case $verb in
-  list-updates) newer | while read -r n v w; do echo "v | Main | $n | $v | $w | x86_64"; done ;;
-  install) for n; do put "$n" || { echo "No provider of '$n' found." >&2; exit 104; }; done; exit 102 ;;
-  remove) for n; do take "$n"; done ;;
-  *) echo "what is $verb?" >&2; exit 2 ;;
-esac
-"#;
-    stand_in(&c, &[("/usr/bin/rpm", RPM), ("/usr/bin/zypper", program)]);
-    converges_with(c, "zypper", "zypper");
-}
-
-fn pacman() {
-    let c = Case::new("pacman");
-    let program = r#"
-verb=
-while [ $# -gt 0 ] && [ "$1" != -- ]; do case $1 in --*) ;; *) verb=$1 ;; esac; shift; done
-[ $# -eq 0 ] || shift
-case $verb in
-  -T) rc=0; for n; do has "$n" >/dev/null || { echo "$n"; rc=127; }; done; exit $rc ;;
-  -Qu) newer | while read -r n v w; do for x; do [ "$x" != "$n" ] || echo "$n $v -> $w"; done; done ;;
-  -Q) cat $db ;;
-  -S) for n; do put "$n" || { echo "error: target not found: $n" >&2; exit 1; }; done ;;
-  -R) for n; do take "$n"; done ;;
-  *) echo "what is $verb?" >&2; exit 2 ;;
-esac
-"#;
-    stand_in(&c, &[("/usr/bin/pacman", program)]);
-    converges_with(c, "pacman", "pacman");
 }
 
 fn apk() {
@@ -247,36 +175,4 @@ esac
     c.apply().changed(1);
     c.apply().changed(0);
     c.on_node("cat /srv/pk/db").prints("bash 2");
-}
-
-fn openrc() {
-    let c = Case::new("openrc").tasks("- name: s\n  service: {name: sshd, state: started, enabled: true, use: openrc}");
-    c.apply().exits(1).says("neither systemd nor OpenRC");
-    c.on_node(
-        r#"mkdir -p /etc/runlevels/default /srv/rc; cat > /sbin/rc-service <<'E'
-#!/bin/sh
-case $1 in --exists) [ "$2" = sshd ]; exit ;; esac
-echo "$2" >> /srv/rc/log
-case $2 in
-  status) [ -e /srv/rc/$1 ] || exit 3 ;;
-  start|restart) touch /srv/rc/$1 ;;
-  stop) rm /srv/rc/$1 ;;
-esac
-E
-cat > /sbin/rc-update <<'E'
-#!/bin/sh
-[ "$1" != -q ] || shift
-case $1 in add) ln -s /etc/init.d/$2 /etc/runlevels/$3/$2 ;; del) rm /etc/runlevels/$3/$2 ;; esac
-E
-chmod 755 /sbin/rc-service /sbin/rc-update"#,
-    )
-    .succeeds();
-    c.converges(1);
-    c.repairs("rm /srv/rc/sshd /etc/runlevels/default/sshd", 1);
-    let c = c.tasks("- name: s\n  service: {name: sshd, state: restarted, sleep: 1, use: openrc}");
-    c.apply().changed(1);
-    c.on_node("grep -v status /srv/rc/log | tail -n 2 | tr '\\n' ' '").prints("stop start ");
-    let c = c.tasks("- name: s\n  service: {name: sshd, state: stopped, enabled: false, use: openrc}");
-    c.converges(1);
-    c.tasks("- service: {name: nosuch, state: started, use: openrc}").plan().exits(1).says("no service nosuch");
 }
