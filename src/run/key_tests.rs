@@ -178,7 +178,7 @@ fn templates_say_how_many_failures_end_a_phase() {
   {key}: "{{{{limit}}}}"
   vars: {{limit: {value}}}
   tasks:
-  - {{name: t1, assert: {{that: [ne inventory_hostname "b"]}}}}
+  - {{name: t1, debug: {{msg: x}}, failed_when: eq inventory_hostname "b"}}
 - phase: two
   hosts: all
   tasks: [{{name: t2, debug: {{msg: x}}}}]
