@@ -52,6 +52,7 @@ pub fn check(program: &Program, found: &mut Diagnostics) -> Checked {
         found.extend(here);
         checked.wants_facts |= wants_facts;
     }
+    super::extra::check(program, found);
     super::arguments::check(program, &|task| program.set_before(task), found);
     for (i, b) in program.budgets.iter().enumerate() {
         let used =

@@ -5,6 +5,7 @@ mod beforehand;
 mod check;
 mod compile;
 mod edges;
+mod extra;
 mod others;
 mod phase_keys;
 mod prepare;

@@ -113,7 +113,7 @@ fn each_text<'v>(value: &'v Value, call: &mut impl FnMut(&'v str)) {
 }
 
 /// Calls for everything that holds variables.
-fn each_file<'p>(program: &'p Program, call: &mut impl FnMut(&'p Vars)) {
+pub fn each_file<'p>(program: &'p Program, call: &mut impl FnMut(&'p Vars)) {
     call(&program.extra);
     program.inventory.hosts.values().for_each(|h| call(&h.vars));
     program.inventory.groups.values().for_each(|g| call(&g.vars));

@@ -127,6 +127,26 @@ pub(super) fn outcome(ended: &[(String, String, Outcome)], host: &str, task: &st
 }
 
 #[test]
+fn a_name_of_the_command_line_that_stands_nowhere_is_told() {
+    let book = "- phase: one\n  hosts: all\n  vars: {http_port: 80}\n  tasks:\n  - {debug: {msg: \"{{http_port}}\"}}\n  - {template: {src: t.j2, dest: /t}}\n";
+    let told = |name: &str| {
+        let mut options = Options::default();
+        let source = Source::new("-e", name);
+        let span = crate::source::Span::new(&source, 0..name.len());
+        options.extra.insert(name.into(), crate::vars::Var { value: 1.into(), span });
+        let files = [("site.yml", book), ("templates/t.j2", "{{ htt_port | default('') }}")];
+        let (_, found) = project(&files, HOSTS, &options);
+        found.iter().map(|d| format!("{}; {}", d.message, d.hint.clone().unwrap_or_default())).collect::<Vec<_>>()
+    };
+    assert_eq!(told("htpp_port"), ["-e htpp_port: nothing in this playbook asks for it; did you mean `http_port`?"]);
+    assert_eq!(told("http_port"), [""; 0]);
+    // A template asks for it.
+    assert_eq!(told("htt_port"), [""; 0]);
+    // Nothing has a name like it: perhaps another playbook of the same command does.
+    assert_eq!(told("colour"), [""; 0]);
+}
+
+#[test]
 fn a_failure_blocks_what_comes_after_it_on_that_host_only() {
     let (ended, recap) = run(
         "- phase: one\n  hosts: all\n  tasks:\n  - {name: t1, debug: {msg: x}}\n  - {name: t2, debug: {msg: x}, failed_when: eq inventory_hostname \"b\"}\n  - {name: t3, debug: {msg: x}}\n- phase: two\n  hosts: all\n  tasks:\n  - {name: t4, debug: {msg: x}}\n",
