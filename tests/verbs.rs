@@ -321,6 +321,31 @@ fn facts_under_ansible_names_in_a_playbook() {
     assert!(said.contains("did you mean `ansible_distribution`?"), "{said}");
 }
 
+/// A host whose part comes later may not be there yet when its facts are read: it is not lost for that.
+#[test]
+fn facts_of_a_host_that_is_not_there_yet() {
+    let dir = project();
+    std::fs::write(
+        dir.path().join("two.yml"),
+        "all:\n  hosts:\n    here: {ansible_connection: local}\n    ghost: {ansible_host: 127.0.0.1, ansible_port: 1}\n",
+    )
+    .unwrap();
+    let play = "- phase: one
+  hosts: here
+  tasks:
+    - {name: read, debug: {msg: \"{{default hostvars.ghost.facts.kernel 'not there'}}\"}}
+- phase: two
+  hosts: all
+  tasks:
+    - {name: own, debug: {msg: \"{{facts.os.id}}\"}}
+";
+    std::fs::write(dir.path().join("play.yml"), play).unwrap();
+    let said = run(dir.path(), &["apply", "play.yml", "-i", "two.yml", "-v"]);
+    assert!(said.contains("not there") && said.contains("exit code 4"), "{said}");
+    let unreached = said.lines().position(|l| l.contains("UNREACHABLE") || l.contains("unreachable"));
+    assert!(unreached > said.lines().position(|l| l.contains("not there")), "{said}");
+}
+
 #[test]
 fn a_run_begins_where_it_is_told_to() {
     let dir = project();

@@ -419,7 +419,7 @@ fn waits(p: &Program, node: graph::StepIndex) -> Vec<(String, Option<String>)> {
                 let what = if last { String::new() } else { format!("batch {} of ", batch + 1) };
                 (format!("{what}the phase `{}` on all its hosts{how}", ph.name), Some(ph.span.line()))
             }
-            Node::Facts { host } => (format!("the facts of {}", p.hosts[host].name), None),
+            Node::Facts { host, .. } => (format!("the facts of {}", p.hosts[host].name), None),
             Node::AllFacts => ("the facts of all hosts".into(), None),
         });
     }

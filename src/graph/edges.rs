@@ -541,7 +541,7 @@ impl Builder<'_> {
             if self.reads.told.contains_key(&host) {
                 continue;
             }
-            let node = self.graph.add_node(Node::Facts { host });
+            let node = self.graph.add_node(Node::Facts { host, early: true });
             self.reads.told.insert(host, node);
             starts.iter().for_each(|(before, _)| self.edge(*before, node, Edge::After));
         }
@@ -557,7 +557,7 @@ impl Builder<'_> {
         if !self.reads.in_row || self.reads.told.contains_key(&host) || task.is_some_and(waits) {
             return;
         }
-        let node = self.graph.add_node(Node::Facts { host });
+        let node = self.graph.add_node(Node::Facts { host, early: false });
         self.reads.told.insert(host, node);
         self.lay(node, chain);
     }
@@ -628,7 +628,7 @@ impl Builder<'_> {
             Node::Gate { phase, .. } => {
                 (format!("the end of phase {}", self.program.playbook.phases[phase].name), None)
             }
-            Node::Facts { host } => (format!("the facts of {}", self.program.hosts[host].name), None),
+            Node::Facts { host, .. } => (format!("the facts of {}", self.program.hosts[host].name), None),
             Node::AllFacts => ("the facts of all hosts".into(), None),
             Node::Join { block, host, .. } | Node::Release { block, host } => {
                 let b = &self.program.blocks[block];

@@ -226,8 +226,8 @@ pub enum Node {
     Release { block: usize, host: usize },
     /// The end of a batch of a phase on all its hosts; the last batch's is the phase's.
     Gate { phase: usize, batch: usize },
-    /// A host tells its facts, for others to read.
-    Facts { host: usize },
+    /// A host tells its facts, for others to read; `early`: before its own part begins, when it may not be there yet.
+    Facts { host: usize, early: bool },
     /// All hosts have told their facts, but those that were lost.
     AllFacts,
 }
@@ -236,7 +236,7 @@ impl Node {
     /// The host it belongs to.
     pub fn host(&self) -> Option<usize> {
         match *self {
-            Node::Step { host, .. } | Node::Join { host, .. } | Node::Release { host, .. } | Node::Facts { host } => {
+            Node::Step { host, .. } | Node::Join { host, .. } | Node::Release { host, .. } | Node::Facts { host, .. } => {
                 Some(host)
             }
             Node::Gate { .. } | Node::AllFacts => None,

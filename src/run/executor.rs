@@ -205,8 +205,8 @@ enum Work {
     Step(Step),
     /// What a block holds is given back.
     Release(usize),
-    /// The host's facts are to be known.
-    Facts,
+    /// The host's facts are to be known; `early`: if it is there.
+    Facts { early: bool },
 }
 
 struct Step {
@@ -318,7 +318,7 @@ impl Worker {
             let (phase, at) = match &step.what {
                 Work::Step(s) => (Some(p.tasks[s.task].phase), Some(s.task)),
                 Work::Release(b) => (Some(p.blocks[*b].phase), None),
-                Work::Facts => (None, None),
+                Work::Facts { .. } => (None, None),
             };
             // What is held is given back also when no new step is begun.
             let goes_on = |t: usize| {
@@ -335,7 +335,10 @@ impl Worker {
             let done = match step.what {
                 Work::Step(s) => self.step(s, &ready).await,
                 Work::Release(block) => self.release(block).await,
-                Work::Facts => self.facts(&ready).await,
+                Work::Facts { early } => match self.facts(&ready).await {
+                    Err(_) if early => Ok(Done::of(Outcome::Silent)),
+                    done => done,
+                },
             };
             match done {
                 Ok(Done { outcome, sets, unknown, turns }) => {
@@ -380,9 +383,9 @@ impl Worker {
                     ready.push_back(Ready { node, what: Work::Release(block) });
                     continue;
                 }
-                Node::Facts { .. } => {
+                Node::Facts { early, .. } => {
                     coming.pop_front();
-                    ready.push_back(Ready { node, what: Work::Facts });
+                    ready.push_back(Ready { node, what: Work::Facts { early } });
                     continue;
                 }
                 Node::Gate { .. } | Node::Join { .. } | Node::AllFacts => {
@@ -408,7 +411,7 @@ impl Worker {
             }
             let sets = |r: &Ready| match &r.what {
                 Work::Step(s) => s.sets.clone(),
-                Work::Release(_) | Work::Facts => vec![],
+                Work::Release(_) | Work::Facts { .. } => vec![],
             };
             let mut pending: HashSet<String> = ready.iter().flat_map(sets).collect();
             pending.extend(self.later.iter().cloned());

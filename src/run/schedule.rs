@@ -293,12 +293,12 @@ impl Scheduler {
                     None
                 }
                 Node::AllFacts => Some(End::Ok),
-                Node::Facts { host } if doomed || self.lost[host] || self.failed_hosts[host] => {
+                Node::Facts { host, .. } if doomed || self.lost[host] || self.failed_hosts[host] => {
                     let facts = &mut Arc::make_mut(&mut self.learned).facts;
                     facts.entry(self.shared.program.hosts[host].name.clone()).or_insert(None);
                     Some(End::Blocked)
                 }
-                Node::Facts { host } => {
+                Node::Facts { host, .. } => {
                     self.free[host].insert(n);
                     None
                 }
@@ -544,9 +544,13 @@ impl Scheduler {
 
     /// A host's facts, for others to read.
     fn told(&mut self, node: StepIndex, facts: Option<Arc<Value>>) {
-        if let (Some(facts), Some(host)) = (facts, self.shared.program.graph[node].host()) {
-            let name = self.shared.program.hosts[host].name.clone();
-            Arc::make_mut(&mut self.learned).facts.insert(name, Some(facts));
+        let p = &self.shared.program;
+        let Some(host) = p.graph[node].host() else { return };
+        let tells = matches!(p.graph[node], Node::Facts { .. });
+        if tells || facts.is_some() {
+            let all = &mut Arc::make_mut(&mut self.learned).facts;
+            let known = all.entry(p.hosts[host].name.clone()).or_default();
+            *known = facts.or(known.take());
         }
     }
 
