@@ -2,6 +2,7 @@
 
 use super::explain::{lacks, missing_field, missing_in_shape, place_of, undefined_variable};
 use super::jinja::Jinja;
+use super::pieces::{self, Wrong};
 use super::{Found, Lookup, TemplateError, Trouble, helpers, outside};
 use crate::source::nearest;
 use handlebars::template::{HelperTemplate, Parameter, Subexpression, TemplateElement};
@@ -132,8 +133,12 @@ impl Templates {
             e.at = Some(place_of(text, at));
             return Err(e);
         }
-        let template = Template::compile(&free_backslashes(text)).map_err(|e| {
-            let mut t = match e.reason() {
+        let template = pieces::compile(&free_backslashes(text)).map_err(|e| {
+            let reason = match &e {
+                Wrong::Large(e) => return e.clone(),
+                Wrong::Syntax(e) | Wrong::Piece(e, _) => e.reason(),
+            };
+            let mut t = match reason {
                 TemplateErrorReason::MismatchingClosedHelper(open, close)
                 | TemplateErrorReason::MismatchingClosedDecorator(open, close) => {
                     TemplateError::new(format!("`{{{{#{open}}}}}` is closed by `{{{{/{close}}}}}`"))
@@ -141,7 +146,7 @@ impl Templates {
                 }
                 _ => unclosed(text).unwrap_or_else(|| TemplateError::new("the template's syntax is wrong")),
             };
-            t.at = t.at.or(e.pos());
+            t.at = t.at.or(e.at());
             t.hint = infix_hint(text)
                 .or(t.hint)
                 .or_else(|| Some("write `{{name}}`, `{{helper argument}}`, or `{{#if x}}…{{/if}}`".into()));

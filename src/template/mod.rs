@@ -5,6 +5,7 @@ mod explain;
 mod helpers;
 mod jinja;
 mod outside;
+mod pieces;
 mod shape;
 
 pub use engine::{Compiled, Templates};
