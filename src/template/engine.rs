@@ -3,11 +3,11 @@
 use super::explain::{lacks, missing_field, missing_in_shape, place_of, undefined_variable};
 use super::jinja::Jinja;
 use super::pieces::{self, Wrong};
-use super::{Found, Lookup, TemplateError, Trouble, helpers, outside};
+use super::{Found, Lookup, TemplateError, Trouble, helpers, limits, outside};
 use crate::source::nearest;
 use handlebars::template::{HelperTemplate, Parameter, Subexpression, TemplateElement};
 use handlebars::{
-    Context, Handlebars, Path, RenderContext, RenderErrorReason, Renderable, Template, TemplateErrorReason,
+    Context, Handlebars, Output, Path, RenderContext, RenderErrorReason, Renderable, Template, TemplateErrorReason,
 };
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -176,6 +176,10 @@ impl Templates {
 
     /// The value of a compiled template or expression.
     pub fn value(&self, compiled: &Compiled, lookup: &dyn Lookup) -> Result<Value, Trouble> {
+        limits::bounded(|| self.evaluated(compiled, lookup))
+    }
+
+    fn evaluated(&self, compiled: &Compiled, lookup: &dyn Lookup) -> Result<Value, Trouble> {
         if let What::Literal(s) = &compiled.what {
             return Ok(Value::String(s.clone()));
         }
@@ -247,10 +251,15 @@ impl Templates {
                     Ok(v.value().clone())
                 }
             }),
-            What::Text(t) => t.renders(&self.engine, context, &mut rc).and_then(|s| match s.len() {
-                0..=LARGEST => Ok(Value::String(s)),
-                _ => Err(RenderErrorReason::Other("it gives more than 64 MiB".into()).into()),
-            }),
+            What::Text(t) => {
+                let mut out = Bounded::default();
+                t.render(&self.engine, context, &mut rc, &mut out).map(|()| Value::String(out.0)).map_err(|e| {
+                    match e.reason() {
+                        RenderErrorReason::IOError(_) => RenderErrorReason::Other(GIVES_TOO_MUCH.into()).into(),
+                        _ => e,
+                    }
+                })
+            }
             What::Literal(_) | What::Constant(_) => Ok(Value::Null),
         }
     }
@@ -281,6 +290,9 @@ impl Templates {
                 None => TemplateError::new("an expression in it has no value")
                     .hint("give another value for that case: `default (…) value`"),
             },
+            RenderErrorReason::Other(s) if s.ends_with(limits::TOO_MUCH) || s == GIVES_TOO_MUCH => {
+                TemplateError::new(s.clone()).hint(limits::LESS)
+            }
             RenderErrorReason::Other(s) if s.contains(NO_REGEX) => TemplateError::new(s.clone()).hint(CLOSE_IT),
             RenderErrorReason::Other(s) => {
                 let named = s.strip_prefix('`').and_then(|s| s.split_once("`: ")).map(|(n, _)| n);
@@ -353,8 +365,23 @@ impl Compiled {
 /// How often one template may ask for something from outside.
 const MOST_QUESTIONS: usize = 1000;
 
-/// The longest text that a template may give: variables made of each other grow without end otherwise.
-const LARGEST: usize = 64 << 20;
+/// What is said of a text that is too long: variables made of each other grow without end otherwise.
+const GIVES_TOO_MUCH: &str = "it gives more than 64 MiB";
+
+/// What a template writes, as long as it is not too much.
+#[derive(Default)]
+struct Bounded(String);
+
+impl Output for Bounded {
+    fn write(&mut self, text: &str) -> std::io::Result<()> {
+        if self.0.len() + text.len() > limits::LARGEST {
+            return Err(std::io::Error::other(GIVES_TOO_MUCH));
+        }
+        self.0.push_str(text);
+        Ok(())
+    }
+}
+
 /// What is said of a pattern that is none, and what to do.
 const NO_REGEX: &str = "not a regular expression";
 const CLOSE_IT: &str = "close what is open, and put `\\` before a sign that stands for itself";
@@ -828,7 +855,10 @@ mod tests {
         let v = json!({"a": "x".repeat(1 << 20)});
         let m = |t: &str| message(text(t, v.clone()));
         assert!(m(&"{{a}}".repeat(65)).contains("more than 64 MiB"));
-        assert!(m("{{length (replace a 'x' 'xxxxxxxxxxxxxxxxx')}}").contains("larger than 16 MiB"));
+        assert!(
+            m("{{length (replace a 'x' 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx')}}")
+                .contains("larger than 64 MiB")
+        );
         assert_eq!(text("{{replace 'aaa' 'a' 'bb' 2}}", v), Ok(json!("bbbba")));
     }
 

@@ -4,6 +4,7 @@ mod engine;
 mod explain;
 mod helpers;
 mod jinja;
+mod limits;
 mod outside;
 mod pieces;
 mod shape;

@@ -2,10 +2,12 @@
 
 use super::args::{as_text, as_truth, as_whole, kind_of, shown};
 use super::{Args, Def, Fail, def};
+use crate::template::limits;
 use fancy_regex::{Captures, Regex};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, RwLock};
+use std::time::{Duration, Instant};
 
 pub const ALL: &[Def] = &[
     def(
@@ -107,8 +109,15 @@ fn of(a: &Args) -> Result<Arc<Regex>, Fail> {
     compile(&a.text(1), a.flag("ignorecase", false)?, a.flag("multiline", false)?)
 }
 
-fn too_much(e: impl std::fmt::Display) -> Fail {
-    Fail::Wrong(format!("the pattern takes too long on this text: {e}"))
+const TOO_LONG: &str = "the pattern takes too long on this text; a repetition within a repetition, as in `(a+)+`, tries all ways to part it";
+
+fn too_much(_: impl std::fmt::Display) -> Fail {
+    TOO_LONG.into()
+}
+
+/// Each match by itself may be quick enough, and all of them not.
+fn in_time(begin: Instant) -> Result<(), Fail> {
+    if begin.elapsed() > Duration::from_secs(10) { Err(TOO_LONG.into()) } else { Ok(()) }
 }
 
 fn replace(a: &Args) -> Result<Value, Fail> {
@@ -120,9 +129,16 @@ fn replace(a: &Args) -> Result<Value, Fail> {
     let count = usize::try_from(count).unwrap_or(0);
     let mut out = String::with_capacity(s.len());
     let (mut end, mut done) = (0, 0);
+    let groups = with.matches('$').count();
+    let begin = Instant::now();
     for c in re.captures_iter(s) {
         let c = c.map_err(too_much)?;
+        in_time(begin)?;
         let Some(m) = c.get(0) else { continue };
+        let longest = with.len() + groups.saturating_mul(m.as_str().len());
+        if out.len().saturating_add(longest) > limits::LARGEST {
+            return Err("the result would be larger than 64 MiB".into());
+        }
         out.push_str(&s[end..m.start()]);
         c.expand(&with, &mut out);
         end = m.end();
@@ -181,9 +197,12 @@ fn find_all(a: &Args) -> Result<Value, Fail> {
     let s = a.text(0);
     let s: &str = &s;
     let text = |c: &Captures<str>, i| c.get(i).map_or(json!(""), |m| json!(m.as_str()));
+    let begin = Instant::now();
     re.captures_iter(s)
         .map(|c| {
             let c = c.map_err(too_much)?;
+            in_time(begin)?;
+            limits::one(0)?;
             Ok(match c.len() {
                 1 => text(&c, 0),
                 2 => text(&c, 1),
