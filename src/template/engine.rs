@@ -290,7 +290,7 @@ impl Templates {
                 None => TemplateError::new("an expression in it has no value")
                     .hint("give another value for that case: `default (…) value`"),
             },
-            RenderErrorReason::Other(s) if s.ends_with(limits::TOO_MUCH) || s == GIVES_TOO_MUCH => {
+            RenderErrorReason::Other(s) if limits::is_said(s) || s == GIVES_TOO_MUCH => {
                 TemplateError::new(s.clone()).hint(limits::LESS)
             }
             RenderErrorReason::Other(s) if s.contains(NO_REGEX) => TemplateError::new(s.clone()).hint(CLOSE_IT),

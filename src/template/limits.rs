@@ -4,8 +4,8 @@
 use serde_json::Value;
 use std::cell::Cell;
 
-/// Bytes of all values that one rendering makes or goes through.
-const WORK: usize = 1 << 30;
+/// Bytes of all values that one rendering makes or goes through; tests, which are not optimised, get there sooner.
+const WORK: usize = if cfg!(test) { 192 << 20 } else { 1 << 30 };
 /// The longest text that one template or helper may give.
 pub const LARGEST: usize = 64 << 20;
 /// What a value costs beside its text.
@@ -20,6 +20,8 @@ pub const TOO_MUCH: &str = "it makes or goes through more than 1 GiB of values";
 /// What to do then.
 pub const LESS: &str =
     "a loop in it goes over too much, or a value grows with every turn; make several templates of it";
+/// What is said of a text that would be too long.
+pub const TOO_LONG: &str = "the result would be larger than 64 MiB";
 const TOO_DEEP: &str = "values stand more than 128 deep in each other";
 
 thread_local! {
@@ -48,12 +50,17 @@ pub fn charge(bytes: usize) -> Result<(), &'static str> {
 
 /// Room for a text that is about to be made.
 pub fn room(bytes: usize) -> Result<(), &'static str> {
-    if bytes > LARGEST { Err("the result would be larger than 64 MiB") } else { charge(bytes) }
+    if bytes > LARGEST { Err(TOO_LONG) } else { charge(bytes) }
 }
 
 /// Room for so many copies of a value.
 pub fn copies(v: &Value, times: usize) -> Result<(), &'static str> {
     charge(weight(v)?.saturating_mul(times))
+}
+
+/// Whether it is one of these limits that a message speaks of.
+pub fn is_said(message: &str) -> bool {
+    message.ends_with(TOO_MUCH) || message.ends_with(TOO_LONG)
 }
 
 /// What a value weighs.

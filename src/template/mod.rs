@@ -3,6 +3,8 @@
 mod engine;
 mod explain;
 mod helpers;
+#[cfg(test)]
+mod hostile_tests;
 mod jinja;
 mod limits;
 mod outside;

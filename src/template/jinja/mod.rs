@@ -123,7 +123,6 @@ impl Jinja {
                 return minijinja::escape_formatter(out, state, value);
             }
             let text = values::shown(value)?;
-            limits::charge(text.len()).map_err(values::too_much)?;
             std::fmt::Write::write_str(out, &text).map_err(Error::from)
         });
         door::register(&mut env);
@@ -490,9 +489,7 @@ impl Work<'_> {
             ErrorKind::WriteFailure => {
                 (TemplateError::new("the template writes more than 64 MiB").hint("make several templates of it"), range)
             }
-            _ if detail.contains(limits::TOO_MUCH) => {
-                (TemplateError::new(detail.to_string()).hint(limits::LESS), range)
-            }
+            _ if limits::is_said(detail) => (TemplateError::new(detail.to_string()).hint(limits::LESS), range),
             _ if detail.contains("recursion limit") => (
                 TemplateError::new("the template leads to itself").hint("a template or a macro cannot hold itself"),
                 range,

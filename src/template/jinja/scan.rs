@@ -1030,10 +1030,10 @@ mod tests {
 
     #[test]
     fn what_the_engine_is_told_otherwise() {
-        assert_eq!(said("{{ '%s-%d' % (a, b) ~ 'x' }}"), "{{ '%s-%d' |__percent( (a, b)) ~ 'x' }}");
+        assert_eq!(said("{{ '%s-%d' % (a, b) ~ 'x' }}"), "{{ __text('%s-%d' |__percent( (a, b))) ~ 'x' }}");
         assert_eq!(said("{{ a | ansible.builtin.upper }}"), "{{ a | upper }}");
         let list = "{% set l = [] %}{% set _ = l.append(1) %}";
-        assert_eq!(said(list), "{% set l = __own([]) %}{% set _ = l.append(1) %}");
+        assert_eq!(said(list), "{% set l =__keep(( __own([]))) %}{% set _ =__keep(( l.append(1))) %}");
         assert_eq!(said("#jinja2: lstrip_blocks: True\n{{ a }}"), "{{ a }}");
     }
 
