@@ -5,7 +5,7 @@ use super::{
     turns,
 };
 use crate::inventory::{self, Inventory};
-use crate::playbook::{Batch, Block, Condition, Include, Phase, Playbook, RoleUse, Task, TaskItem, Text};
+use crate::playbook::{Batch, Block, Condition, Include, Phase, Playbook, RoleUse, Task, TaskItem, Text, count};
 use crate::source::{Diagnostic, Diagnostics, Span, nearest};
 use crate::template::Templates;
 use crate::vars::Vars;
@@ -44,6 +44,10 @@ pub struct Options {
     /// Knows the secrets: none may stand in a process's arguments.
     pub redactor: Redactor,
 }
+
+/// More tasks no phase comes to, and more steps no playbook: they would not fit into memory.
+const MOST_TASKS: usize = 50_000;
+const MOST_STEPS: usize = 2_000_000;
 
 /// Builds the program. Findings are added; a program is returned even then, so that all checks can go on.
 pub fn compile(
@@ -142,6 +146,7 @@ pub fn compile(
     let mut role_places: Vec<RoleAt> = vec![];
     // Where the run begins, once that task was met.
     let mut begins: Option<usize> = None;
+    let mut steps = 0usize;
     let mut roles_of: Vec<(Vec<Arc<RoleUse>>, std::ops::Range<usize>)> = vec![];
     for ((index, phase), indices) in program.playbook.phases.iter().enumerate().zip(of_phase) {
         let first = tasks.len();
@@ -222,6 +227,13 @@ pub fn compile(
         let inside = |look: &usize, t: &usize| tasks[*t].within.iter().any(|w| tasks[*look].begins == Some(w.id));
         let of_use: Vec<usize> = kept.iter().filter(|t| tasks[**t].begins.is_none()).copied().collect();
         kept.retain(|t| tasks[*t].begins.is_none() || of_use.iter().any(|o| inside(t, o)));
+        steps = steps.saturating_add(kept.len().saturating_mul(indices.len()));
+        if steps > MOST_STEPS {
+            let d = Diagnostic::error(format!("the playbook comes to more than {MOST_STEPS} steps"));
+            let here = format!("{} tasks on {} hosts here: make several playbooks of it", kept.len(), indices.len());
+            found.push(d.at(&phase.hosts.span).hint(here));
+            kept.clear();
+        }
         // Where tags leave nothing of a `rescue`, nothing makes good what fails.
         for w in kept.iter().flat_map(|t| &tasks[*t].within).filter(|w| w.section == Section::Rescue) {
             blocks[w.id].rescued = true;
@@ -482,6 +494,15 @@ impl Flat<'_> {
             return self.include_later(i, look, around);
         }
         let most = known.values().map(Vec::len).max().unwrap_or(0);
+        let each = i.candidates.iter().map(|(_, tasks)| count(tasks)).max().unwrap_or(0);
+        if self.out.len().saturating_add(most.saturating_mul(each)) > MOST_TASKS {
+            let d = Diagnostic::error(format!("with what is taken in here the phase has more than {MOST_TASKS} tasks"));
+            self.found.push(
+                d.at(&i.look.args.span)
+                    .hint(format!("it is taken in {most} times; let a task of its own loop instead")),
+            );
+            return;
+        }
         for turn in 0..most {
             for (name, tasks) in &i.candidates {
                 let here =

@@ -266,14 +266,21 @@ impl Templates {
 
     /// Like [`Templates::value`] for a value with templates anywhere inside it.
     pub fn render_deep(&self, value: &Value, lookup: &dyn Lookup) -> Result<Value, Trouble> {
+        limits::bounded(|| self.deep(value, lookup))
+    }
+
+    fn deep(&self, value: &Value, lookup: &dyn Lookup) -> Result<Value, Trouble> {
         Ok(match value {
             Value::String(s) if s.contains("{{") => {
                 let c = self.compile(s).map_err(Trouble::Error)?;
-                self.value(&c, lookup)?
+                let made = self.value(&c, lookup)?;
+                // Variables that are made of each other grow without end.
+                limits::made(&made).map_err(|e| Trouble::Error(TemplateError::new(e).hint(limits::LESS)))?;
+                made
             }
-            Value::Array(a) => Value::Array(a.iter().map(|v| self.render_deep(v, lookup)).collect::<Result<_, _>>()?),
+            Value::Array(a) => Value::Array(a.iter().map(|v| self.deep(v, lookup)).collect::<Result<_, _>>()?),
             Value::Object(o) => Value::Object(
-                o.iter().map(|(k, v)| Ok((k.clone(), self.render_deep(v, lookup)?))).collect::<Result<_, Trouble>>()?,
+                o.iter().map(|(k, v)| Ok((k.clone(), self.deep(v, lookup)?))).collect::<Result<_, Trouble>>()?,
             ),
             other => other.clone(),
         })
