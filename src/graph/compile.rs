@@ -292,6 +292,9 @@ fn is_local(
     of_phase: &[Vec<usize>],
     found: &mut Diagnostics,
 ) -> Option<bool> {
+    if playbook.phases.iter().all(|p| p.local.is_none()) {
+        return None;
+    }
     let phases = || playbook.phases.iter().zip(of_phase).filter(|(_, h)| h.contains(&host)).map(|(phase, _)| phase);
     let (local, span) = phases().find_map(|p| p.local.as_ref())?;
     if let Some(other) = phases().find(|p| p.local.as_ref().map(|l| l.0) != Some(*local)) {

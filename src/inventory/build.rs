@@ -182,6 +182,9 @@ impl<'o> Builder<'o> {
 
     /// Adds the hosts of an entry (a name, a range, with or without a port) to a group.
     pub fn add_hosts(&mut self, group: &str, entry: &str, span: &Span, vars: Vars) {
+        if self.too_many {
+            return;
+        }
         let expanded = match range::expand(entry) {
             Ok(e) => e,
             Err(b) => {

@@ -168,6 +168,9 @@ fn line_of<T: Clone>(span: &Span) -> (Snippet<'_, T>, Range<usize>) {
     let Range { start, end } = visible(span);
     let text = &span.source.text;
     let (line, _) = span.source.line_column(start);
+    // Behind the last line there is none: what is missing there is missing in the line above.
+    let behind = start == text.len() && text.ends_with('\n');
+    let line = line - usize::from(behind);
     let from = span.source.offset(line, 1);
     let to = text[end..].find('\n').map_or(text.len(), |n| end + n);
     (Snippet::source(&text[from..to]).line_start(line), start - from..end - from)
