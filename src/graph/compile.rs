@@ -6,7 +6,7 @@ use super::{
     edges, turns,
 };
 use crate::inventory::{self, Inventory};
-use crate::playbook::{Batch, Block, Condition, Include, Phase, Playbook, RoleUse, Said, Task, TaskItem, Text};
+use crate::playbook::{Batch, Block, Condition, Include, Phase, Playbook, RoleUse, Said, Task, TaskItem, Text, count};
 use crate::source::{Diagnostic, Diagnostics, Span, nearest};
 use crate::template::Templates;
 use crate::vars::Vars;
@@ -45,6 +45,10 @@ pub struct Options {
     /// Knows the secrets: none may stand in a process's arguments.
     pub redactor: Redactor,
 }
+
+/// More tasks no phase comes to, and more steps no playbook: they would not fit into memory.
+const MOST_TASKS: usize = 50_000;
+const MOST_STEPS: usize = 2_000_000;
 
 /// Builds the program. Findings are added; a program is returned even then, so that all checks can go on.
 pub fn compile(
@@ -146,6 +150,7 @@ pub fn compile(
     let mut role_places: Vec<RoleAt> = vec![];
     // Where the run begins, once that task was met.
     let mut begins: Option<usize> = None;
+    let mut steps = 0usize;
     let mut roles_of: Vec<(Vec<Arc<RoleUse>>, std::ops::Range<usize>)> = vec![];
     for ((index, phase), indices) in program.playbook.phases.iter().enumerate().zip(of_phase) {
         let first = tasks.len();
@@ -226,6 +231,13 @@ pub fn compile(
         let inside = |look: &usize, t: &usize| tasks[*t].within.iter().any(|w| tasks[*look].begins == Some(w.id));
         let of_use: Vec<usize> = kept.iter().filter(|t| tasks[**t].begins.is_none()).copied().collect();
         kept.retain(|t| tasks[*t].begins.is_none() || of_use.iter().any(|o| inside(t, o)));
+        steps = steps.saturating_add(kept.len().saturating_mul(indices.len()));
+        if steps > MOST_STEPS {
+            let d = Diagnostic::error(format!("the playbook comes to more than {MOST_STEPS} steps"));
+            let here = format!("{} tasks on {} hosts here: make several playbooks of it", kept.len(), indices.len());
+            found.push(d.at(&phase.hosts.span).hint(here));
+            kept.clear();
+        }
         // Where tags leave nothing of a `rescue`, nothing makes good what fails.
         for w in kept.iter().flat_map(|t| &tasks[*t].within).filter(|w| w.section == Section::Rescue) {
             blocks[w.id].rescued = true;
@@ -287,6 +299,9 @@ fn is_local(
     of_phase: &[Vec<usize>],
     found: &mut Diagnostics,
 ) -> Option<bool> {
+    if playbook.phases.iter().all(|p| p.local.is_none()) {
+        return None;
+    }
     let phases = || playbook.phases.iter().zip(of_phase).filter(|(_, h)| h.contains(&host)).map(|(phase, _)| phase);
     let (local, span) = phases().find_map(|p| p.local.as_ref())?;
     if let Some(other) = phases().find(|p| p.local.as_ref().map(|l| l.0) != Some(*local)) {
@@ -489,6 +504,15 @@ impl Flat<'_> {
             return self.include_later(i, look, around);
         }
         let most = known.values().map(Vec::len).max().unwrap_or(0);
+        let each = i.candidates.iter().map(|(_, tasks)| count(tasks)).max().unwrap_or(0);
+        if self.out.len().saturating_add(most.saturating_mul(each)) > MOST_TASKS {
+            let d = Diagnostic::error(format!("with what is taken in here the phase has more than {MOST_TASKS} tasks"));
+            self.found.push(
+                d.at(&i.look.args.span)
+                    .hint(format!("it is taken in {most} times; let a task of its own loop instead")),
+            );
+            return;
+        }
         for turn in 0..most {
             for (name, tasks) in &i.candidates {
                 let here =

@@ -55,6 +55,9 @@ impl SecretOpener for Listening<'_> {
     }
 }
 
+/// More hosts than this no inventory has.
+const MOST_HOSTS: usize = 100_000;
+
 /// The inventory while its sources are read.
 pub(super) struct Builder<'o> {
     pub inventory: Inventory,
@@ -64,12 +67,21 @@ pub(super) struct Builder<'o> {
     awaited: Vec<(String, Span, &'static str)>,
     /// Groups that were declared by a section, a key or a host.
     declared: IndexSet<String>,
+    /// It has more hosts than there may be.
+    too_many: bool,
 }
 
 impl<'o> Builder<'o> {
     pub fn new(opener: &'o dyn SecretOpener) -> Self {
         let declared = ["all", "ungrouped"].map(String::from).into();
-        Builder { inventory: Inventory::default(), found: Diagnostics::default(), opener, awaited: vec![], declared }
+        Builder {
+            inventory: Inventory::default(),
+            found: Diagnostics::default(),
+            opener,
+            awaited: vec![],
+            declared,
+            too_many: false,
+        }
     }
 
     /// Declares a group; a name that cannot be one is a finding.
@@ -170,6 +182,9 @@ impl<'o> Builder<'o> {
 
     /// Adds the hosts of an entry (a name, a range, with or without a port) to a group.
     pub fn add_hosts(&mut self, group: &str, entry: &str, span: &Span, vars: Vars) {
+        if self.too_many {
+            return;
+        }
         let expanded = match range::expand(entry) {
             Ok(e) => e,
             Err(b) => {
@@ -181,6 +196,14 @@ impl<'o> Builder<'o> {
                 return;
             }
         };
+        if self.inventory.hosts.len() + expanded.names.len() > MOST_HOSTS {
+            if !self.too_many {
+                let d = Diagnostic::error(format!("the inventory has more than {MOST_HOSTS} hosts")).at(span);
+                self.found.push(d.hint("make several inventories of it"));
+            }
+            self.too_many = true;
+            return;
+        }
         for name in &expanded.names {
             let host = self.inventory.hosts.entry(name.clone()).or_insert_with(|| Host {
                 name: name.clone(),

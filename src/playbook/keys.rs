@@ -20,6 +20,9 @@ pub struct Reader<'a> {
     pub taken_in: usize,
 }
 
+/// In seconds: nobody waits for longer.
+const A_YEAR: u64 = 31_536_000;
+
 /// How many files may be taken in: where files take in several that take in several, they are soon without number.
 const MOST_FILES: usize = 10_000;
 
@@ -136,6 +139,11 @@ impl Reader<'_> {
                     _ => "write digits only; no template can stand here",
                 },
             );
+        }
+        let time = matches!(what, "`timeout`" | "`async`" | "`poll`" | "`delay`");
+        if time && n.is_some_and(|n| n > A_YEAR) {
+            self.error_hint(&node.span, format!("{what} is longer than a year"), "it counts seconds: 3600 is an hour");
+            return None;
         }
         n
     }

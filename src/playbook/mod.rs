@@ -308,6 +308,8 @@ pub struct Role {
     /// What it takes, by the file of tasks (`main`).
     pub arguments: Vec<(String, Arguments)>,
     pub allow_duplicates: bool,
+    /// How many tasks it comes to, those of the roles it takes in among them.
+    pub size: usize,
     /// Some of it could not be read.
     pub partial: bool,
 }
@@ -419,6 +421,20 @@ impl Role {
         each_task(&self.tasks, call);
         self.handlers.iter().for_each(|h| call(h));
     }
+}
+
+/// How many tasks a list comes to, whatever they stand in. What is taken in several times counts as often.
+pub fn count(items: &[TaskItem]) -> usize {
+    let all = items.iter().map(|i| match i {
+        TaskItem::Block(b) => {
+            let rest = [&b.rescue, &b.always].into_iter().flatten();
+            rest.fold(count(&b.tasks), |n, l| n.saturating_add(count(l)))
+        }
+        TaskItem::Role(r) => r.role.size.saturating_add(r.entry.as_ref().map_or(0, |e| count(e))),
+        TaskItem::Include(i) => i.candidates.iter().fold(1, |n: usize, (_, l)| n.saturating_add(count(l))),
+        _ => 1,
+    });
+    all.fold(0, usize::saturating_add)
 }
 
 /// Calls for each task in a list, whatever it stands in.

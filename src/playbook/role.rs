@@ -2,7 +2,7 @@
 
 use super::keys::Reader;
 use super::vocabulary::{META_KEYS, ROLE_USE_KEYS as USE_KEYS};
-use super::{Role, RoleUse};
+use super::{Role, RoleUse, count};
 use crate::source::{Diagnostic, Diagnostics, Node, Source, Span, nearest, yaml};
 use crate::template::Templates;
 use crate::vars::{self, SecretOpener, Vars};
@@ -90,6 +90,9 @@ pub fn load_role(
     (role, reader.found)
 }
 
+/// More tasks no role comes to.
+const MOST_TASKS: usize = 20_000;
+
 impl Reader<'_> {
     /// An entry of `roles:` or of a role's dependencies.
     pub fn role_use(&mut self, node: &Node) -> Option<RoleUse> {
@@ -175,6 +178,20 @@ impl Reader<'_> {
         self.roles.reading.push((dir.clone(), name.to_string()));
         let before = std::mem::take(&mut self.partial);
         let mut role = self.read_role(name, at, &dir);
+        let needed = role.dependencies.iter().fold(role.handlers.len(), |n, d| n.saturating_add(d.role.size));
+        role.size = count(&role.tasks).saturating_add(needed);
+        if role.size > MOST_TASKS {
+            self.partial = true;
+            let message = format!("the role `{name}` comes to more than {MOST_TASKS} tasks");
+            self.error_hint(
+                at,
+                message,
+                "let it take in fewer roles: those that take in several, which take in several themselves, are soon \
+                 without number",
+            );
+            // Those that take it in have nothing more to go through.
+            (role.tasks, role.dependencies, role.size) = (vec![], vec![], 0);
+        }
         role.partial = self.partial;
         self.partial |= before;
         let role = Arc::new(role);
@@ -195,6 +212,7 @@ impl Reader<'_> {
             budgets: vec![],
             arguments: vec![],
             allow_duplicates: false,
+            size: 0,
             partial: false,
         };
         if ["tasks", "handlers", "defaults", "vars", "meta"].iter().all(|d| main_file(&dir.join(d)).is_none()) {

@@ -14,6 +14,9 @@ use serde_json::{Map, json};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+/// Beyond it no clock goes.
+const A_YEAR: Duration = Duration::from_secs(31_536_000);
+
 /// One question to a host that may be going down; longer, and it is taken for gone.
 const ANSWER: Duration = Duration::from_secs(15);
 /// The pause between two tries grows up to this.
@@ -182,7 +185,7 @@ impl Worker {
 
     /// Tries until the host answers, and answers as another start than `before`.
     async fn until_back(&mut self, user: &Option<String>, away: &Away, before: Option<&(String, &str)>) -> Seen {
-        let end = Instant::now() + away.limit;
+        let end = Instant::now() + away.limit.min(A_YEAR);
         let mut pause = away.every;
         loop {
             let command = before.map_or("echo", |(_, c)| c);
@@ -199,7 +202,7 @@ impl Worker {
             };
             // As long as it has not gone down, a session of ours must not be what it waits for.
             self.drop_link().await;
-            if Instant::now() + pause > end {
+            if Instant::now() + pause.min(A_YEAR) > end {
                 return Seen::No(last);
             }
             if !self.nap(pause).await {
@@ -210,7 +213,7 @@ impl Worker {
     }
 
     async fn until_passes(&mut self, user: &Option<String>, item: &graph::Item, away: &Away, test: &str) -> Seen {
-        let end = Instant::now() + away.limit;
+        let end = Instant::now() + away.limit.min(A_YEAR);
         loop {
             let command = Command {
                 what: CommandLine::Shell { script: test.to_string(), shell: "/bin/sh".into() },
@@ -229,7 +232,7 @@ impl Worker {
                     message
                 }
             };
-            if Instant::now() + away.every > end {
+            if Instant::now() + away.every.min(A_YEAR) > end {
                 return Seen::No(last);
             }
             if !self.nap(away.every).await {
@@ -279,7 +282,7 @@ impl Worker {
 
     /// Waits; false if the run is to stop.
     async fn nap(&mut self, how_long: Duration) -> bool {
-        let end = Instant::now() + how_long;
+        let end = Instant::now() + how_long.min(A_YEAR);
         loop {
             if self.shared.stop.load(Ordering::Relaxed) {
                 return false;

@@ -3,10 +3,13 @@
 use super::Span;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::{Value, json};
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
+use std::ops::Range;
+use std::sync::Arc;
 
 /// How bad a finding is. Only errors keep a run from starting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     Error,
     Warning,
@@ -107,17 +110,19 @@ impl Diagnostic {
             if span.source.secret {
                 let _ = write!(secret_places, "{} (encrypted, not shown)", span.place());
             } else {
-                let mut a = AnnotationKind::Primary.span(visible(span));
+                let (snippet, range) = line_of(span);
+                let mut a = AnnotationKind::Primary.span(range);
                 if let Some(l) = &self.label {
                     a = a.label(l);
                 }
-                group = group.element(Snippet::source(&span.source.text).path(&main_path).annotation(a));
+                group = group.element(snippet.path(&main_path).annotation(a));
             }
         }
         for ((span, words), path) in self.also.iter().zip(&paths) {
             if !span.source.secret {
-                let a = AnnotationKind::Context.span(visible(span)).label(words);
-                group = group.element(Snippet::source(&span.source.text).path(path).annotation(a));
+                let (snippet, range) = line_of(span);
+                let a = AnnotationKind::Context.span(range).label(words);
+                group = group.element(snippet.path(path).annotation(a));
             }
         }
         if !secret_places.is_empty() {
@@ -142,7 +147,7 @@ fn place_of(span: &Span) -> Value {
 }
 
 /// The part of a span that fits on its first line, at least one character wide where there is one.
-fn visible(span: &Span) -> std::ops::Range<usize> {
+fn visible(span: &Span) -> Range<usize> {
     let text = &span.source.text;
     let start = span.range.start.min(text.len());
     let mut end = span.range.end.clamp(start, text.len());
@@ -158,21 +163,48 @@ fn visible(span: &Span) -> std::ops::Range<usize> {
     start..end
 }
 
+/// The line a span begins on, and what of the span is on it: a large file is not looked through for every finding.
+fn line_of<T: Clone>(span: &Span) -> (Snippet<'_, T>, Range<usize>) {
+    let Range { start, end } = visible(span);
+    let text = &span.source.text;
+    let (line, _) = span.source.line_column(start);
+    // Behind the last line there is none: what is missing there is missing in the line above.
+    let behind = start == text.len() && text.ends_with('\n');
+    let line = line - usize::from(behind);
+    let from = span.source.offset(line, 1);
+    let to = text[end..].find('\n').map_or(text.len(), |n| end + n);
+    (Snippet::source(&text[from..to]).line_start(line), start - from..end - from)
+}
+
 /// The findings of a check, in the order in which they are shown: by file, then by place.
 #[derive(Debug, Default)]
 pub struct Diagnostics {
     items: Vec<Diagnostic>,
+    /// Where those stand that say the same of the same place.
+    known: HashMap<Same, Vec<usize>>,
 }
+
+/// What two findings have in common that are one: how bad it is, the message, the source and the range in it.
+type Same = (Severity, String, Option<(usize, Range<usize>)>);
+
+fn sameness(d: &Diagnostic) -> Same {
+    let place = d.span.as_ref().map(|s| (Arc::as_ptr(&s.source).addr(), s.range.clone()));
+    (d.severity, d.message.clone(), place)
+}
+
+/// How many findings are shown as text: nobody reads more, and those behind the first are often due to those.
+const MOST_SHOWN: usize = 100;
 
 impl Diagnostics {
     /// Adds a finding unless the same one is there already: many hosts hit the same line, and many tasks the same
     /// variable.
     pub fn push(&mut self, d: Diagnostic) {
-        let same = |x: &Diagnostic| {
-            *x == d || d.span.is_some() && (&x.message, &x.span, x.severity) == (&d.message, &d.span, d.severity)
-        };
-        match self.items.iter().position(same) {
-            None => self.items.push(d),
+        let known = self.known.entry(sameness(&d)).or_default();
+        match known.iter().copied().find(|i| d.span.is_some() || self.items[*i] == d) {
+            None => {
+                known.push(self.items.len());
+                self.items.push(d);
+            }
             // A name is worth more than advice.
             Some(i) => {
                 if d.hint.as_ref().is_some_and(|h| h.starts_with("did you mean")) {
@@ -188,10 +220,11 @@ impl Diagnostics {
     }
     /// Adds findings of another reading of the same files: those that say the same of the same place are one.
     pub fn extend_read_again(&mut self, other: Diagnostics) {
-        let place = |d: &Diagnostic| d.span.as_ref().map(Span::place);
+        let place = |d: &Diagnostic| (d.severity, d.message.clone(), d.span.as_ref().map(Span::place));
+        let mut all: HashSet<_> = self.items.iter().map(place).collect();
         for d in other.items {
-            let same = |x: &Diagnostic| (x.severity, &x.message, place(x)) == (d.severity, &d.message, place(&d));
-            if !self.items.iter().any(same) {
+            if all.insert(place(&d)) {
+                self.known.entry(sameness(&d)).or_default().push(self.items.len());
                 self.items.push(d);
             }
         }
@@ -225,14 +258,30 @@ impl Diagnostics {
             let key = |d: &Diagnostic| d.span.as_ref().map(|s| (s.source.path.clone(), s.range.start));
             (key(a), a.severity, &a.message).cmp(&(key(b), b.severity, &b.message))
         });
+        self.known.clear();
+        for (i, d) in self.items.iter().enumerate() {
+            self.known.entry(sameness(d)).or_default().push(i);
+        }
     }
-    /// All findings as text, a blank line between them.
+    /// The findings as text, a blank line between them. Of very many the first are shown, errors before warnings.
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let mut out = String::new();
+        let errors = self.counts().0;
+        let (mut shown, mut warnings) = (0, MOST_SHOWN.saturating_sub(errors));
         for d in &self.items {
+            let left = if d.severity == Severity::Error { shown < MOST_SHOWN } else { warnings > 0 };
+            if shown == MOST_SHOWN || !left {
+                continue;
+            }
+            warnings -= usize::from(d.severity == Severity::Warning);
+            shown += 1;
             out.push_str(&d.render(&renderer));
             out.push_str("\n\n");
+        }
+        if shown < self.items.len() {
+            let _ =
+                writeln!(out, "and {} more; `windlass check --format json` has them all\n", self.items.len() - shown);
         }
         out
     }
@@ -291,6 +340,26 @@ mod tests {
             })
         );
         assert_eq!(Diagnostic::warning("w").to_json()["line"], Value::Null);
+    }
+
+    #[test]
+    fn of_very_many_findings_the_first_are_shown() {
+        let s = Source::new("a.yml", "x: 1\n".repeat(30_000));
+        let mut all = Diagnostics::default();
+        for i in 0..30_000 {
+            let at = Span::new(&s, i * 5..i * 5 + 1);
+            let d = if i % 2 == 0 { Diagnostic::warning("less") } else { Diagnostic::error("more") };
+            all.push(d.at(&at));
+            all.push(Diagnostic::error("more").at(&Span::new(&s, 5..6)));
+        }
+        all.sort();
+        let text = all.render(false);
+        assert_eq!((text.matches("error: more").count(), text.matches("warning").count()), (100, 0));
+        assert!(text.contains("a.yml:200:1") && text.contains("and 29900 more"), "{}", &text[text.len() - 300..]);
+        assert_eq!(all.counts(), (15_000, 15_000));
+        // The same again is no other finding.
+        all.push(Diagnostic::error("more").at(&Span::new(&s, 5..6)));
+        assert_eq!(all.iter().count(), 30_000);
     }
 
     #[test]

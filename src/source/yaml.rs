@@ -147,6 +147,8 @@ fn syntax(source: &Arc<Source>, at: usize, info: &str) -> Diagnostic {
         broken().hint("an alias `*name` needs an anchor `&name` above it; put quotes round text that starts with `*`")
     } else if has(&["alias expansion"]) {
         broken().hint("the aliases of this file stand for more values than any real file has")
+    } else if has(&["recursion limit"]) {
+        error("lists and mappings stand too deep in each other").hint("is a bracket there too often?")
     } else if has(&["unexpected character", "cannot start any token"]) {
         broken().hint("put quotes round text that starts with a sign")
     } else {

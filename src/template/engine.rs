@@ -2,11 +2,12 @@
 
 use super::explain::{lacks, missing_field, missing_in_shape, place_of, undefined_variable};
 use super::jinja::Jinja;
-use super::{Found, Lookup, TemplateError, Trouble, helpers, outside};
+use super::pieces::{self, Wrong};
+use super::{Found, Lookup, TemplateError, Trouble, helpers, limits, outside};
 use crate::source::nearest;
 use handlebars::template::{HelperTemplate, Parameter, Subexpression, TemplateElement};
 use handlebars::{
-    Context, Handlebars, Path, RenderContext, RenderErrorReason, Renderable, Template, TemplateErrorReason,
+    Context, Handlebars, Output, Path, RenderContext, RenderErrorReason, Renderable, Template, TemplateErrorReason,
 };
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -132,8 +133,12 @@ impl Templates {
             e.at = Some(place_of(text, at));
             return Err(e);
         }
-        let template = Template::compile(&free_backslashes(text)).map_err(|e| {
-            let mut t = match e.reason() {
+        let template = pieces::compile(&free_backslashes(text)).map_err(|e| {
+            let reason = match &e {
+                Wrong::Large(e) => return e.clone(),
+                Wrong::Syntax(e) | Wrong::Piece(e, _) => e.reason(),
+            };
+            let mut t = match reason {
                 TemplateErrorReason::MismatchingClosedHelper(open, close)
                 | TemplateErrorReason::MismatchingClosedDecorator(open, close) => {
                     TemplateError::new(format!("`{{{{#{open}}}}}` is closed by `{{{{/{close}}}}}`"))
@@ -141,7 +146,7 @@ impl Templates {
                 }
                 _ => unclosed(text).unwrap_or_else(|| TemplateError::new("the template's syntax is wrong")),
             };
-            t.at = t.at.or(e.pos());
+            t.at = t.at.or(e.at());
             t.hint = infix_hint(text)
                 .or(t.hint)
                 .or_else(|| Some("write `{{name}}`, `{{helper argument}}`, or `{{#if x}}…{{/if}}`".into()));
@@ -171,6 +176,10 @@ impl Templates {
 
     /// The value of a compiled template or expression.
     pub fn value(&self, compiled: &Compiled, lookup: &dyn Lookup) -> Result<Value, Trouble> {
+        limits::bounded(|| self.evaluated(compiled, lookup))
+    }
+
+    fn evaluated(&self, compiled: &Compiled, lookup: &dyn Lookup) -> Result<Value, Trouble> {
         if let What::Literal(s) = &compiled.what {
             return Ok(Value::String(s.clone()));
         }
@@ -242,24 +251,36 @@ impl Templates {
                     Ok(v.value().clone())
                 }
             }),
-            What::Text(t) => t.renders(&self.engine, context, &mut rc).and_then(|s| match s.len() {
-                0..=LARGEST => Ok(Value::String(s)),
-                _ => Err(RenderErrorReason::Other("it gives more than 64 MiB".into()).into()),
-            }),
+            What::Text(t) => {
+                let mut out = Bounded::default();
+                t.render(&self.engine, context, &mut rc, &mut out).map(|()| Value::String(out.0)).map_err(|e| {
+                    match e.reason() {
+                        RenderErrorReason::IOError(_) => RenderErrorReason::Other(GIVES_TOO_MUCH.into()).into(),
+                        _ => e,
+                    }
+                })
+            }
             What::Literal(_) | What::Constant(_) => Ok(Value::Null),
         }
     }
 
     /// Like [`Templates::value`] for a value with templates anywhere inside it.
     pub fn render_deep(&self, value: &Value, lookup: &dyn Lookup) -> Result<Value, Trouble> {
+        limits::bounded(|| self.deep(value, lookup))
+    }
+
+    fn deep(&self, value: &Value, lookup: &dyn Lookup) -> Result<Value, Trouble> {
         Ok(match value {
             Value::String(s) if s.contains("{{") => {
                 let c = self.compile(s).map_err(Trouble::Error)?;
-                self.value(&c, lookup)?
+                let made = self.value(&c, lookup)?;
+                // Variables that are made of each other grow without end.
+                limits::made(&made).map_err(|e| Trouble::Error(TemplateError::new(e).hint(limits::LESS)))?;
+                made
             }
-            Value::Array(a) => Value::Array(a.iter().map(|v| self.render_deep(v, lookup)).collect::<Result<_, _>>()?),
+            Value::Array(a) => Value::Array(a.iter().map(|v| self.deep(v, lookup)).collect::<Result<_, _>>()?),
             Value::Object(o) => Value::Object(
-                o.iter().map(|(k, v)| Ok((k.clone(), self.render_deep(v, lookup)?))).collect::<Result<_, Trouble>>()?,
+                o.iter().map(|(k, v)| Ok((k.clone(), self.deep(v, lookup)?))).collect::<Result<_, Trouble>>()?,
             ),
             other => other.clone(),
         })
@@ -276,6 +297,9 @@ impl Templates {
                 None => TemplateError::new("an expression in it has no value")
                     .hint("give another value for that case: `default (…) value`"),
             },
+            RenderErrorReason::Other(s) if limits::is_said(s) || s == GIVES_TOO_MUCH => {
+                TemplateError::new(s.clone()).hint(limits::LESS)
+            }
             RenderErrorReason::Other(s) if s.contains(NO_REGEX) => TemplateError::new(s.clone()).hint(CLOSE_IT),
             RenderErrorReason::Other(s) => {
                 let named = s.strip_prefix('`').and_then(|s| s.split_once("`: ")).map(|(n, _)| n);
@@ -352,8 +376,23 @@ impl Compiled {
 /// How often one template may ask for something from outside.
 const MOST_QUESTIONS: usize = 1000;
 
-/// The longest text that a template may give: variables made of each other grow without end otherwise.
-const LARGEST: usize = 64 << 20;
+/// What is said of a text that is too long: variables made of each other grow without end otherwise.
+const GIVES_TOO_MUCH: &str = "it gives more than 64 MiB";
+
+/// What a template writes, as long as it is not too much.
+#[derive(Default)]
+struct Bounded(String);
+
+impl Output for Bounded {
+    fn write(&mut self, text: &str) -> std::io::Result<()> {
+        if self.0.len() + text.len() > limits::LARGEST {
+            return Err(std::io::Error::other(GIVES_TOO_MUCH));
+        }
+        self.0.push_str(text);
+        Ok(())
+    }
+}
+
 /// What is said of a pattern that is none, and what to do.
 const NO_REGEX: &str = "not a regular expression";
 const CLOSE_IT: &str = "close what is open, and put `\\` before a sign that stands for itself";
@@ -827,7 +866,10 @@ mod tests {
         let v = json!({"a": "x".repeat(1 << 20)});
         let m = |t: &str| message(text(t, v.clone()));
         assert!(m(&"{{a}}".repeat(65)).contains("more than 64 MiB"));
-        assert!(m("{{length (replace a 'x' 'xxxxxxxxxxxxxxxxx')}}").contains("larger than 16 MiB"));
+        assert!(
+            m("{{length (replace a 'x' 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx')}}")
+                .contains("larger than 64 MiB")
+        );
         assert_eq!(text("{{replace 'aaa' 'a' 'bb' 2}}", v), Ok(json!("bbbba")));
     }
 

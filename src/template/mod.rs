@@ -3,8 +3,12 @@
 mod engine;
 mod explain;
 mod helpers;
+#[cfg(test)]
+mod hostile_tests;
 mod jinja;
+mod limits;
 mod outside;
+mod pieces;
 mod shape;
 
 pub use engine::{Compiled, Templates};

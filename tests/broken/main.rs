@@ -115,6 +115,7 @@ areas!(
     tasks,
     needs,
     flow,
+    limits,
     expressions,
     parameters,
     variables,

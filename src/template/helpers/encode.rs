@@ -214,7 +214,10 @@ fn to_json(a: &Args, indent: Option<usize>, sort: bool) -> Result<Value, Fail> {
     let indent = match a.named("indent") {
         None => indent,
         Some(Value::Null) => None,
-        Some(v) => Some(usize::try_from(as_whole(v)?).unwrap_or(0).min(100)),
+        Some(v) => match usize::try_from(as_whole(v)?) {
+            Ok(n) if n > 100 => return Err("its indent is 100 at most".into()),
+            n => Some(n.unwrap_or(0)),
+        },
     };
     let mut out = vec![];
     let format = Python { indent, depth: 0, full: false, ascii: a.flag("ensure_ascii", true)? };

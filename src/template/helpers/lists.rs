@@ -3,8 +3,11 @@
 use super::args::{as_list, as_text, as_whole, at_path, equal, is_full, kind_of, nth, order, shown};
 use super::logic::{field, test};
 use super::{Args, Def, Fail, def};
+use crate::template::limits;
 use serde_json::{Value, json};
 use std::cmp::Ordering;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 
 pub const ALL: &[Def] = &[
     def(
@@ -107,13 +110,12 @@ pub const ALL: &[Def] = &[
     ),
     def("unique", "list", "Every element once, the first of the same kept; attribute= compares a field.", ("{{unique (list 1 2 1)}}", "[1,2]"), |a| {
         let sensitive = a.flag("case_sensitive", true)?;
-        let mut seen: Vec<Value> = vec![];
+        let mut seen = HashSet::new();
         let mut out = vec![];
         for v in a.list(0)? {
             let by = by_field(v, a)?;
             let by = if sensitive { by.clone() } else { folded(by) };
-            if !seen.iter().any(|s| equal(s, &by)) {
-                seen.push(by);
+            if seen.insert(sameness(&by)) {
                 out.push(v.clone());
             }
         }
@@ -121,12 +123,12 @@ pub const ALL: &[Def] = &[
     })
     .named(&["attribute", "case_sensitive"]),
     def("difference", "list other", "The elements that the other list lacks.", ("{{difference (list 1 2 3) (list 2)}}", "[1,3]"), |a| {
-        let other = a.list(1)?;
-        once(a.list(0)?.iter().filter(|v| !has(other, v)))
+        let other = all_of(a.list(1)?);
+        once(a.list(0)?.iter().filter(|v| !other.contains(&sameness(v))))
     }),
     def("intersect", "list other", "The elements that both lists have.", ("{{intersect (list 1 2 3) (list 2 4)}}", "[2]"), |a| {
-        let other = a.list(1)?;
-        once(a.list(0)?.iter().filter(|v| has(other, v)))
+        let other = all_of(a.list(1)?);
+        once(a.list(0)?.iter().filter(|v| other.contains(&sameness(v))))
     }),
     def("union", "list other", "The elements of both lists, each once.", ("{{union (list 1 2) (list 2 3)}}", "[1,2,3]"), |a| {
         once(a.list(0)?.iter().chain(a.list(1)?))
@@ -138,7 +140,9 @@ pub const ALL: &[Def] = &[
         ("{{symmetric_difference (list 1 2) (list 2 3)}}", "[1,3]"),
         |a| {
             let (l, r) = (a.list(0)?, a.list(1)?);
-            once(l.iter().filter(|v| !has(r, v)).chain(r.iter().filter(|v| !has(l, v))))
+            let (in_l, in_r) = (all_of(l), all_of(r));
+            let lacks = |all: &HashSet<String>, v: &Value| !all.contains(&sameness(v));
+            once(l.iter().filter(|v| lacks(&in_r, v)).chain(r.iter().filter(|v| lacks(&in_l, v))))
         },
     ),
     def("append", "list […]", "The list with further elements at its end.", ("{{append (list 1) 2}}", "[1,2]"), |a| {
@@ -174,6 +178,12 @@ pub const ALL: &[Def] = &[
         let mut rows: Vec<Vec<Value>> = vec![vec![]];
         for l in lists(a)? {
             bounded(rows.len().saturating_mul(l.len()))?;
+            for v in l {
+                limits::copies(v, rows.len())?;
+            }
+            for r in rows.iter().flatten() {
+                limits::copies(r, l.len())?;
+            }
             rows = rows.iter().flat_map(|r| l.iter().map(|v| r.iter().cloned().chain([v.clone()]).collect())).collect();
         }
         Ok(json!(rows))
@@ -224,13 +234,17 @@ pub const ALL: &[Def] = &[
     def("groupby", "list field", "Pairs of a field's value and the elements that have it, in the values' order.", (r#"{{groupby (list (dict a=1)) "a"}}"#, r#"[[1,[{"a":1}]]]"#), |a| {
         let path = a.either(1, "attribute").unwrap_or(&Value::Null);
         let mut groups: Vec<(Value, Vec<Value>)> = vec![];
+        let mut places: HashMap<String, usize> = HashMap::new();
         for (i, v) in a.list(0)?.iter().enumerate() {
             let key = field(v, path)
                 .or(a.named("default"))
                 .ok_or_else(|| format!("element {i} has no {}; default= stands in for it", shown(path)))?;
-            match groups.iter_mut().find(|(k, _)| equal(k, key)) {
-                Some((_, members)) => members.push(v.clone()),
-                None => groups.push((key.clone(), vec![v.clone()])),
+            match places.entry(sameness(key)) {
+                Entry::Occupied(e) => groups[*e.get()].1.push(v.clone()),
+                Entry::Vacant(e) => {
+                    e.insert(groups.len());
+                    groups.push((key.clone(), vec![v.clone()]));
+                }
             }
         }
         sort_by(&mut groups, |x, y| order(&folded(&x.0), &folded(&y.0)))?;
@@ -252,7 +266,10 @@ pub const ALL: &[Def] = &[
             let mut out = vec![];
             for (i, v) in elements.into_iter().enumerate() {
                 match field(v, path) {
-                    Some(Value::Array(subs)) => out.extend(subs.iter().map(|s| json!([v, s]))),
+                    Some(Value::Array(subs)) => {
+                        limits::copies(v, subs.len())?;
+                        out.extend(subs.iter().map(|s| json!([v, s])));
+                    }
                     None if skip => {}
                     None => return Err(Fail::Wrong(format!("element {i} has no {}; skip_missing=true passes over it", shown(path)))),
                     Some(other) => {
@@ -289,18 +306,43 @@ fn lists<'a>(a: &Args<'a>) -> Result<Vec<&'a [Value]>, Fail> {
     (0..a.len()).map(|i| a.list(i)).collect()
 }
 
-fn has(l: &[Value], v: &Value) -> bool {
-    l.iter().any(|x| equal(x, v))
+/// The same text for values that are equal, and for no others: a list is not searched for every element of another.
+fn sameness(v: &Value) -> String {
+    fn write(v: &Value, out: &mut String) {
+        match v {
+            // Numbers are equal by their value.
+            Value::Number(n) => out.push_str(&format!("{:?},", n.as_f64().unwrap_or(0.0) + 0.0)),
+            Value::Array(a) => {
+                out.push('[');
+                a.iter().for_each(|v| write(v, out));
+                out.push(']');
+            }
+            Value::Object(o) => {
+                let mut all: Vec<_> = o.iter().collect();
+                all.sort_by_key(|(k, _)| *k);
+                out.push('{');
+                for (k, v) in all {
+                    out.push_str(&format!("{k:?}:"));
+                    write(v, out);
+                }
+                out.push('}');
+            }
+            Value::String(s) => out.push_str(&format!("{s:?},")),
+            other => out.push_str(&format!("{other},")),
+        }
+    }
+    let mut out = String::new();
+    write(v, &mut out);
+    out
+}
+
+fn all_of(l: &[Value]) -> HashSet<String> {
+    l.iter().map(sameness).collect()
 }
 
 fn once<'v>(all: impl Iterator<Item = &'v Value>) -> Result<Value, Fail> {
-    let mut out: Vec<Value> = vec![];
-    for v in all {
-        if !has(&out, v) {
-            out.push(v.clone());
-        }
-    }
-    Ok(Value::Array(out))
+    let mut seen = HashSet::new();
+    Ok(all.filter(|v| seen.insert(sameness(v))).cloned().collect())
 }
 
 fn by_field<'v>(v: &'v Value, a: &Args<'v>) -> Result<&'v Value, Fail> {
@@ -350,7 +392,12 @@ fn map(a: &Args) -> Result<Value, Fail> {
         return Err("it takes a helper's name, or attribute=\"…\" for a field of every element".into());
     };
     let helper = as_text(helper);
-    l.iter().map(|v| super::call(&helper, std::iter::once(v).chain(a.rest(2)).collect(), a.named.clone(), a)).collect()
+    l.iter()
+        .map(|v| {
+            limits::one(0)?;
+            super::call(&helper, std::iter::once(v).chain(a.rest(2)).collect(), a.named.clone(), a)
+        })
+        .collect()
 }
 
 fn chosen(a: &Args, wanted: bool) -> Result<Value, Fail> {
@@ -462,6 +509,9 @@ fn picks(a: &Args, ordered: bool) -> Result<Value, Fail> {
                 (from..l.len()).filter(|i| !r.contains(i)).map(|i| r.iter().copied().chain([i]).collect())
             })
             .collect();
+    }
+    for i in rows.iter().flatten() {
+        limits::copies(&l[*i], 1)?;
     }
     Ok(rows.iter().map(|r| r.iter().map(|i| l[*i].clone()).collect::<Value>()).collect())
 }

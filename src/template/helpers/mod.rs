@@ -25,9 +25,10 @@ pub use args::{Args, Fail, OUTSIDE, as_python, is_full, text};
 pub use lookup::Ask;
 pub use pages::{list as list_page, page};
 
+use super::limits;
 use handlebars::{
-    Context, Handlebars, Helper, HelperDef, HelperResult, Output, RenderContext, RenderError, RenderErrorReason,
-    Renderable, ScopedJson,
+    BlockContext, BlockParams, Context, Handlebars, Helper, HelperDef, HelperResult, Output, RenderContext,
+    RenderError, RenderErrorReason, Renderable, ScopedJson,
 };
 use serde_json::{Value, json};
 use std::cell::RefCell;
@@ -229,6 +230,7 @@ fn call_line(d: &Def) -> String {
 
 pub fn register(engine: &mut Handlebars<'static>) {
     engine.register_helper("if", Box::new(Branch { wanted: true }));
+    engine.register_helper("each", Box::new(Each));
     engine.register_helper("unless", Box::new(Branch { wanted: false }));
     for d in all() {
         engine.register_helper(d.name, Box::new(Call(d)));
@@ -253,7 +255,13 @@ fn call(name: &str, values: Vec<&Value>, named: Vec<(&str, &Value)>, outer: &Arg
         return Err(Fail::Wrong(format!("{e}: {hint}")));
     }
     (def.work)(&Args { values, named, missing: 0, outside: outer.outside })
+        .and_then(|v| Ok(limits::made(&v).map(|()| v)?))
         .map_err(|f| if let Fail::Wrong(e) = f { Fail::Wrong(format!("`{name}`: {e}")) } else { f })
+}
+
+/// A width in characters.
+pub fn width(n: i64) -> Result<usize, &'static str> {
+    text::width(n)
 }
 
 /// Characters by chance.
@@ -323,7 +331,7 @@ impl HelperDef for Call {
             missing,
             outside: context.data().get(args::OUTSIDE),
         };
-        match work(&args) {
+        match work(&args).and_then(|v| Ok(limits::made(&v).map(|()| v)?)) {
             Ok(v) => {
                 if missing != 0 {
                     WHY.take();
@@ -366,6 +374,73 @@ impl HelperDef for Branch {
             Some(t) => t.render(r, context, rc, out),
             None => Ok(()),
         }
+    }
+}
+
+/// `{{#each}}`: the block once for every element of a list or entry of a mapping, else the other block. Every turn counts.
+struct Each;
+
+impl HelperDef for Each {
+    fn call<'reg: 'rc, 'rc>(
+        &self,
+        h: &Helper<'rc>,
+        r: &'reg Handlebars<'reg>,
+        context: &'rc Context,
+        rc: &mut RenderContext<'reg, 'rc>,
+        out: &mut dyn Output,
+    ) -> HelperResult {
+        let given = h.param(0).ok_or_else(|| RenderErrorReason::Other("`each` takes a list or a mapping".into()))?;
+        let Some(block) = h.template() else { return Ok(()) };
+        let turns: Vec<(Option<&str>, &Value)> = match given.value() {
+            Value::Array(a) => a.iter().map(|v| (None, v)).collect(),
+            Value::Object(o) => o.iter().map(|(k, v)| (Some(k.as_str()), v)).collect(),
+            _ if h.inverse().is_none() => return Err(refused(given)),
+            _ => vec![],
+        };
+        if let (true, Some(other)) = (turns.is_empty(), h.inverse()) {
+            return other.render(r, context, rc, out);
+        }
+        let last = turns.len().saturating_sub(1);
+        rc.push_block(BlockContext::new());
+        for (i, (key, v)) in turns.into_iter().enumerate() {
+            // What has no place among the variables stands in the block itself.
+            let path = given.context_path().map(|p| {
+                let step = key.map_or_else(|| i.to_string(), str::to_string);
+                p.iter().cloned().chain([step]).collect::<Vec<_>>()
+            });
+            let mut cost = limits::TURN;
+            if path.is_none() {
+                cost += limits::weight(v).map_err(|e| RenderErrorReason::Other(e.into()))?;
+            }
+            limits::charge(cost).map_err(|e| RenderErrorReason::Other(e.into()))?;
+            if let Some(b) = rc.block_mut() {
+                b.set_local_var("first", json!(i == 0));
+                b.set_local_var("last", json!(i == last));
+                b.set_local_var("index", json!(i));
+                if let Some(key) = key {
+                    b.set_local_var("key", json!(key));
+                }
+                let mut params = BlockParams::new();
+                let names = h.block_param().map(|v| (v, None));
+                if let Some((value, place)) = names.or(h.block_param_pair().map(|(v, k)| (v, Some(k)))) {
+                    match path {
+                        Some(_) => params.add_path(value, vec![])?,
+                        None => params.add_value(value, v.clone())?,
+                    }
+                    if let Some(place) = place {
+                        params.add_value(place, key.map_or_else(|| json!(i), |k| json!(k)))?;
+                    }
+                    b.set_block_params(params);
+                }
+                match path {
+                    Some(p) => *b.base_path_mut() = p,
+                    None => b.set_base_value(v.clone()),
+                }
+            }
+            block.render(r, context, rc, out)?;
+        }
+        rc.pop_block();
+        Ok(())
     }
 }
 

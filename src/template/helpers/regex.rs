@@ -2,10 +2,12 @@
 
 use super::args::{as_text, as_truth, as_whole, kind_of, shown};
 use super::{Args, Def, Fail, def};
-use fancy_regex::{Captures, Regex};
+use crate::template::limits;
+use fancy_regex::{Captures, Regex, RegexBuilder};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, RwLock};
+use std::time::{Duration, Instant};
 
 pub const ALL: &[Def] = &[
     def(
@@ -73,26 +75,33 @@ pub const ALL: &[Def] = &[
 ];
 
 /// Patterns that were used: a loop asks for the same one again and again.
-static COMPILED: LazyLock<RwLock<HashMap<String, Arc<Regex>>>> = LazyLock::new(RwLock::default);
+static COMPILED: LazyLock<RwLock<HashMap<(String, usize), Arc<Regex>>>> = LazyLock::new(RwLock::default);
 
 /// A bound, for patterns that are made of values.
 const REMEMBERED: usize = 1000;
 
-fn compile(pattern: &str, ignorecase: bool, multiline: bool) -> Result<Arc<Regex>, Fail> {
+/// How many steps back a search may take, times the length of the text: a step may go through all of it.
+const STEPS: usize = 1 << 33;
+const MOST_STEPS: usize = 1_000_000;
+
+fn compile(pattern: &str, ignorecase: bool, multiline: bool, text: &str) -> Result<Arc<Regex>, Fail> {
+    let steps = MOST_STEPS.min(STEPS / text.len().next_power_of_two());
     let mut python = crate::modules::regex::from_python(pattern);
     let flags = [(ignorecase, 'i'), (multiline, 'm')].iter().filter(|(on, _)| *on).map(|(_, c)| *c).collect::<String>();
     if !flags.is_empty() {
         python = format!("(?{flags}){python}");
     }
-    if let Some(r) = COMPILED.read().ok().and_then(|m| m.get(&python).cloned()) {
+    let key = (python, steps);
+    if let Some(r) = COMPILED.read().ok().and_then(|m| m.get(&key).cloned()) {
         return Ok(r);
     }
-    let r = Arc::new(Regex::new(&python).map_err(|e| format!("`{pattern}` is not a regular expression: {e}"))?);
+    let built = RegexBuilder::new(&key.0).backtrack_limit(steps).build();
+    let r = Arc::new(built.map_err(|e| format!("`{pattern}` is not a regular expression: {e}"))?);
     if let Ok(mut m) = COMPILED.write() {
         if m.len() >= REMEMBERED {
             m.clear();
         }
-        m.insert(python, r.clone());
+        m.insert(key, r.clone());
     }
     Ok(r)
 }
@@ -104,11 +113,20 @@ fn of(a: &Args) -> Result<Arc<Regex>, Fail> {
             kind_of(&a[0])
         )));
     }
-    compile(&a.text(1), a.flag("ignorecase", false)?, a.flag("multiline", false)?)
+    compile(&a.text(1), a.flag("ignorecase", false)?, a.flag("multiline", false)?, &a.text(0))
 }
 
-fn too_much(e: impl std::fmt::Display) -> Fail {
-    Fail::Wrong(format!("the pattern takes too long on this text: {e}"))
+const TOO_LONG: &str = "the pattern takes too long on this text; a repetition within a repetition, as in `(a+)+`, tries all ways to part it";
+
+fn too_much(_: impl std::fmt::Display) -> Fail {
+    TOO_LONG.into()
+}
+
+/// Each match by itself may be quick enough, and all of them not.
+fn in_time(begin: Instant, matches: u32) -> Result<(), Fail> {
+    limits::charge(256)?;
+    let slow = Duration::from_secs(10).max(Duration::from_millis(1) * matches);
+    if begin.elapsed() > slow { Err(TOO_LONG.into()) } else { Ok(()) }
 }
 
 fn replace(a: &Args) -> Result<Value, Fail> {
@@ -119,21 +137,28 @@ fn replace(a: &Args) -> Result<Value, Fail> {
     let count = a.named("count").map_or(Ok(0), as_whole)?;
     let count = usize::try_from(count).unwrap_or(0);
     let mut out = String::with_capacity(s.len());
-    let (mut end, mut done) = (0, 0);
+    let (mut end, mut done) = (0, 0u32);
+    let groups = with.matches('$').count();
+    let begin = Instant::now();
     for c in re.captures_iter(s) {
         let c = c.map_err(too_much)?;
+        in_time(begin, done)?;
         let Some(m) = c.get(0) else { continue };
+        let longest = with.len() + groups.saturating_mul(m.as_str().len());
+        if out.len().saturating_add(longest) > limits::LARGEST {
+            return Err(limits::TOO_LONG.into());
+        }
         out.push_str(&s[end..m.start()]);
         c.expand(&with, &mut out);
         end = m.end();
         done += 1;
-        if done == count {
+        if done as usize == count {
             break;
         }
     }
     out.push_str(&s[end..]);
     let wanted = a.named("mandatory_count").map_or(Ok(0), as_whole)?;
-    if wanted != 0 && wanted != done as i64 {
+    if wanted != 0 && wanted != i64::from(done) {
         return Err(Fail::Wrong(format!("{} should match {wanted} times, and matches {done} times", shown(&a[1]))));
     }
     Ok(json!(out))
@@ -177,13 +202,16 @@ fn search(a: &Args) -> Result<Value, Fail> {
 fn find_all(a: &Args) -> Result<Value, Fail> {
     let multiline = a.either(2, "multiline").map_or(Ok(false), as_truth)?;
     let ignorecase = a.either(3, "ignorecase").map_or(Ok(false), as_truth)?;
-    let re = compile(&a.text(1), ignorecase, multiline)?;
+    let re = compile(&a.text(1), ignorecase, multiline, &a.text(0))?;
     let s = a.text(0);
     let s: &str = &s;
     let text = |c: &Captures<str>, i| c.get(i).map_or(json!(""), |m| json!(m.as_str()));
+    let begin = Instant::now();
     re.captures_iter(s)
-        .map(|c| {
+        .zip(0..)
+        .map(|(c, n)| {
             let c = c.map_err(too_much)?;
+            in_time(begin, n)?;
             Ok(match c.len() {
                 1 => text(&c, 0),
                 2 => text(&c, 1),
@@ -203,7 +231,7 @@ fn test(a: &Args, how: &str) -> Result<Value, Fail> {
         "match" => re.find(s).map_err(too_much)?.is_some_and(|m| m.start() == 0),
         "fullmatch" => {
             let pattern = format!(r"\A(?:{})\Z", a.text(1));
-            let whole = compile(&pattern, a.flag("ignorecase", false)?, a.flag("multiline", false)?)?;
+            let whole = compile(&pattern, a.flag("ignorecase", false)?, a.flag("multiline", false)?, s)?;
             whole.is_match(s).map_err(too_much)?
         }
         other => return Err(Fail::Wrong(format!("its match_type is search, match or fullmatch, not `{other}`"))),

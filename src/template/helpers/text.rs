@@ -2,6 +2,7 @@
 
 use super::args::{as_text, as_truth, as_whole, is_python, kind_of, shown};
 use super::{Args, Def, Fail, def};
+use crate::template::limits;
 use serde_json::{Value, json};
 
 pub const ALL: &[Def] = &[
@@ -42,9 +43,7 @@ pub const ALL: &[Def] = &[
             Some(n) => usize::try_from(as_whole(n)?).unwrap_or(usize::MAX),
         };
         let times = s.matches(old.as_ref()).take(most).count();
-        if times.saturating_mul(new.len()) > 16 << 20 {
-            return Err("the result would be larger than 16 MiB".into());
-        }
+        limits::room(s.len().saturating_add(times.saturating_mul(new.len())))?;
         Ok(json!(s.replacen(old.as_ref(), &new, times)))
     })
     .named(&["count"]),
@@ -65,6 +64,7 @@ pub const ALL: &[Def] = &[
                 .map(|v| super::logic::field(v, p).map(as_text).ok_or_else(|| format!("an element has no {}", shown(p))))
                 .collect::<Result<_, _>>()?,
         };
+        limits::room(all.len().saturating_mul(sep.len()) + all.iter().map(|s| s.len()).sum::<usize>())?;
         Ok(json!(all.join(&sep)))
     })
     .named(&["attribute", "d"]),
@@ -126,9 +126,7 @@ pub const ALL: &[Def] = &[
     def("repeat", "text times", "The text so many times.", (r#"{{repeat "ab" 2}}"#, r#""abab""#), |a| {
         let n = usize::try_from(a.whole(1)?).unwrap_or(0);
         let s = a.text(0);
-        if n.saturating_mul(s.len()) > 16 << 20 {
-            return Err("the result would be larger than 16 MiB".into());
-        }
+        limits::room(n.saturating_mul(s.len()))?;
         Ok(json!(s.repeat(n)))
     }),
     def("substr", "text from [to]", "The characters from one place to before another, counted from 0; negative: from the end.", (r#"{{substr "abcdef" 1 3}}"#, r#""bc""#), |a| {
@@ -149,6 +147,7 @@ pub const ALL: &[Def] = &[
         let first = a.either(2, "first").map_or(Ok(false), as_truth)?;
         let blank = a.either(3, "blank").map_or(Ok(false), as_truth)?;
         let s = a.text(0);
+        limits::room(s.len() + pad.len().saturating_mul(s.matches('\n').count() + 1))?;
         let mut out = String::with_capacity(s.len() + 64);
         for (i, line) in s.split('\n').enumerate() {
             if i > 0 {
@@ -164,7 +163,7 @@ pub const ALL: &[Def] = &[
     .named(&["width", "first", "blank"]),
     def("center", "text width", "In the middle of so many characters.", (r#"{{center "ab" 6}}"#, r#""  ab  ""#), |a| {
         let s = a.text(0);
-        let (have, want) = (s.chars().count(), usize::try_from(a.whole(1)?).unwrap_or(0).min(10_000));
+        let (have, want) = (s.chars().count(), width(a.whole(1)?)?);
         let gap = want.saturating_sub(have);
         let left = gap / 2 + (gap & want & 1);
         Ok(json!(format!("{}{s}{}", " ".repeat(left), " ".repeat(gap - left))))
@@ -187,6 +186,7 @@ pub const ALL: &[Def] = &[
         let width = usize::try_from(a.either(1, "width").map_or(Ok(79), as_whole)?).unwrap_or(79).max(1);
         let breaks = a.either(2, "break_long_words").map_or(Ok(true), as_truth)?;
         let end = a.either(3, "wrapstring").map(as_text).unwrap_or("\n".into());
+        limits::room((a.text(0).len() + 1).saturating_mul(end.len() + 1))?;
         Ok(json!(a.text(0).lines().map(|l| wrapped(l, width, breaks).join(&end)).collect::<Vec<_>>().join(&end)))
     })
     .named(&["width", "break_long_words", "wrapstring"]),
@@ -281,22 +281,35 @@ pub const ALL: &[Def] = &[
 /// A line's words on lines that are not too long.
 fn wrapped(line: &str, width: usize, breaks: bool) -> Vec<String> {
     let mut out = vec![];
-    let mut now = String::new();
+    let (mut now, mut have) = (String::new(), 0);
     for word in line.split(' ') {
-        let mut word: Vec<char> = word.chars().collect();
-        let have = now.chars().count();
+        let all: Vec<char> = word.chars().collect();
+        let mut word = &all[..];
         if have > 0 && have + 1 + word.len() > width {
             out.push(std::mem::take(&mut now));
+            have = 0;
         } else if have > 0 {
             now.push(' ');
+            have += 1;
         }
-        while breaks && word.len() > width && now.is_empty() {
-            out.push(word.drain(..width).collect());
+        while breaks && word.len() > width && have == 0 {
+            let (line, rest) = word.split_at(width);
+            out.push(line.iter().collect());
+            word = rest;
         }
         now.extend(word);
+        have += word.len();
     }
     out.push(now);
     out
+}
+
+/// A width in characters.
+pub fn width(n: i64) -> Result<usize, &'static str> {
+    match usize::try_from(n) {
+        Ok(n) if n > 10_000 => Err("a width is 10000 at most"),
+        n => Ok(n.unwrap_or(0)),
+    }
 }
 
 fn capital(s: &str) -> String {
@@ -348,6 +361,7 @@ fn comment(a: &Args) -> Result<Value, Fail> {
     let sign = a.named_text("decoration").unwrap_or(sign.into());
     let bare = sign.trim_end();
     let text = a.text(0);
+    limits::room(text.len() + sign.len().saturating_mul(text.matches('\n').count() + 3))?;
     let mut lines: Vec<String> = vec![];
     lines.extend(Some(begin.to_string()).filter(|b| !b.is_empty()));
     lines.push(bare.to_string());
@@ -378,10 +392,11 @@ fn printf(pattern: &str, values: &[&Value]) -> Result<String, Fail> {
             while let Some(d) = chars.next_if(char::is_ascii_digit) {
                 s.push(d);
             }
-            s.parse::<usize>().ok().map(|n| n.min(10_000))
+            if s.is_empty() { Ok(0) } else { width(s.parse().unwrap_or(i64::MAX)) }
         };
-        let width = digits(&mut chars).unwrap_or(0);
-        let precision = chars.next_if(|c| *c == '.').map(|_| digits(&mut chars).unwrap_or(0));
+        let wide = digits(&mut chars)?;
+        let precision = chars.next_if(|c| *c == '.').map(|_| digits(&mut chars)).transpose()?;
+        limits::room(out.len() + wide)?;
         let kind = chars.next().ok_or("the pattern ends after a `%`; write `%%` for the sign itself")?;
         if kind == '%' {
             out.push('%');
@@ -437,7 +452,7 @@ fn printf(pattern: &str, values: &[&Value]) -> Result<String, Fail> {
                 return Err(Fail::Wrong(format!("it does not know `%{other}`; it knows %s %d %i %x %X %o %c %f %%")));
             }
         };
-        let gap = width.saturating_sub(sign.chars().count() + body.chars().count());
+        let gap = wide.saturating_sub(sign.chars().count() + body.chars().count());
         match (left, zero && kind != 's') {
             (true, _) => out.push_str(&format!("{sign}{body}{}", " ".repeat(gap))),
             (false, true) => out.push_str(&format!("{sign}{}{body}", "0".repeat(gap))),

@@ -19,9 +19,12 @@ pub const ALL: &[Def] = &[
 fn moment(a: &Args, format: &str, place: usize) -> Result<Value, Fail> {
     let at = match a.get(place) {
         None => Utc::now(),
-        Some(v) => as_number(v)
-            .and_then(|s| DateTime::from_timestamp_millis((s * 1000.0) as i64))
-            .ok_or_else(|| format!("{} is no number of seconds", shown(v)))?,
+        Some(v) => as_number(v).ok_or_else(|| format!("{} is no number of seconds", shown(v))).and_then(|s| {
+            // The years 0 to 9999.
+            let known = (-62_135_596_800.0..253_402_300_800.0).contains(&s);
+            let at = DateTime::from_timestamp_millis((s * 1000.0) as i64).filter(|_| known);
+            at.ok_or_else(|| format!("{} seconds from 1970 lead out of the calendar", shown(v)))
+        })?,
     };
     let mut out = String::new();
     let written = if a.flag("utc", false)? {

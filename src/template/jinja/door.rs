@@ -1,9 +1,10 @@
 //! The table of helpers seen from Jinja: filters, tests, `lookup` and what else a template can call, by Ansible's names
 //! and with Ansible's order of arguments.
 
-use super::values::{Group, from_engine, python, to_engine};
+use super::values::{Group, counted, from_engine, python, to_engine, too_much};
 use super::world;
 use crate::template::helpers::{self, Args, Fail};
+use crate::template::limits;
 use minijinja::value::{Rest, Tuple, ValueKind, ValueOrKwargs};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use serde_json::{Value as Json, json};
@@ -258,7 +259,61 @@ pub fn register(env: &mut Environment<'static>) {
     env.add_function("dict", |args: Rest<ValueOrKwargs>| filter("dict", args));
     env.add_function("__get", |args: Rest<ValueOrKwargs>| get(&into_values(args)));
     env.add_function("__own", super::values::Own::of);
+    env.add_function("__keep", |args: Rest<ValueOrKwargs>| one(args, counted));
+    env.add_function("__sized", |args: Rest<ValueOrKwargs>| one(args, |v| limits::charge(size(v)).map_err(too_much)));
+    env.add_function("__text", |args: Rest<ValueOrKwargs>| {
+        let v = into_values(args).pop().unwrap_or_default();
+        match v.kind() {
+            ValueKind::String => limits::charge(size(&v)).map_err(too_much).map(|()| v),
+            ValueKind::Undefined => Ok(v),
+            _ => python(&v).map(Value::from),
+        }
+    });
+    env.add_function("__times", |args: Rest<ValueOrKwargs>| {
+        one(args, |v| {
+            let factor = Factor::of(v);
+            world(|w| w.factors.push(factor));
+            Ok(())
+        })
+    });
+    env.add_function("__factor", |args: Rest<ValueOrKwargs>| {
+        one(args, |v| match (world(|w| w.factors.pop()), Factor::of(v)) {
+            (Some(Factor::Size(s)), Factor::Number(n)) | (Some(Factor::Number(n)), Factor::Size(s)) => {
+                limits::room(s.saturating_mul(usize::try_from(n).unwrap_or(0))).map_err(wrong)
+            }
+            _ => Ok(()),
+        })
+    });
     env.set_unknown_method_callback(method);
+}
+
+/// One side of a multiplication, as far as its result may be large.
+pub enum Factor {
+    Size(usize),
+    Number(i64),
+    Other,
+}
+
+impl Factor {
+    fn of(v: &Value) -> Factor {
+        match (v.kind(), v.as_i64()) {
+            (ValueKind::String, _) => Factor::Size(size(v)),
+            (ValueKind::Seq | ValueKind::Iterable, _) => Factor::Size(size(v).saturating_mul(8)),
+            (_, Some(n)) => Factor::Number(n),
+            _ => Factor::Other,
+        }
+    }
+}
+
+/// What it costs to go through a value, without what is in its elements.
+fn size(v: &Value) -> usize {
+    v.as_str().map_or_else(|| v.len().unwrap_or(0).saturating_mul(8), str::len)
+}
+
+/// The first argument as it is, looked at.
+fn one(args: Rest<ValueOrKwargs>, look: impl Fn(&Value) -> Result<(), Error>) -> Result<Value, Error> {
+    let v = into_values(args).into_iter().next().unwrap_or_default();
+    look(&v).map(|()| v)
 }
 
 fn wrong(message: impl Into<String>) -> Error {
@@ -355,7 +410,9 @@ fn invoke(name: &str, (mut values, missing, named): Given) -> Result<Json, Fail>
         missing,
         outside: Some(&outside),
     };
-    helpers::as_python(|| def.run(&args))
+    let made = helpers::as_python(|| def.run(&args))?;
+    limits::made(&made)?;
+    Ok(made)
 }
 
 fn filter(name: &'static str, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
@@ -686,6 +743,12 @@ fn password(term: &Json, named: &mut Vec<(String, Json)>) -> Json {
 
 /// Python's methods. What is not here the engine's own collection of them may have.
 pub fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
+    let made = called(state, value, name, args)?;
+    limits::charge(size(value).saturating_add(size(&made))).map_err(too_much)?;
+    Ok(made)
+}
+
+fn called(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     let whole = |i: usize| args.get(i).and_then(Value::as_i64);
     let arg = |i: usize| args.get(i).and_then(Value::as_str);
     if let Some(s) = value.as_str() {
@@ -693,7 +756,10 @@ pub fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> R
             let c = arg(1).unwrap_or(" ");
             Value::from(format!("{}{s}{}", c.repeat(left), c.repeat(right)))
         };
-        let gap = || (whole(0).unwrap_or(0).clamp(0, 10_000) as usize).saturating_sub(s.chars().count());
+        let gap = || {
+            let wide = helpers::width(whole(0).unwrap_or(0)).map_err(|e| wrong(format!("`{name}`: {e}")))?;
+            Ok::<_, Error>(wide.saturating_sub(s.chars().count()))
+        };
         let place = |at: Option<usize>| at.map_or(-1, |i| s[..i].chars().count() as i64);
         match (name, args.len()) {
             ("find", 1) => return Ok(place(s.find(arg(0).unwrap_or_default())).into()),
@@ -707,16 +773,16 @@ pub fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> R
             }
             ("removeprefix", 1) => return Ok(s.strip_prefix(arg(0).unwrap_or_default()).unwrap_or(s).into()),
             ("removesuffix", 1) => return Ok(s.strip_suffix(arg(0).unwrap_or_default()).unwrap_or(s).into()),
-            ("ljust", 1 | 2) => return Ok(pad(0, gap())),
-            ("rjust", 1 | 2) => return Ok(pad(gap(), 0)),
+            ("ljust", 1 | 2) => return Ok(pad(0, gap()?)),
+            ("rjust", 1 | 2) => return Ok(pad(gap()?, 0)),
             ("center", 1 | 2) => {
-                let gap = gap();
+                let gap = gap()?;
                 let left = gap / 2 + (gap & whole(0).unwrap_or(0) as usize & 1);
                 return Ok(pad(left, gap - left));
             }
             ("zfill", 1) => {
                 let (sign, digits) = s.strip_prefix(['-', '+']).map_or(("", s), |d| (&s[..1], d));
-                return Ok(format!("{sign}{}{digits}", "0".repeat(gap())).into());
+                return Ok(format!("{sign}{}{digits}", "0".repeat(gap()?)).into());
             }
             ("casefold", 0) => return Ok(s.to_lowercase().into()),
             ("swapcase", 0) => {
@@ -751,12 +817,15 @@ pub fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> R
                 };
                 return Ok(Value::from(Tuple::from(parts.map(Value::from))));
             }
+            ("replace", 2 | 3) => return filtered("replace", value, args),
             ("split" | "rsplit", _) => {
                 let plain = name == "split" || arg(0).is_none();
                 return filtered(if plain { "split" } else { "rsplit" }, value, args);
             }
             ("join", 1) => {
                 let parts = args[0].try_iter()?.map(|v| python(&v)).collect::<Result<Vec<_>, _>>()?;
+                let all = parts.iter().map(|p| p.len() + s.len()).sum();
+                limits::room(all).map_err(|e| wrong(format!("`join`: {e}")))?;
                 return Ok(parts.join(s).into());
             }
             ("strftime", _) => return Err(wrong("`strftime`: give `now` the form itself: now(fmt='%Y-%m-%d')")),

@@ -9,7 +9,7 @@ pub use values::{float_text, text as python_text};
 
 use super::explain::{lacks, missing_field, missing_in_shape, undefined_variable};
 use super::helpers::Ask;
-use super::{Found, Lookup, Settings, TemplateError, Templates, Trouble, outside};
+use super::{Found, Lookup, Settings, TemplateError, Templates, Trouble, limits, outside};
 use crate::source::{Source, Span, nearest};
 use minijinja::value::{Enumerator, Object, ObjectRepr};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
@@ -23,7 +23,9 @@ use std::sync::Arc;
 
 /// How many steps a template may take, and how much it may write.
 const FUEL: u64 = 10_000_000;
-const LARGEST: usize = 64 << 20;
+const LARGEST: usize = limits::LARGEST;
+/// How much of its own text it may write into variables.
+const CAPTURED: usize = 1 << 30;
 /// How deep templates and macros may lead into each other.
 const DEEPEST: usize = 120;
 /// How often one template may ask for something.
@@ -55,6 +57,8 @@ struct World {
     questions: Vec<Question>,
     /// Why the last filter that came to nothing did.
     why: Option<String>,
+    /// The left sides of multiplications whose right sides are still to come.
+    factors: Vec<door::Factor>,
 }
 
 impl World {
@@ -134,6 +138,17 @@ impl Jinja {
         settings: &Settings,
         lookup: &dyn Lookup,
     ) -> Result<String, Trouble> {
+        limits::bounded(|| self.rendered(templates, path, text, settings, lookup))
+    }
+
+    fn rendered(
+        &self,
+        templates: &Templates,
+        path: &Path,
+        text: &str,
+        settings: &Settings,
+        lookup: &dyn Lookup,
+    ) -> Result<String, Trouble> {
         // A byte order mark and other systems' ends of lines are no part of it, as in Jinja2.
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
         let (syntax, begin) = Syntax::of(&text, settings).map_err(Trouble::Error)?;
@@ -156,7 +171,9 @@ impl Jinja {
         });
         for _ in 0..MOST_QUESTIONS {
             work.world.questions.clear();
+            work.world.factors.clear();
             WORLD.replace(std::mem::take(&mut work.world));
+            env.set_fuel(Some(work.fuel()));
             let got = evaluate(&env);
             work.world = WORLD.take();
             if work.world.questions.is_empty() {
@@ -237,6 +254,13 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// How many steps it may take: what blocks write into variables is not counted, but each of them is so long at most.
+    fn fuel(&self) -> u64 {
+        let captures = self.files.values().any(|f| f.scanned.captures);
+        let longest = self.files.values().map(|f| f.scanned.longest).max().filter(|_| captures).unwrap_or(0);
+        FUEL.min((CAPTURED / longest.max(1)) as u64)
+    }
+
     /// Takes a file in, with the files that it takes in by name: what is missing is said before anything is rendered.
     fn add(&mut self, name: &str, file: File, syntax: &Syntax) -> Result<(), Trouble> {
         self.words.extend(file.scanned.words.iter().cloned());
@@ -465,6 +489,7 @@ impl Work<'_> {
             ErrorKind::WriteFailure => {
                 (TemplateError::new("the template writes more than 64 MiB").hint("make several templates of it"), range)
             }
+            _ if limits::is_said(detail) => (TemplateError::new(detail.to_string()).hint(limits::LESS), range),
             _ if detail.contains("recursion limit") => (
                 TemplateError::new("the template leads to itself").hint("a template or a macro cannot hold itself"),
                 range,

@@ -213,6 +213,10 @@ pub struct Scanned {
     pub assigned: HashSet<String>,
     /// Every name and text literal in it.
     pub words: Vec<String>,
+    /// Some block's text becomes a value.
+    pub captures: bool,
+    /// The longest text between two tags.
+    pub longest: usize,
 }
 
 impl Scanned {
@@ -259,6 +263,7 @@ pub fn scan(text: &str, syntax: Syntax, begin: usize) -> Result<Scanned, Templat
         elifs: vec![],
         syntax_trims: syntax.trim_blocks,
         mutates: tags.iter().any(|t| changes_in_place(text, t)),
+        captures: false,
     };
     for tag in &tags {
         s.tag(tag)?;
@@ -271,8 +276,21 @@ pub fn scan(text: &str, syntax: Syntax, begin: usize) -> Result<Scanned, Templat
             at,
         ));
     }
+    let captures = s.captures || syntax.line_statement.is_some();
+    let ends = tags.iter().map(|t| t.start).chain([text.len()]);
+    let longest = std::iter::once(begin).chain(tags.iter().map(|t| t.end)).zip(ends).map(|(from, to)| to - from).max();
     let (rewritten, moved) = apply(text, s.edits);
-    Ok(Scanned { syntax, rewritten, moved, paths: s.paths, includes: s.includes, assigned: s.assigned, words: s.words })
+    Ok(Scanned {
+        syntax,
+        rewritten,
+        moved,
+        paths: s.paths,
+        includes: s.includes,
+        assigned: s.assigned,
+        words: s.words,
+        captures,
+        longest: longest.unwrap_or(0),
+    })
 }
 
 /// The text with edits (where, how many bytes go, what comes), and by how much what follows each is off.
@@ -495,6 +513,7 @@ struct Scan<'t> {
     /// Some list or mapping is changed in place.
     mutates: bool,
     syntax_trims: bool,
+    captures: bool,
 }
 
 impl<'t> Scan<'t> {
@@ -603,6 +622,7 @@ impl<'t> Scan<'t> {
                     }
                     depth == 0 && t.kind == Kind::Sign && self.of(t) == "="
                 });
+                self.captures |= !assigns;
                 if !assigns {
                     self.open.push((name.into(), range));
                 }
@@ -621,6 +641,7 @@ impl<'t> Scan<'t> {
                 return self.wrong(format!("unknown tag `{name}`"), hint, at);
             }
         }
+        self.captures |= ["macro", "call", "filter", "block"].contains(&name);
         let names = |this: &mut Self, range: Range<usize>| {
             for t in tokens.get(range).into_iter().flatten().filter(|t| t.kind == Kind::Name) {
                 let name = this.of(t).to_string();
@@ -757,6 +778,7 @@ impl<'t> Scan<'t> {
                 return;
             }
         }
+        self.counted(tag, tokens, i);
         while let Some(t) = tokens.get(i).copied() {
             match t.kind {
                 Kind::Text => {
@@ -784,6 +806,121 @@ impl<'t> Scan<'t> {
                 _ => {}
             }
             i += 1;
+        }
+    }
+
+    fn is_operand(&self, t: &Token) -> bool {
+        match t.kind {
+            Kind::Text | Kind::Number => true,
+            Kind::Name => !KEYWORDS[..6].contains(&self.of(t)) && !["else", "recursive"].contains(&self.of(t)),
+            Kind::Sign => [")", "]", "}"].contains(&self.of(t)),
+        }
+    }
+
+    /// The token that opens the bracket which closes at `i`.
+    fn opening(&self, tokens: &[Token], i: usize) -> Option<usize> {
+        let mut depth = 0;
+        for (j, t) in tokens[..=i].iter().enumerate().rev().filter(|(_, t)| t.kind == Kind::Sign) {
+            match self.of(t) {
+                ")" | "]" | "}" => depth += 1,
+                "(" | "[" | "{" => {
+                    depth -= 1;
+                    if depth == 0 {
+                        return Some(j);
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// The token with which the factors begin that end at `i`, as in `a / b[c] * …`; nothing is read before `first`.
+    fn factors(&self, tokens: &[Token], first: usize, i: usize) -> usize {
+        let is = |j: usize, signs: &[&str]| signs.iter().any(|s| self.is(tokens, j, s));
+        let mut at = i;
+        loop {
+            // One operand, with what is picked out of it, called and filtered.
+            loop {
+                if is(at, &[")", "]", "}"]) {
+                    at = self.opening(tokens, at).unwrap_or(at);
+                    if at > first && is(at, &["(", "["]) && self.is_operand(&tokens[at - 1]) {
+                        at -= 1;
+                        continue;
+                    }
+                }
+                if at > first + 1 && is(at - 1, &[".", "|"]) {
+                    at -= 2;
+                    continue;
+                }
+                break;
+            }
+            while at > first && is(at - 1, &["-", "+"]) && (at - 1 == first || !self.is_operand(&tokens[at - 2])) {
+                at -= 1;
+            }
+            if at > first + 1 && is(at - 1, &["*", "/", "//", "%", "**"]) {
+                at -= 2;
+            } else {
+                return at;
+            }
+        }
+    }
+
+    /// Wraps what stands from one token to before another into a call.
+    fn wrap(&mut self, name: &str, tokens: &[Token], range: Range<usize>) {
+        self.edits.push((tokens[range.start].start, 0, format!("{name}(")));
+        self.edits.push((tokens[range.end - 1].end, 0, ")".into()));
+    }
+
+    /// What operators make is counted: the engine itself does not.
+    fn counted(&mut self, tag: &Tag, tokens: &[Token], first: usize) {
+        const GROW: [&str; 6] = ["+", "~", "*", "(", "[", "{"];
+        if tag.block && self.is(tokens, 0, "set") {
+            let mut depth = 0i32;
+            let set = tokens.iter().position(|t| {
+                match self.of(t) {
+                    "(" | "[" | "{" => depth += 1,
+                    ")" | "]" | "}" => depth -= 1,
+                    _ => {}
+                }
+                depth == 0 && t.kind == Kind::Sign && self.of(t) == "="
+            });
+            let grows = |i: usize| tokens[i + 1..].iter().any(|t| t.kind == Kind::Sign && GROW.contains(&self.of(t)));
+            if let (Some(i), Some(last)) = (set.filter(|i| grows(*i)), tokens.last()) {
+                // A tuple needs no parentheses there.
+                self.edits.push((tokens[i].end, 0, "__keep((".into()));
+                self.edits.push((last.end, 0, "))".into()));
+            }
+        }
+        for i in first + 1..tokens.len().saturating_sub(1) {
+            let (t, before) = (tokens[i], &tokens[i - 1]);
+            let sign = self.of(&t);
+            let not_in = sign == "in" && self.of(before) == "not" && i > 1 && self.is_operand(&tokens[i - 2]);
+            if t.kind == Kind::Text || !self.is_operand(before) && !not_in {
+                continue;
+            }
+            let mut end = self.behind(tokens, i + 1);
+            match sign {
+                "*" => {
+                    while self.is(tokens, end, "**") && end + 1 < tokens.len() {
+                        end = self.behind(tokens, end + 1);
+                    }
+                    self.wrap("__times", tokens, self.factors(tokens, first, i - 1)..i);
+                    self.wrap("__factor", tokens, i + 1..end);
+                }
+                "+" | "~" => {
+                    let call = if sign == "+" { "__sized" } else { "__text" };
+                    for range in [self.factors(tokens, first, i - 1)..i, i + 1..end] {
+                        let literal =
+                            range.len() == 1 && [Kind::Text, Kind::Number].contains(&tokens[range.start].kind);
+                        if !literal {
+                            self.wrap(call, tokens, range);
+                        }
+                    }
+                }
+                "in" | "==" | "!=" => self.wrap("__sized", tokens, i + 1..end),
+                _ => {}
+            }
         }
     }
 
@@ -893,10 +1030,10 @@ mod tests {
 
     #[test]
     fn what_the_engine_is_told_otherwise() {
-        assert_eq!(said("{{ '%s-%d' % (a, b) ~ 'x' }}"), "{{ '%s-%d' |__percent( (a, b)) ~ 'x' }}");
+        assert_eq!(said("{{ '%s-%d' % (a, b) ~ 'x' }}"), "{{ __text('%s-%d' |__percent( (a, b))) ~ 'x' }}");
         assert_eq!(said("{{ a | ansible.builtin.upper }}"), "{{ a | upper }}");
         let list = "{% set l = [] %}{% set _ = l.append(1) %}";
-        assert_eq!(said(list), "{% set l = __own([]) %}{% set _ = l.append(1) %}");
+        assert_eq!(said(list), "{% set l =__keep(( __own([]))) %}{% set _ =__keep(( l.append(1))) %}");
         assert_eq!(said("#jinja2: lstrip_blocks: True\n{{ a }}"), "{{ a }}");
     }
 

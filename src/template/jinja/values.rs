@@ -1,5 +1,6 @@
 //! Values between here and the engine, and how Python would write them.
 
+use crate::template::limits;
 use minijinja::value::{DynObject, Enumerator, Object, ObjectRepr, ValueKind};
 use minijinja::{Error, ErrorKind, State};
 use serde_json::{Map, Number};
@@ -35,6 +36,7 @@ fn down(v: &minijinja::Value, depth: usize) -> Result<serde_json::Value, Error> 
     if depth > DEEPEST {
         return Err(too_deep());
     }
+    limits::one(v.as_str().map_or(0, str::len)).map_err(too_much)?;
     Ok(match v.kind() {
         ValueKind::None => J::Null,
         ValueKind::Undefined => return Err(ErrorKind::UndefinedError.into()),
@@ -57,6 +59,27 @@ fn down(v: &minijinja::Value, depth: usize) -> Result<serde_json::Value, Error> 
         }
         _ => J::String(python(v)?),
     })
+}
+
+/// A rendering takes too much.
+pub fn too_much(message: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message)
+}
+
+/// Counts a value with all that is in it; what stands too deep is refused.
+pub fn counted(v: &minijinja::Value) -> Result<(), Error> {
+    fn walk(v: &minijinja::Value, depth: usize) -> Result<(), Error> {
+        if depth > DEEPEST {
+            return Err(too_deep());
+        }
+        limits::one(v.as_str().map_or(0, str::len)).map_err(too_much)?;
+        match v.kind() {
+            ValueKind::Seq | ValueKind::Iterable => v.try_iter()?.try_for_each(|x| walk(&x, depth + 1)),
+            ValueKind::Map => v.try_iter()?.try_for_each(|k| walk(&v.get_item(&k)?, depth + 1)),
+            _ => Ok(()),
+        }
+    }
+    walk(v, 0)
 }
 
 fn too_deep() -> Error {
@@ -104,6 +127,7 @@ fn write(v: &minijinja::Value, inside: bool, tuples: Tuples, depth: usize, out: 
     if depth > DEEPEST {
         return Err(too_deep());
     }
+    limits::one(v.as_str().map_or(0, str::len)).map_err(too_much)?;
     match v.kind() {
         ValueKind::Undefined => return Err(ErrorKind::UndefinedError.into()),
         ValueKind::None => out.push_str("None"),
@@ -295,7 +319,7 @@ impl Object for Own {
     fn get_value(self: &Arc<Self>, key: &minijinja::Value) -> Option<minijinja::Value> {
         match &**self {
             Own::List(l) => lock(l).get(key.as_usize()?).cloned(),
-            Own::Map(m) => lock(m).iter().find(|(k, _)| k == key).map(|(_, v)| v.clone()),
+            Own::Map(m) => searched(&lock(m)).iter().find(|(k, _)| k == key).map(|(_, v)| v.clone()),
         }
     }
     fn enumerate(self: &Arc<Self>) -> Enumerator {
@@ -402,7 +426,14 @@ impl Object for Own {
     }
 }
 
+/// It is gone through from its beginning: that is counted, and too much of it is said at the next value.
+fn searched<T>(all: &[T]) -> &[T] {
+    let _ = limits::charge(all.len() * 8);
+    all
+}
+
 fn put(m: &mut Vec<(minijinja::Value, minijinja::Value)>, k: minijinja::Value, v: minijinja::Value) {
+    searched(m);
     match m.iter_mut().find(|(x, _)| *x == k) {
         Some((_, old)) => *old = v,
         None => m.push((k, v)),
