@@ -9,12 +9,11 @@ use indexmap::IndexMap;
 use serde_json::Map;
 use std::collections::HashSet;
 
-/// Looks at the arguments of every role where it is used. `pending` gives the names that can have been set when a task
-/// begins: nothing can be said of those.
-pub fn check(program: &Program, pending: &dyn Fn(usize) -> HashSet<String>, found: &mut Diagnostics) {
+/// Looks at the arguments of every role where it is used. Of names that can have been set when it begins nothing is said.
+pub fn check(program: &Program, found: &mut Diagnostics) {
     for at in &program.roles {
         let hosts: Vec<usize> = program.batches[at.place.phase].concat();
-        let pending = pending(at.first);
+        let pending = program.set_before(at.first);
         // One mistake on many hosts is one finding, which says where it is not on all.
         let mut wrong: IndexMap<String, (Diagnostic, Vec<usize>)> = IndexMap::new();
         for &host in &hosts {

@@ -5,13 +5,15 @@ use super::prepare::{evaluate, render_node};
 use super::{Dynamic, Program, Scope, Section, TaskUse, Turns};
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 /// The order of what tasks set, and answers that were found.
 #[derive(Debug, Default)]
 pub struct Beforehand {
-    /// By name: the task that sets it first.
-    first: HashMap<String, usize>,
+    /// Names, each with the task that sets it first, in the order of these.
+    first: Vec<(usize, String)>,
+    /// By how many of them come before.
+    sets: Mutex<HashMap<usize, Arc<HashSet<String>>>>,
     /// Phases in which tasks have `needs`: there, file order says little.
     reordered: HashSet<usize>,
     /// By task and host.
@@ -21,10 +23,10 @@ pub struct Beforehand {
 impl Beforehand {
     pub fn of(tasks: &[TaskUse]) -> Self {
         let mut all = Beforehand::default();
+        let mut known: HashSet<String> = HashSet::new();
         for (i, t) in tasks.iter().enumerate() {
-            for name in t.task.sets().into_iter().filter(|_| !t.left_out) {
-                all.first.entry(name).or_insert(i);
-            }
+            let names = t.task.sets().into_iter().filter(|_| !t.left_out);
+            all.first.extend(names.filter(|n| known.insert(n.clone())).map(|n| (i, n)));
             if t.task.needs.is_some() {
                 all.reordered.insert(t.phase);
             }
@@ -36,17 +38,22 @@ impl Beforehand {
 impl Program {
     /// All names that tasks of the run set.
     pub fn set_at_all(&self) -> HashSet<String> {
-        self.beforehand.first.keys().cloned().collect()
+        self.beforehand.first.iter().map(|(_, n)| n.clone()).collect()
     }
 
     /// The names that can have been set when a task begins, and those it sets itself.
-    pub fn set_before(&self, task: usize) -> HashSet<String> {
+    pub fn set_before(&self, task: usize) -> Arc<HashSet<String>> {
         let t = &self.tasks[task];
         let b = &self.beforehand;
         let all = t.handler || b.reordered.contains(&t.phase);
-        let phase = |i: usize| self.tasks[i].phase;
-        let can = |i: usize| i <= task || phase(i) < t.phase || all && phase(i) == t.phase;
-        b.first.iter().filter(|(_, i)| can(**i)).map(|(n, _)| n.clone()).collect()
+        // Tasks stand phase after phase.
+        let can = |i: usize| i <= task || all && self.tasks[i].phase <= t.phase;
+        let count = b.first.partition_point(|(i, _)| can(*i));
+        let made = || Arc::new(b.first[..count].iter().map(|(_, n)| n.clone()).collect());
+        match b.sets.lock() {
+            Ok(mut sets) => sets.entry(count).or_insert_with(made).clone(),
+            Err(_) => made(),
+        }
     }
 
     /// Whether a task is done on a host, by its conditions; `None`: that shows only in the run.
@@ -123,7 +130,7 @@ impl Program {
             return None;
         }
         let dynamic = Dynamic::beforehand();
-        let mut pending = self.set_before(setter);
+        let mut pending = (*self.set_before(setter)).clone();
         let own = t.task.sets();
         pending.retain(|n| !own.contains(n));
         render_node(t.task.args.get(name)?, &Scope::new(self, host, Some(t), &dynamic, &pending)).ok()

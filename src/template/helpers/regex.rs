@@ -75,7 +75,9 @@ pub const ALL: &[Def] = &[
 ];
 
 /// Patterns that were used: a loop asks for the same one again and again.
-static COMPILED: LazyLock<RwLock<HashMap<(String, usize), Arc<Regex>>>> = LazyLock::new(RwLock::default);
+/// By pattern and by the steps a search with it may take.
+type Compiled = HashMap<(String, usize), Arc<Regex>>;
+static COMPILED: LazyLock<RwLock<Compiled>> = LazyLock::new(RwLock::default);
 
 /// A bound, for patterns that are made of values.
 const REMEMBERED: usize = 1000;
