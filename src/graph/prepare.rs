@@ -575,7 +575,9 @@ impl Look<'_> {
             let mut shapes = self.shapes.clone();
             shapes.insert("result".into(), crate::modules::results::of(task.module));
             let with_result = Place { pending: &pending, ..place }.scope(locals.clone()).with_shapes(shapes);
-            of_result().for_each(|c| drop(self.take(evaluate(c, &with_result))));
+            for c in of_result() {
+                self.take(evaluate(c, &with_result));
+            }
         }
         self.facts |= scope.wants_facts();
     }
