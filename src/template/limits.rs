@@ -4,8 +4,12 @@
 use serde_json::Value;
 use std::cell::Cell;
 
-/// Bytes of all values that one rendering makes or goes through; tests, which are not optimised, get there sooner.
-const WORK: usize = if cfg!(test) { 192 << 20 } else { 1 << 30 };
+/// Bytes of all values that one rendering makes or goes through; tests and fuzzing, which are slower, get there sooner.
+const WORK: usize = match (cfg!(fuzzing), cfg!(test)) {
+    (true, _) => 64 << 20,
+    (_, true) => 192 << 20,
+    _ => 1 << 30,
+};
 /// The longest text that one template or helper may give.
 pub const LARGEST: usize = 64 << 20;
 /// What a value costs beside its text.
