@@ -236,9 +236,10 @@ impl Node {
     /// The host it belongs to.
     pub fn host(&self) -> Option<usize> {
         match *self {
-            Node::Step { host, .. } | Node::Join { host, .. } | Node::Release { host, .. } | Node::Facts { host, .. } => {
-                Some(host)
-            }
+            Node::Step { host, .. }
+            | Node::Join { host, .. }
+            | Node::Release { host, .. }
+            | Node::Facts { host, .. } => Some(host),
             Node::Gate { .. } | Node::AllFacts => None,
         }
     }

@@ -206,7 +206,9 @@ enum Work {
     /// What a block holds is given back.
     Release(usize),
     /// The host's facts are to be known; `early`: if it is there.
-    Facts { early: bool },
+    Facts {
+        early: bool,
+    },
 }
 
 struct Step {
