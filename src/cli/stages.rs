@@ -81,8 +81,9 @@ fn add_made(playbook: &Playbook, all: &mut Inventory, full: bool) {
             let known = all.groups.contains_key(&n) || all.hosts.contains_key(&n);
             match what {
                 Making::Host if full && !known => {
-                    let made = Made::Host { name: n, groups: vec![], vars: Default::default() };
+                    let made = Made::Host { name: n.clone(), groups: vec![], vars: Default::default() };
                     all.take_in("", vec![made], &span);
+                    all.hosts.get_mut(&n).into_iter().for_each(|h| h.to_be_made = true);
                 }
                 Making::Host => {}
                 Making::Group => all.make_group(&n, &[], Some(&span)),
