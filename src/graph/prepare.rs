@@ -653,7 +653,7 @@ pub(super) fn asks_for_item(c: &Condition, l: &Loop) -> bool {
 }
 
 /// The variables of one turn of a loop.
-fn locals(l: &Loop, i: usize, items: &[Value]) -> Map<String, Value> {
+pub(super) fn locals(l: &Loop, i: usize, items: &[Value]) -> Map<String, Value> {
     let mut locals = Map::new();
     if let Some(v) = &l.index_var {
         locals.insert(v.clone(), json!(i));

@@ -206,7 +206,9 @@ impl Templates {
         // What is missing whatever the rest comes to is said before anything is evaluated.
         let undefined = |name: &str| !data.contains_key(name) && matches!(lookup.get(name, &[]), Found::Undefined);
         let missing = |c: &Certain| Trouble::Error(TemplateError { at: c.at, ..undefined_variable(&c.name, lookup) });
-        if let Some(c) = compiled.certain.iter().find(|c| !c.behind && undefined(&c.name)) {
+        if let Some(c) =
+            compiled.certain.iter().find(|c| undefined(&c.name) && (!c.behind || is_misspelt(&c.name, lookup)))
+        {
             return Err(missing(c));
         }
         if let Some(why) = unknown {
@@ -320,6 +322,11 @@ impl Templates {
         t.at = e.line_no.zip(e.column_no);
         t
     }
+}
+
+/// Whether a name that stands for nothing is nearly another's: that is told also where it may not be looked at.
+fn is_misspelt(name: &str, lookup: &dyn Lookup) -> bool {
+    lookup.advice(name).is_none() && nearest(name, lookup.known().iter().map(String::as_str)).is_some()
 }
 
 /// What is said of a path that leads to nothing.

@@ -3,7 +3,7 @@
 use super::{Program, Scope, TaskUse, ansible_names, told_facts};
 use crate::graph::Section;
 use crate::modules::results;
-use crate::playbook::Task;
+use crate::playbook::{Condition, Task};
 use crate::probe::facts;
 use crate::source::{Kind, Node};
 use crate::template::Shape;
@@ -78,8 +78,11 @@ fn set_by(scope: &Scope<'_>, index: usize, name: &str, far: usize) -> Shape {
         // Who asks whether it was skipped is not told that it will be.
         let asked = |t: &TaskUse| {
             let of_result = t.task.until.iter().chain(&t.task.changed_when).chain(&t.task.failed_when);
-            let conditions = t.outer_when.iter().chain(&t.task.when).chain(of_result);
-            conditions.flat_map(|c| c.compiled.roots()).any(|r| r == name)
+            let mut conditions = t.outer_when.iter().chain(&t.task.when).chain(of_result);
+            let looped = t.task.loop_.as_ref();
+            let asks =
+                |c: &Condition| c.compiled.roots().iter().any(|r| r == name || looped.is_some_and(|l| *r == l.var));
+            conditions.any(asks)
         };
         let whatever = !scope.dynamic.before || scope.task.is_none_or(asked);
         if !whatever && scope.program.is_skipped(index, &scope.host.name) {
