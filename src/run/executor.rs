@@ -870,7 +870,7 @@ impl Worker {
             if let Some(o) = did.result.as_object_mut() {
                 o.insert("changed".into(), json!(did.outcome == Outcome::Changed));
                 o.insert("failed".into(), json!(failed));
-                if end.attempts > 1 {
+                if end.attempts > 1 || retries > 0 {
                     o.insert("attempts".into(), json!(end.attempts));
                 }
                 if let (true, Some(f)) = (failed, &did.failure) {

@@ -1274,3 +1274,18 @@ fn what_is_done_once_is_known_of_all_at_once() {
         assert_eq!(outcome(&ended, host, "sees"), Outcome::Satisfied);
     }
 }
+
+#[test]
+fn a_task_with_tries_left_tells_how_many_it_took() {
+    let (ended, _, _) = run_here(&[(
+        "site.yml",
+        r#"
+- phase: one
+  hosts: a
+  tasks:
+  - {command: echo x, register: r, until: eq r.rc 0}
+  - {name: told, assert: {that: eq r.attempts 1}}
+"#,
+    )]);
+    assert_eq!(outcome(&ended, "a", "told"), Outcome::Satisfied);
+}

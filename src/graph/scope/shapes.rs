@@ -100,7 +100,7 @@ fn set_by(scope: &Scope<'_>, index: usize, name: &str, far: usize) -> Shape {
 }
 
 /// What a result has whose task was skipped.
-const SKIPPED: [&str; 4] = ["changed", "failed", "skip_reason", "skipped"];
+const SKIPPED: [&str; 5] = ["changed", "failed", "false_condition", "skip_reason", "skipped"];
 
 /// That of a task that is never done on a host.
 fn skipped(done: &Shape) -> Shape {
