@@ -37,6 +37,9 @@ impl Stages {
         for (host, facts) in hosts {
             self.inventory.take_in(host, Made::from_facts(facts), &span);
         }
+        if self.options.check_mode {
+            add_not_made(&self.playbook, &mut self.inventory);
+        }
         if let Some(limit) = &mut self.options.limit {
             // What is new was not there to be named.
             let new = self.inventory.hosts.values().filter(|h| h.span.as_ref().is_some_and(|s| *s == span));
@@ -66,6 +69,16 @@ pub fn as_if_made(playbook: &Playbook, inventory: &Inventory) -> Inventory {
     all
 }
 
+/// Hosts with plain names that a plan could not make, since what they get shows only in an apply.
+fn add_not_made(playbook: &Playbook, all: &mut Inventory) {
+    for (what, name, span) in playbook.makes() {
+        if what == Making::Host && !name.contains("{{") && !all.hosts.contains_key(&name) {
+            all.take_in("", vec![Made::Host { name: name.clone(), groups: vec![], vars: Default::default() }], &span);
+            all.hosts.get_mut(&name).into_iter().for_each(|h| h.to_be_made = true);
+        }
+    }
+}
+
 /// Adds the groups that a playbook makes and names: `full`, with the hosts that could come to be in them.
 fn add_made(playbook: &Playbook, all: &mut Inventory, full: bool) {
     let hosts: Vec<String> = all.hosts.keys().filter(|_| full).cloned().collect();
@@ -81,8 +94,9 @@ fn add_made(playbook: &Playbook, all: &mut Inventory, full: bool) {
             let known = all.groups.contains_key(&n) || all.hosts.contains_key(&n);
             match what {
                 Making::Host if full && !known => {
-                    let made = Made::Host { name: n, groups: vec![], vars: Default::default() };
+                    let made = Made::Host { name: n.clone(), groups: vec![], vars: Default::default() };
                     all.take_in("", vec![made], &span);
+                    all.hosts.get_mut(&n).into_iter().for_each(|h| h.to_be_made = true);
                 }
                 Making::Host => {}
                 Making::Group => all.make_group(&n, &[], Some(&span)),

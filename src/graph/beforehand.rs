@@ -1,8 +1,9 @@
 //! What can be said before a run about the tasks that give variables: which come before which, whether one is done on a
 //! host, and what it sets there.
 
-use super::prepare::{evaluate, render_node};
+use super::prepare::{asks_for_item, evaluate, render_node};
 use super::{Dynamic, Program, Scope, Section, TaskUse, Turns};
+use crate::playbook::Condition;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -83,8 +84,7 @@ impl Program {
         let t = &self.tasks[task];
         let (dynamic, pending) = (Dynamic::beforehand(), self.set_before(task));
         let scope = Scope::new(self, host, Some(t), &dynamic, &pending);
-        let of_item =
-            |c: &crate::playbook::Condition| t.task.loop_.as_ref().is_some_and(|l| c.compiled.roots().contains(&l.var));
+        let of_item = |c: &Condition| t.task.loop_.as_ref().is_some_and(|l| asks_for_item(c, l));
         let mut sure = Some(true);
         for c in t.outer_when.iter().chain(&t.task.when) {
             match if of_item(c) { Ok(None) } else { evaluate(c, &scope).map(Some) } {

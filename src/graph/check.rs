@@ -1,10 +1,10 @@
 //! The check before the first byte: every step is looked at as a run would, with what is known beforehand.
 
-use super::prepare::{Place, Refusal, examine, render_node, render_text};
-use super::{Dynamic, Program};
-use crate::playbook::Size;
+use super::prepare::{Place, Refusal, examine, locals, render_node, render_text};
+use super::{Dynamic, Program, TaskUse};
+use crate::playbook::{Size, Text};
 use crate::source::{Diagnostic, Diagnostics};
-use serde_json::Map;
+use serde_json::{Map, Value};
 use std::collections::HashSet;
 
 /// What a check found out besides mistakes.
@@ -80,17 +80,21 @@ fn steps_of(program: &Program, steps: impl Iterator<Item = (usize, usize)>) -> (
             wants_facts |= examine(place, &mut found);
         }
         let scope = place.scope(Map::new());
+        let of_item = |n: &Text| {
+            let mut variables = task.task.loop_.iter().flat_map(|l| l.variables());
+            program.templates.compile(&n.text).is_ok_and(|c| variables.any(|v| c.roots().contains(&v)))
+        };
         let name = task.task.name.iter().filter(|_| task.task.loop_.is_none());
-        for (i, text) in task.task.notify.iter().chain(name).enumerate() {
+        for n in task.task.notify.iter().filter(|n| of_item(n)) {
+            notified_by_items(program, place, n, &mut found);
+        }
+        let notified: Vec<&Text> = task.task.notify.iter().filter(|n| !of_item(n)).collect();
+        for (i, text) in notified.iter().copied().chain(name).enumerate() {
             match render_text(text, &scope) {
                 Err(Refusal::Wrong(d)) => d.into_iter().for_each(|d| found.push(d)),
                 // Of handlers with templates in their names nothing can be said here.
-                Ok(v) if i < task.task.notify.len() && text.text.contains("{{") => {
-                    let handlers = program.tasks.iter().filter(|h| h.handler && h.phase == task.phase);
-                    if !handlers.into_iter().any(|h| h.task.title().contains("{{")) {
-                        let name = crate::template::text(&v);
-                        super::compile::check_notify(program, task, &name, &text.span, &mut found);
-                    }
+                Ok(v) if i < notified.len() && text.text.contains("{{") => {
+                    check_name(program, task, &v, text, &mut found);
                 }
                 _ => {}
             }
@@ -98,6 +102,27 @@ fn steps_of(program: &Program, steps: impl Iterator<Item = (usize, usize)>) -> (
         wants_facts |= scope.wants_facts();
     }
     (found, wants_facts)
+}
+
+/// A handler's name that is made of a loop's items, as far as these are known.
+fn notified_by_items(program: &Program, place: Place<'_>, text: &Text, found: &mut Diagnostics) {
+    let Some(l) = &place.task.task.loop_ else { return };
+    let Ok(Value::Array(items)) = render_node(&l.over, &place.scope(Map::new())) else { return };
+    for i in 0..items.len() {
+        match render_text(text, &place.scope(locals(l, i, &items))) {
+            Err(Refusal::Wrong(d)) => d.into_iter().for_each(|d| found.push(d)),
+            Ok(v) => check_name(program, place.task, &v, text, found),
+            Err(Refusal::Unknown { .. }) => {}
+        }
+    }
+}
+
+/// Of handlers with templates in their names nothing can be said before the run.
+fn check_name(program: &Program, task: &TaskUse, name: &Value, text: &Text, found: &mut Diagnostics) {
+    let mut handlers = program.tasks.iter().filter(|h| h.handler && h.phase == task.phase);
+    if !handlers.any(|h| h.task.title().contains("{{")) {
+        super::compile::check_notify(program, task, &crate::template::text(name), &text.span, found);
+    }
 }
 
 /// Everything in a budget that is rendered when it is taken.

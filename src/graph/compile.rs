@@ -101,7 +101,13 @@ pub fn compile(
                 vec![]
             }
         };
-        let mine = names.into_iter().filter(|n| wanted && limit.as_ref().is_none_or(|l| l.contains(n)));
+        let unmade = |n: &String| options.stage.is_some() && inventory.hosts.get(n).is_some_and(|h| h.to_be_made);
+        if let Some(n) = names.iter().find(|n| wanted && unmade(n)) {
+            let d = Diagnostic::warning(format!("the host {n} is not made yet, so what is done there is not planned"));
+            found.push(d.at(&phase.hosts.span).hint("an apply makes it: what it is given is known only then"));
+        }
+        let names = names.into_iter().filter(|n| !unmade(n));
+        let mine = names.filter(|n| wanted && limit.as_ref().is_none_or(|l| l.contains(n)));
         of_phase.push(mine.map(|n| hosts.insert_full(n).0).collect());
     }
     if limit.is_some() && hosts.is_empty() && !found.has_errors() {

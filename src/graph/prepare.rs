@@ -109,7 +109,7 @@ pub fn prepare(place: Place<'_>) -> Result<Prepared, Refusal> {
         });
     };
     // A condition that does not look at the item settles the matter before the list is even looked at.
-    for c in conditions().filter(|c| !c.compiled.roots().contains(&l.var)) {
+    for c in conditions().filter(|c| !asks_for_item(c, l)) {
         if matches!(evaluate(c, &plain), Ok(false)) {
             // The list may be one that only the condition makes sure of.
             let list = task.register.as_ref().and_then(|_| render_node(&l.over, &plain).ok());
@@ -126,8 +126,10 @@ pub fn prepare(place: Place<'_>) -> Result<Prepared, Refusal> {
         }
     };
     let mut parts = vec![];
+    let mut set: Option<Dynamic> = None;
     for (i, value) in items.iter().enumerate() {
         let locals = locals(l, i, &items);
+        let place = Place { dynamic: set.as_ref().unwrap_or(place.dynamic), ..place };
         let scope = place.scope(locals.clone());
         let label = match &l.label {
             Some(t) => crate::template::text(&render_text(t, &scope)?),
@@ -137,6 +139,16 @@ pub fn prepare(place: Place<'_>) -> Result<Prepared, Refusal> {
             Some(c) => Err(c.text.clone()),
             None => Ok(item(place, &scope)?),
         };
+        // What one item sets the next one sees: that is how lists are put together.
+        if task.module.name == "set_fact"
+            && item.is_ok()
+            && let Value::Object(more) = arguments(task.module, &task.args, &scope)?
+        {
+            let mut next = place.dynamic.clone();
+            std::sync::Arc::make_mut(&mut next.vars).extend(more.into_iter().filter(|(k, _)| k != "cacheable"));
+            drop(scope);
+            set = Some(next);
+        }
         parts.push(Part { label: Some(label), locals, item });
     }
     let pause = l.pause.as_ref().map_or(Ok(Duration::ZERO), |n| pause(n, &plain))?;
@@ -410,13 +422,9 @@ pub fn examine(place: Place<'_>, found: &mut Diagnostics) -> bool {
     let task = &place.task.task;
     let mut look = Look { place, found, facts: false, unsure: HashSet::new(), shapes: HashMap::new(), sure: true };
     let plain = place.scope(Map::new());
-    let loop_var = task.loop_.as_ref().map(|l| l.var.as_str());
     let conditions: Vec<&Condition> = place.task.outer_when.iter().chain(&task.when).collect();
-    let whole: Vec<&Condition> = conditions
-        .iter()
-        .copied()
-        .filter(|c| loop_var.is_none_or(|v| !c.compiled.roots().iter().any(|r| r == v)))
-        .collect();
+    let of_item = |c: &Condition| task.loop_.as_ref().is_some_and(|l| asks_for_item(c, l));
+    let whole: Vec<&Condition> = conditions.iter().copied().filter(|c| !of_item(c)).collect();
     if !look.wanted(&whole, &plain) {
         return look.facts;
     }
@@ -642,8 +650,13 @@ fn no_list(value: &Value, over: &Node) -> Diagnostic {
     }
 }
 
+/// Whether a condition can differ from item to item of a loop.
+pub(super) fn asks_for_item(c: &Condition, l: &Loop) -> bool {
+    l.variables().any(|v| c.compiled.roots().contains(&v))
+}
+
 /// The variables of one turn of a loop.
-fn locals(l: &Loop, i: usize, items: &[Value]) -> Map<String, Value> {
+pub(super) fn locals(l: &Loop, i: usize, items: &[Value]) -> Map<String, Value> {
     let mut locals = Map::new();
     if let Some(v) = &l.index_var {
         locals.insert(v.clone(), json!(i));
@@ -679,33 +692,39 @@ fn locals(l: &Loop, i: usize, items: &[Value]) -> Map<String, Value> {
 /// A parameter that is an expression (or a list of them): what is written and what it comes to.
 fn expressions(node: &Node, scope: &Scope<'_>) -> Result<Value, Refusal> {
     if let Some(items) = node.as_seq() {
-        return items.iter().map(|n| expressions(n, scope)).collect::<Result<_, _>>().map(Value::Array);
+        return all_of(items.iter().map(|n| expressions(n, scope))).map(Value::Array);
     }
     let text = crate::template::text(&node.to_value());
     let value = scope.expression(&text).map_err(|t| refusal(t, &node.span, None, scope))?;
     Ok(json!({"expression": text, "value": value}))
 }
 
+/// All values; where some are wrong all that is wrong, also behind one that exists only later.
+fn all_of(values: impl Iterator<Item = Result<Value, Refusal>>) -> Result<Vec<Value>, Refusal> {
+    let (mut out, mut wrong, mut unknown) = (vec![], vec![], None);
+    for value in values {
+        match value {
+            Ok(v) => out.push(v),
+            Err(Refusal::Wrong(d)) => wrong.extend(d),
+            Err(r) => unknown = unknown.or(Some(r)),
+        }
+    }
+    match unknown {
+        _ if !wrong.is_empty() => Err(Refusal::Wrong(wrong)),
+        Some(r) => Err(r),
+        None => Ok(out),
+    }
+}
+
 /// A node's value with every template in it rendered.
 pub fn render_node(node: &Node, scope: &Scope<'_>) -> Result<Value, Refusal> {
     match &node.kind {
         Kind::Str(s) if s.contains("{{") => scope.render(s).map_err(|t| refusal(t, &node.span, Some(node), scope)),
-        Kind::Seq(items) => {
-            let mut out = vec![];
-            for n in items {
-                out.push(render_node(n, scope)?);
-            }
-            Ok(Value::Array(out))
-        }
+        Kind::Seq(items) => all_of(items.iter().map(|n| render_node(n, scope))).map(Value::Array),
         Kind::Map(entries) => {
-            let mut out = Map::new();
-            for e in entries {
-                let v = render_node(&e.value, scope)?;
-                if v != Value::String(OMIT.into()) {
-                    out.insert(e.key.clone(), v);
-                }
-            }
-            Ok(Value::Object(out))
+            let values = all_of(entries.iter().map(|e| render_node(&e.value, scope)))?;
+            let keys = entries.iter().map(|e| e.key.clone());
+            Ok(Value::Object(keys.zip(values).filter(|(_, v)| *v != Value::String(OMIT.into())).collect()))
         }
         _ => Ok(node.to_value()),
     }

@@ -41,6 +41,8 @@ pub struct Learned {
     pub vars: HashMap<String, Arc<Map<String, Value>>>,
     /// The facts they told for others to read; `None`: of a host that is out of reach.
     pub facts: HashMap<String, Option<Arc<Value>>>,
+    /// Names that a plan knows no value of, on one of them or more.
+    pub later: HashSet<String>,
 }
 
 /// Looks up variables for one task on one host.
@@ -251,6 +253,13 @@ impl<'a> Scope<'a> {
         if let Some(w) = words.iter().find(|w| self.pending.contains(*w)) {
             return Found::Unknown(format!("`{w}` is set by a task that has not run yet"));
         }
+        let later = |w: &&String| self.dynamic.others.later.contains(*w);
+        if let Some(w) = words.iter().find(later) {
+            return Found::Unknown(format!("`{w}` is set by a task that an apply does"));
+        }
+        if let Some(h) = p.inventory.hosts.values().find(|h| h.to_be_made) {
+            return Found::Unknown(format!("the host {} is made only in the run", h.name));
+        }
         let reads_facts = words.iter().any(|w| others::is_fact(w));
         let mut all = Map::new();
         let empty = HashSet::new();
@@ -356,6 +365,9 @@ impl<'a> Scope<'a> {
             }
             // Where nothing else is said, a host is reached under its name.
             "ansible_host" => Found::Value(json!(self.host.name)),
+            _ if self.program.inventory.hosts.get(&self.host.name).is_some_and(|h| h.to_be_made) => {
+                Found::Unknown(format!("`{name}` may be given to the host where it is made"))
+            }
             _ if self.may_not_be_meant() => Found::Unknown(format!("`{name}` may be there where this is taken in")),
             // What cannot be found may be in what could not be read, unless it is nearly the name of something else.
             _ if self.partial() && nearest(name, self.known().iter().map(String::as_str)).is_none() => {

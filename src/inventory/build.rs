@@ -210,6 +210,7 @@ impl<'o> Builder<'o> {
                 vars: Vars::new(),
                 groups: Default::default(),
                 span: Some(span.clone()),
+                to_be_made: false,
             });
             host.groups.insert(group.to_string());
             if let Some(p) = expanded.port {

@@ -101,6 +101,7 @@ impl Inventory {
                         name: name.clone(),
                         vars: Vars::new(),
                         groups: IndexSet::new(),
+                        to_be_made: false,
                         span: Some(span.clone()),
                     });
                     let var = |value: Value| Var { value, span: span.clone() };

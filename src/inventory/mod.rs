@@ -57,6 +57,8 @@ pub struct Host {
     pub vars: Vars,
     /// The groups that name this host themselves.
     pub groups: IndexSet<String>,
+    /// A task makes it: what variables it has shows only in the run.
+    pub to_be_made: bool,
     /// Where the host is first named.
     pub span: Option<Span>,
 }

@@ -252,12 +252,24 @@ impl File {
             if e.kind == EntryKind::Link && self.follow.0 && state.target.is_none() {
                 return Err(Stop::fail(format!("{} is a link that leads nowhere", &*self.path)));
             }
-            return Ok(self.settle(state, Time::Now, ctx));
+            let dest = || ("dest".to_string(), json!(&*self.path));
+            return Ok(match self.settle(state, Time::Now, ctx) {
+                Decision::Satisfied(mut r) => {
+                    r.result.extend([dest()]);
+                    Decision::Satisfied(r)
+                }
+                Decision::Change(mut c) => {
+                    c.result.extend([dest()]);
+                    Decision::Change(c)
+                }
+                other => other,
+            });
         }
         let mode = self.mode.as_ref().map_or(0o644, |m| m.apply(0o644, false));
         let own = (self.owner.as_deref(), self.group.as_deref());
         let entry = place::new_entry(EntryKind::File, mode, 0, own, ctx);
-        let result = facts(&self.path, &entry);
+        let mut result = facts(&self.path, &entry);
+        result.insert("dest".into(), json!(&*self.path));
         let mut after = vec![
             (
                 Probe::Path(self.path.0.clone()),

@@ -89,7 +89,8 @@ impl Reader<'_> {
                         &extensions,
                     ) {
                         let whole = if what == "file" { f.as_str() } else { f.rsplit_once('/').map_or("", |(d, _)| d) };
-                        if pattern.is_match(whole).unwrap_or(false) && !all.iter().any(|(n, _)| *n == f) {
+                        let meant = pattern.is_match(whole).unwrap_or(false) && !is_list(&r.join(&f));
+                        if meant && !all.iter().any(|(n, _)| *n == f) {
                             all.push((f.clone(), r.join(&f)));
                         }
                     }
@@ -127,4 +128,11 @@ impl Reader<'_> {
         }
         vec![]
     }
+}
+
+/// Whether a file is a list, as playbooks and tasks are: then it holds no variables, though a pattern may fit its name.
+fn is_list(path: &Path) -> bool {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let mut lines = text.lines().filter(|l| !l.trim().is_empty() && !l.starts_with('#') && !l.starts_with("---"));
+    lines.next().is_some_and(|l| l.trim_start() == "-" || l.trim_start().starts_with("- "))
 }

@@ -140,6 +140,8 @@ pub struct Worker {
     notified: HashSet<usize>,
     /// Handlers the step at hand has put on the list of what is due.
     announced: Vec<String>,
+    /// The loop variables of the item at hand.
+    item: Map<String, Value>,
     closed_round_trips: u64,
 }
 
@@ -240,6 +242,7 @@ impl Worker {
             news: None,
             notified: HashSet::new(),
             announced: vec![],
+            item: Map::new(),
             closed_round_trips: 0,
         }
     }
@@ -480,6 +483,7 @@ impl Worker {
         let mut facts = Map::new();
         let mut unknown: Vec<String> = vec![];
         let mut turns = vec![];
+        let mut changed = vec![];
         // Of what is not even begun.
         let plain = self.place(step.task).scope(Map::new());
         let mut hidden = graph::hides(used.no_log(), &plain).unwrap_or(true);
@@ -512,7 +516,16 @@ impl Worker {
                         acted = false;
                     }
                     let ahead = Ahead { rest: &parts[i + 1..], ready: ahead };
-                    let (end, value, part_facts) = self.part(step.task, part, ahead).await?;
+                    self.item = part.locals.clone();
+                    let announced = self.announced.len();
+                    let done = self.part(step.task, part, ahead).await;
+                    self.item.clear();
+                    let (end, value, part_facts) = done?;
+                    match end.outcome {
+                        Some(Outcome::Changed) => changed.push(part.locals.clone()),
+                        Some(Outcome::Satisfied | Outcome::Skipped) => self.not_due(announced),
+                        _ => {}
+                    }
                     facts.extend(part_facts);
                     acted |= end.acted;
                     ignored &=
@@ -607,8 +620,11 @@ impl Worker {
             Arc::make_mut(&mut self.dynamic.vars).insert(k.clone(), v.clone());
         }
         self.later.extend(unknown.iter().cloned());
+        if used.run_once() && !(sets.is_empty() && unknown.is_empty()) {
+            self.gave_all(used.phase, &sets, &unknown);
+        }
         if ended.outcome == Outcome::Changed {
-            self.notify(step.task);
+            self.notify(step.task, changed);
         }
         if used.handler {
             self.handler_done(step.task, ended.outcome);
@@ -678,7 +694,7 @@ impl Worker {
         let p = &self.shared.program;
         let used = &p.tasks[task];
         let place = Place { program: p, host: self.host, task: used, dynamic: &self.dynamic, pending: &self.later };
-        let scope = place.scope(Map::new());
+        let scope = place.scope(self.item.clone());
         let names: Vec<String> = used
             .task
             .notify
@@ -690,10 +706,14 @@ impl Worker {
         of_phase.filter(|(_, h)| names.iter().any(|n| graph::hears(h, n))).map(|(i, _)| i).collect()
     }
 
-    fn notify(&mut self, task: usize) {
-        for h in self.handlers_of(task) {
-            self.notified.insert(h);
+    /// Of a loop each item that changed something notifies on its own: the handler's name can be made of it.
+    fn notify(&mut self, task: usize, changed: Vec<Map<String, Value>>) {
+        let by_item = self.shared.program.tasks[task].task.notify.iter().any(|n| n.text.contains("{{"));
+        for item in changed.into_iter().take(if by_item { usize::MAX } else { 1 }) {
+            self.item = item;
+            self.notified.extend(self.handlers_of(task));
         }
+        self.item.clear();
     }
 
     /// Before a change: its handlers are due from now on, whatever becomes of this process.
@@ -722,7 +742,6 @@ impl Worker {
 
     /// After a step: what it announced and did not come to is not due.
     fn take_back(&mut self, ended: &StepEnded) {
-        let announced = std::mem::take(&mut self.announced);
         // A command that failed has changed nothing, by Ansible's word; of what else failed some may have been done.
         let in_vain = |p: &PartEnded| match p.outcome {
             Some(Outcome::Changed) => false,
@@ -735,9 +754,28 @@ impl Worker {
             _ => false,
         };
         if nothing {
-            for key in announced {
-                let _ = self.shared.due.set(self.name(), &key, false);
-            }
+            self.not_due(0);
+        }
+        self.announced.clear();
+    }
+
+    /// What is done once gives all hosts of the batch what it gives this one: the next step can ask for theirs.
+    fn gave_all(&mut self, phase: usize, sets: &Map<String, Value>, unknown: &[String]) {
+        let shared = self.shared.clone();
+        let p = &shared.program;
+        let others = Arc::make_mut(&mut self.dynamic.others);
+        others.later.extend(unknown.iter().cloned());
+        let batch = p.batch_of(phase, self.host).map_or(&[][..], |(_, b)| b);
+        for h in batch.iter().filter(|h| **h != self.host) {
+            let learned = others.vars.entry(p.hosts[*h].name.clone()).or_default();
+            Arc::make_mut(learned).extend(sets.iter().map(|(k, v)| (k.clone(), v.clone())));
+        }
+    }
+
+    /// Takes back what was announced, from one on.
+    fn not_due(&mut self, from: usize) {
+        for key in self.announced.split_off(from) {
+            let _ = self.shared.due.set(self.name(), &key, false);
         }
     }
 
@@ -832,7 +870,7 @@ impl Worker {
             if let Some(o) = did.result.as_object_mut() {
                 o.insert("changed".into(), json!(did.outcome == Outcome::Changed));
                 o.insert("failed".into(), json!(failed));
-                if end.attempts > 1 {
+                if end.attempts > 1 || retries > 0 {
                     o.insert("attempts".into(), json!(end.attempts));
                 }
                 if let (true, Some(f)) = (failed, &did.failure) {

@@ -1227,3 +1227,65 @@ fn facts_of_a_host_that_failed_before_it_told_them_are_missed_alone() {
     assert_eq!(outcome(&ended, "a", "theirs"), Outcome::Failed);
     assert_eq!(outcome(&ended, "c", "others"), Outcome::Satisfied);
 }
+
+#[test]
+fn what_an_item_sets_the_next_one_sees() {
+    let (ended, _) = run(r#"
+- phase: one
+  hosts: a
+  tasks:
+  - set_fact: {row: "{{append (default row (list)) item}}", last: "{{item}}"}
+    loop: [1, 2, 3]
+    when: ne item 2
+  - {name: all, assert: {that: [eq row (list 1 3), eq last 3]}}
+"#);
+    assert_eq!(outcome(&ended, "a", "all"), Outcome::Satisfied);
+}
+
+#[test]
+fn an_item_notifies_the_handler_that_is_named_after_it() {
+    let (ended, _, _) = run_here(&[(
+        "site.yml",
+        r#"
+- phase: one
+  hosts: a
+  tasks:
+  - {command: "echo {{item}}", loop: [x, y, z], changed_when: ne item "y", notify: "restart {{item}}"}
+  handlers:
+  - {name: restart x, debug: {msg: x}}
+  - {name: restart y, debug: {msg: y}}
+  - {name: restart z, debug: {msg: z}}
+"#,
+    )]);
+    let done = done(&ended, "a");
+    assert!(done.contains(&"restart x") && done.contains(&"restart z") && !done.contains(&"restart y"), "{done:?}");
+}
+
+#[test]
+fn what_is_done_once_is_known_of_all_at_once() {
+    let (ended, _) = run(r#"
+- phase: one
+  hosts: all
+  tasks:
+  - {set_fact: {x: 1}, run_once: true}
+  - {name: sees, assert: {that: [eq hostvars.a.x 1, eq hostvars.b.x 1, eq hostvars.c.x 1]}}
+"#);
+    for host in ["a", "b", "c"] {
+        assert_eq!(outcome(&ended, host, "sees"), Outcome::Satisfied);
+    }
+}
+
+#[test]
+fn a_task_with_tries_left_tells_how_many_it_took() {
+    let (ended, _, _) = run_here(&[(
+        "site.yml",
+        r#"
+- phase: one
+  hosts: a
+  tasks:
+  - {command: echo x, register: r, until: eq r.rc 0}
+  - {name: told, assert: {that: eq r.attempts 1}}
+"#,
+    )]);
+    assert_eq!(outcome(&ended, "a", "told"), Outcome::Satisfied);
+}

@@ -573,6 +573,7 @@ impl Scheduler {
                     self.later[*h].extend(unknown.iter().cloned());
                 }
                 if !unknown.is_empty() {
+                    Arc::make_mut(&mut self.learned).later.extend(unknown.iter().cloned());
                     self.unknown.entry(p.hosts[*h].name.clone()).or_default().extend(unknown.iter().cloned());
                 }
             }

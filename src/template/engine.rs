@@ -29,12 +29,20 @@ pub struct Compiled {
     roots: Vec<String>,
     /// Every name and text literal in it, kept only when it asks for `hostvars`.
     words: Vec<String>,
-    /// Variables it cannot do without, whatever the others are, with their places.
-    certain: Vec<(String, Option<(usize, usize)>)>,
+    /// Variables it cannot do without, whatever the others are.
+    certain: Vec<Certain>,
     /// Fields it picks.
     picks: Vec<Pick>,
     /// What may be missing, since it is asked whether it is there: `default a.b`, `defined a`.
     guards: Vec<Vec<String>>,
+}
+
+/// A variable that must have a value.
+struct Certain {
+    name: String,
+    at: Option<(usize, usize)>,
+    /// Unless something in front of it settles the matter.
+    behind: bool,
 }
 
 /// A field that is picked out of a variable.
@@ -46,6 +54,8 @@ struct Pick {
     at: Option<(usize, usize)>,
     /// It is picked in any case, and must have a value.
     sure: bool,
+    /// Something in front of it can settle the matter.
+    behind: bool,
 }
 
 enum What {
@@ -166,7 +176,7 @@ impl Templates {
         if !roots.iter().any(|r| r == "hostvars") {
             words.clear();
         }
-        certain.retain(|(root, _)| !guards.iter().any(|g| g[0] == *root));
+        certain.retain(|c| !guards.iter().any(|g| g[0] == c.name));
         let what = match template.elements.as_slice() {
             [TemplateElement::Expression(h) | TemplateElement::HtmlExpression(h)] => What::Value(as_parameter(h)),
             _ => What::Text(template),
@@ -188,26 +198,49 @@ impl Templates {
         }
         let mut data = Map::new();
         let mut unknown = None;
+        let mut later: Vec<&str> = vec![];
         for name in &compiled.roots {
             match lookup.get(name, &compiled.words) {
                 Found::Value(v) => {
                     data.insert(name.clone(), v);
                 }
                 Found::Undefined => {}
-                Found::Unknown(why) => unknown = unknown.or(Some(why)),
+                Found::Unknown(why) => {
+                    later.push(name);
+                    unknown = unknown.or(Some(why));
+                }
                 Found::Broken(e) => return Err(Trouble::Error(e)),
             }
         }
         // What is missing whatever the rest comes to is said before anything is evaluated.
         let undefined = |name: &str| !data.contains_key(name) && matches!(lookup.get(name, &[]), Found::Undefined);
-        if let Some((name, at)) = compiled.certain.iter().find(|(n, _)| undefined(n)) {
-            return Err(Trouble::Error(TemplateError { at: *at, ..undefined_variable(name, lookup) }));
+        let missing = |c: &Certain| Trouble::Error(TemplateError { at: c.at, ..undefined_variable(&c.name, lookup) });
+        if let Some(c) =
+            compiled.certain.iter().find(|c| undefined(&c.name) && (!c.behind || is_misspelt(&c.name, lookup)))
+        {
+            return Err(missing(c));
         }
         if let Some(why) = unknown {
-            return Err(match compiled.missing_pick(&data, lookup) {
-                Some(e) => Trouble::Error(e),
-                None => Trouble::Unknown(why),
-            });
+            let Some(known) = compiled.has_lazy().then(|| Known {
+                templates: self,
+                context: Context::from(Value::Object(data.clone())),
+                later,
+            }) else {
+                let missing = compiled.missing_pick(&data, lookup, None);
+                return Err(missing.map_or(Trouble::Unknown(why), Trouble::Error));
+            };
+            if let What::Value(p) = &compiled.what
+                && let Some(v) = known.value(p)
+            {
+                return Ok(v);
+            }
+            let reached = known.reached(compiled);
+            let asked = |c: &&Certain| reached.certain.iter().any(|r| r.name == c.name) && undefined(&c.name);
+            if let Some(c) = compiled.certain.iter().find(asked) {
+                return Err(missing(c));
+            }
+            let missing = compiled.missing_pick(&data, lookup, Some(&reached));
+            return Err(missing.map_or(Trouble::Unknown(why), Trouble::Error));
         }
         helpers::why_undefined();
         for _ in 0..MOST_QUESTIONS {
@@ -315,6 +348,11 @@ impl Templates {
     }
 }
 
+/// Whether a name that stands for nothing is nearly another's: that is told also where it may not be looked at.
+fn is_misspelt(name: &str, lookup: &dyn Lookup) -> bool {
+    lookup.advice(name).is_none() && nearest(name, lookup.known().iter().map(String::as_str)).is_some()
+}
+
 /// What is said of a path that leads to nothing.
 fn no_value(path: &str, lookup: &dyn Lookup) -> TemplateError {
     let path = path.trim_start_matches("@root.").trim_start_matches("../");
@@ -345,10 +383,23 @@ impl Compiled {
             _ => None,
         }
     }
+    /// Whether it has parts that are not evaluated where others settle the matter.
+    fn has_lazy(&self) -> bool {
+        self.certain.iter().any(|c| c.behind) || self.picks.iter().any(|p| p.behind)
+    }
     /// A field that is not there, whatever is still to come; `data` has the variables that are known.
-    fn missing_pick(&self, data: &Map<String, Value>, lookup: &dyn Lookup) -> Option<TemplateError> {
+    fn missing_pick(
+        &self,
+        data: &Map<String, Value>,
+        lookup: &dyn Lookup,
+        reached: Option<&Names<'_>>,
+    ) -> Option<TemplateError> {
         self.picks.iter().find_map(|p| {
             let (root, keys) = p.keys.split_first()?;
+            let behind = match reached {
+                Some(r) => r.picks.iter().find(|x| x.keys == p.keys)?.behind,
+                None => p.behind,
+            };
             let guarded = |guards: &[Vec<String>]| guards.iter().any(|g| p.keys.starts_with(g));
             if guarded(&self.guards) || lookup.guarded(&p.keys) {
                 return None;
@@ -361,7 +412,7 @@ impl Compiled {
                 None => lookup
                     .shape(root)
                     .miss(keys)
-                    .filter(|m| p.sure || !m.here_only)
+                    .filter(|m| (p.sure && !behind) || !m.here_only)
                     .map(|m| missing_in_shape(&p.raw, m)),
             }?;
             Some(TemplateError { at: p.at, ..e })
@@ -636,10 +687,14 @@ fn segments(path: &str) -> Vec<&str> {
 
 /// Collects what a template asks for, and helpers that do not exist.
 #[derive(Default)]
-struct Names {
+struct Names<'k> {
     roots: Vec<String>,
     words: Vec<String>,
-    certain: Vec<(String, Option<(usize, usize)>)>,
+    certain: Vec<Certain>,
+    /// What is known already: what it settles is not looked at.
+    known: Option<&'k Known<'k>>,
+    /// Something in front of what is looked at can settle the matter.
+    behind: bool,
     /// What is looked at is evaluated in any case, and must have a value.
     sure: bool,
     /// What is looked at stands in no block.
@@ -654,7 +709,94 @@ struct Names {
     error: Option<TemplateError>,
 }
 
-impl Names {
+/// The helpers that look no further than they need.
+const LAZY: [&str; 3] = ["and", "or", "ternary"];
+
+/// Which arguments of such a helper can be looked at, and whether one in front of them, that is known only later, can
+/// settle the matter.
+fn reached(name: &str, params: &[Parameter], known: Option<&Known<'_>>) -> Vec<(usize, bool)> {
+    let value = |p: &Parameter| known.and_then(|k| k.value(p));
+    let mut all = vec![];
+    if name == "ternary" {
+        let chosen = params.first().and_then(value).map(|v| chosen(&v, params.len()));
+        all.push((0, false));
+        all.extend((1..params.len()).filter(|i| chosen.is_none_or(|c| c == *i)).map(|i| (i, chosen.is_none())));
+        return all;
+    }
+    let mut after = false;
+    for (i, p) in params.iter().enumerate() {
+        all.push((i, after));
+        match value(p) {
+            Some(v) if super::truthy(&v) == Some(name == "or") => break,
+            Some(_) => {}
+            None => after = true,
+        }
+    }
+    all
+}
+
+/// The argument that `ternary` takes by its condition.
+fn chosen(condition: &Value, arguments: usize) -> usize {
+    match super::truthy(condition) {
+        _ if condition.is_null() && arguments > 3 => 3,
+        Some(false) => 2,
+        _ => 1,
+    }
+}
+
+/// What can be said of parts of an expression while others exist only later.
+struct Known<'t> {
+    templates: &'t Templates,
+    /// The variables that are known.
+    context: Context,
+    /// The others.
+    later: Vec<&'t str>,
+}
+
+impl Known<'_> {
+    /// What a part comes to, if that is known.
+    fn value(&self, p: &Parameter) -> Option<Value> {
+        let mut names = Names { top: true, ..Names::default() };
+        names.parameter(p, 0);
+        if !names.roots.iter().any(|r| self.later.contains(&r.as_str())) {
+            let found = p.expand(&self.templates.engine, &self.context, &mut RenderContext::new(None)).ok();
+            helpers::why_undefined();
+            return found.filter(|v| !v.is_value_missing()).map(|v| v.value().clone());
+        }
+        let Parameter::Subexpression(s) = p else { return None };
+        let (TemplateElement::Expression(h) | TemplateElement::HtmlExpression(h)) = s.as_element() else { return None };
+        let truth = |p: &Parameter| super::truthy(&self.value(p)?);
+        Some(match (helper_of(&h.name)?, h.params.as_slice()) {
+            ("not", [one]) => Value::Bool(!truth(one)?),
+            (name @ ("and" | "or"), params) => {
+                let settles = name == "or";
+                for p in params {
+                    if truth(p)? == settles {
+                        return Some(Value::Bool(settles));
+                    }
+                }
+                Value::Bool(!settles)
+            }
+            ("ternary", [condition, ..]) => {
+                self.value(h.params.get(chosen(&self.value(condition)?, h.params.len()))?)?
+            }
+            _ => return None,
+        })
+    }
+
+    /// The names that can be looked at at all.
+    fn reached(&self, compiled: &Compiled) -> Names<'_> {
+        let mut names = Names { sure: true, top: true, known: Some(self), ..Names::default() };
+        match &compiled.what {
+            What::Value(p) => names.parameter(p, 0),
+            What::Text(t) => names.template(t, 0),
+            What::Literal(_) | What::Constant(_) => {}
+        }
+        names
+    }
+}
+
+impl Names<'_> {
     fn template(&mut self, t: &Template, depth: usize) {
         for (i, e) in t.elements.iter().enumerate() {
             let before = self.error.is_none();
@@ -699,7 +841,17 @@ impl Names {
         if helper_of(&h.name).is_some_and(helpers::is_lenient) {
             (self.sure, self.lenient) = (false, true);
         }
-        h.params.iter().chain(h.hash.values()).for_each(|p| self.parameter(p, depth));
+        let lazy = helper_of(&h.name).filter(|n| !self.lenient && LAZY.contains(n));
+        let (reached, behind) = (lazy.map(|n| reached(n, &h.params, self.known)), self.behind);
+        for (i, p) in h.params.iter().enumerate() {
+            if let Some(reached) = &reached {
+                let Some((_, after)) = reached.iter().find(|(r, _)| *r == i) else { continue };
+                self.behind = behind || *after;
+            }
+            self.parameter(p, depth);
+        }
+        self.behind = behind;
+        h.hash.values().for_each(|p| self.parameter(p, depth));
         (self.sure, self.lenient) = before;
     }
 
@@ -770,14 +922,16 @@ impl Names {
         }
         // A helper that needs no argument, if no variable has its name.
         let call = words.is_empty() && helpers::find(root).is_some_and(|d| d.arity().0 == 0);
-        if self.sure && !call && !self.certain.iter().any(|(r, _)| r == root) {
-            self.certain.push((root.clone(), self.at));
+        match self.certain.iter_mut().find(|c| c.name == *root) {
+            _ if !self.sure || call => {}
+            Some(c) => c.behind &= self.behind,
+            None => self.certain.push(Certain { name: root.clone(), at: self.at, behind: self.behind }),
         }
         self.words.extend(words.iter().cloned());
         if self.lenient {
             self.guards.push(keys);
         } else if absolute && !words.is_empty() {
-            self.picks.push(Pick { raw: rest.to_string(), at: self.at, sure: self.sure, keys });
+            self.picks.push(Pick { raw: rest.to_string(), at: self.at, sure: self.sure, behind: self.behind, keys });
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{Program, Scope, TaskUse, ansible_names, told_facts};
 use crate::graph::Section;
 use crate::modules::results;
-use crate::playbook::Task;
+use crate::playbook::{Condition, Task};
 use crate::probe::facts;
 use crate::source::{Kind, Node};
 use crate::template::Shape;
@@ -77,12 +77,17 @@ fn set_by(scope: &Scope<'_>, index: usize, name: &str, far: usize) -> Shape {
     if task.register.as_deref() == Some(name) {
         // Who asks whether it was skipped is not told that it will be.
         let asked = |t: &TaskUse| {
-            let conditions = t.outer_when.iter().chain(&t.task.when);
-            conditions.flat_map(|c| c.compiled.roots()).any(|r| r == name)
+            let of_result = t.task.until.iter().chain(&t.task.changed_when).chain(&t.task.failed_when);
+            let mut conditions = t.outer_when.iter().chain(&t.task.when).chain(of_result);
+            let looped = t.task.loop_.as_ref();
+            let asks =
+                |c: &Condition| c.compiled.roots().iter().any(|r| r == name || looped.is_some_and(|l| *r == l.var));
+            conditions.any(asks)
         };
         let whatever = !scope.dynamic.before || scope.task.is_none_or(asked);
         if !whatever && scope.program.is_skipped(index, &scope.host.name) {
-            return skipped(&registered(task, false));
+            let one = skipped(&results::of(task.module));
+            return if task.loop_.is_some() { results::of_loop(one.or(of_items(task))) } else { one };
         }
         let own = scope.task.is_some_and(|t| std::ptr::eq(&*t.task, task));
         return registered(task, own);
@@ -95,7 +100,7 @@ fn set_by(scope: &Scope<'_>, index: usize, name: &str, far: usize) -> Shape {
 }
 
 /// What a result has whose task was skipped.
-const SKIPPED: [&str; 4] = ["changed", "failed", "skip_reason", "skipped"];
+const SKIPPED: [&str; 5] = ["changed", "failed", "false_condition", "skip_reason", "skipped"];
 
 /// That of a task that is never done on a host.
 fn skipped(done: &Shape) -> Shape {
@@ -121,11 +126,17 @@ fn failed(scope: &Scope<'_>) -> Shape {
 
 fn registered(task: &Task, own: bool) -> Shape {
     let one = results::of(task.module);
-    let Some(l) = &task.loop_ else { return one };
-    let index = l.variables().map(|n| (n, Shape::Any));
-    let one = one.or(Shape::fields(index));
+    if task.loop_.is_none() {
+        return one;
+    }
+    let one = one.or(of_items(task));
     // In its own conditions it is the result of one item.
     if own { one.clone().or(results::of_loop(one)) } else { results::of_loop(one) }
+}
+
+/// What the results of a loop have of its items.
+fn of_items(task: &Task) -> Shape {
+    Shape::fields(task.loop_.iter().flat_map(|l| l.variables()).map(|n| (n, Shape::Any)))
 }
 
 fn written(scope: &Scope<'_>, node: &Node, far: usize) -> Shape {
