@@ -538,4 +538,28 @@ mod tests {
         }
         assert!(try_bind::<Zypper>("{}").is_err() && try_bind::<Zypper>("{name: a, extra_args: \"'\"}").is_err());
     }
+
+    #[test]
+    fn options_of_dnf() {
+        let line = |more: &str| {
+            let m: Dnf = bind(&format!("{{name: [bash, tree], {more}}}"));
+            done(&m, &format!("{ONE}{UPDATES}")).1.join("; ")
+        };
+        for (more, there) in [
+            ("conf_file: /etc/my.conf", "--config=/etc/my.conf"),
+            ("releasever: 9", "--releasever=9"),
+            ("exclude: kernel*", "'--exclude=kernel*'"),
+            ("best: true", "--setopt=best=True"),
+            ("best: false", "--setopt=best=False"),
+            ("nobest: true", "--setopt=best=False"),
+            ("allowerasing: true", "--allowerasing"),
+            ("skip_broken: true", "--skip-broken"),
+            ("cacheonly: true", "--cacheonly"),
+        ] {
+            assert_eq!(line(more), format!("dnf -y {there} install -- tree"));
+        }
+        assert_eq!(line("state: latest, update_only: true"), "dnf -y upgrade -- bash");
+        let m: Dnf = bind("{name: '*', state: latest, bugfix: true}");
+        assert_eq!(done(&m, UPDATES).1, ["dnf -y --bugfix upgrade"]);
+    }
 }
