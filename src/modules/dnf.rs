@@ -562,4 +562,30 @@ mod tests {
         let m: Dnf = bind("{name: '*', state: latest, bugfix: true}");
         assert_eq!(done(&m, UPDATES).1, ["dnf -y --bugfix upgrade"]);
     }
+
+    #[test]
+    fn options_of_zypper() {
+        let line = |more: &str| {
+            let m: Zypper = bind(&format!("{{name: tree, {more}}}"));
+            done(&m, "package tree is not installed\nno package provides tree\n").1.remove(0)
+        };
+        let start = "{ ZYPP_LOCK_TIMEOUT=120 zypper --non-interactive";
+        for (more, there) in [
+            ("disable_gpg_check: true", "--no-gpg-checks install --auto-agree-with-licenses --no-recommends -- tree"),
+            ("disable_recommends: false", "install --auto-agree-with-licenses -- tree"),
+            ("force: true", "install --auto-agree-with-licenses --no-recommends --force -- tree"),
+            ("oldpackage: true", "install --auto-agree-with-licenses --no-recommends --oldpackage -- tree"),
+            ("replacefiles: true", "install --auto-agree-with-licenses --no-recommends --replacefiles -- tree"),
+            ("extra_args: --no-x", "install --auto-agree-with-licenses --no-recommends --no-x -- tree"),
+            (
+                "extra_args_precommand: --root /m",
+                "--root /m install --auto-agree-with-licenses --no-recommends -- tree",
+            ),
+        ] {
+            let l = line(more);
+            assert!(l.starts_with(&format!("{start} {there} ||")), "{more}: {l}");
+        }
+        let l = line("update_cache: true");
+        assert!(l.starts_with(&format!("{start} refresh ||")), "{l}");
+    }
 }
