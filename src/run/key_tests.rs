@@ -504,7 +504,7 @@ fn more_parameters_stand_in_args() {
   hosts: a
   tasks:
   - {name: t, shell: "cat; pwd", args: {stdin: in, chdir: /}, register: r}
-  - {name: seen, assert: {that: ['eq r.stdout_lines.[0] "in/"']}}
+  - {name: seen, assert: {that: ['eq (join r.stdout_lines ",") "in,/"']}}
   - {name: there, shell: "echo x >> DIR/out", args: {creates: DIR}}
 "#);
     assert_eq!(outcome(&ended, "a", "seen"), Outcome::Satisfied, "{:?}", FAILURES.take());
@@ -544,4 +544,16 @@ fn what_a_block_says_of_where_how_many_and_whether() {
     let nowhere = "- {hosts: a, tasks: [{delegate_to: nobody, block: [{command: 'true'}]}]}";
     let said = errors(nowhere, &Options::default()).remove(0);
     assert!(said.starts_with("`delegate_to`: there is no host `nobody`"), "{said}");
+}
+
+#[test]
+fn a_role_is_done_again_where_its_meta_says_so_and_brings_its_budgets() {
+    let book = "- {phase: p, hosts: all, roles: [r, r]}\n";
+    let task = "- {name: t, budget: few, shell: echo begin >> DIR/out; sleep 0.1; echo end >> DIR/out}\n";
+    let meta = |more: &str| format!("budgets: {{few: {{hosts: all, size: 1}}}}\n{more}");
+    for (more, times) in [("", 3), ("allow_duplicates: true\n", 6)] {
+        let files = [("site.yml", book), ("roles/r/tasks/main.yml", task), ("roles/r/meta/main.yml", &meta(more))];
+        let (_, _, dir) = run_files(&files, &Options::default());
+        assert_eq!(words(&dir, "out"), ["begin end"; 6][..times].join(" "), "{more}");
+    }
 }
