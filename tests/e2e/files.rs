@@ -198,7 +198,7 @@ fn template_jinja() {
     let text = "# Ansible managed, on node1\nport=8080\nname=A\nname=B last\nsecure=True none\nkernel=True";
     c.on_node("cat /etc/app.conf").prints(text);
     c.on_node("cat /etc/id").prints("id fresh");
-    c.on_node("tr '\\r' '$' < /etc/odd").prints("$\n  $\n  8080 {{ as it is }}$\n$");
+    c.on_node("tr '\\r' '$' < /etc/odd").prints("$\n  $\n  8080 {{ as it is }}$");
     c.apply().changed(0);
     c.plan_with(&["-e", "port=9090"]).diff_has("app : render", "+port=9090");
     let c = c.file("roles/app/templates/part.inc", "port={{ prot }}\n");
