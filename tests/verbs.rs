@@ -424,6 +424,62 @@ fn a_person_is_asked() {
     assert!(!plan.contains("asks  "), "{plan}");
 }
 
+/// The same, each answer typed once its question is there.
+fn talked(dir: &Path, command: &str, talk: &[(&str, &str)]) -> String {
+    use std::io::{Read, Write};
+    let mut child = Command::new("timeout")
+        .args(["60", "script", "-qec", &format!("{} {command}", env!("CARGO_BIN_EXE_windlass")), "/dev/null"])
+        .current_dir(dir)
+        .env("TERM", "dumb")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut to, mut from) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let (mut said, mut seen, mut some) = (String::new(), 0, [0; 4096]);
+    for (question, keys) in talk {
+        while !said[seen..].contains(question) {
+            let n = from.read(&mut some).unwrap();
+            assert!(n > 0, "`{question}` is not asked: {said}");
+            said += &String::from_utf8_lossy(&some[..n]);
+        }
+        seen = said.len();
+        // Whoever hides what is typed has to have begun with it.
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        to.write_all(keys.as_bytes()).unwrap();
+    }
+    from.read_to_string(&mut said).unwrap();
+    child.wait().unwrap();
+    said.replace('\r', "")
+}
+
+#[test]
+fn a_playbooks_own_questions() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("hosts.yml", "all: {hosts: {here: {ansible_connection: local}}}\n");
+    let at = dir.path().display();
+    write(
+        "play.yml",
+        &format!(
+            "- hosts: all
+  vars_prompt:
+    - {{name: who, prompt: Who is it, private: false}}
+    - {{name: size, prompt: How large, private: false, default: '7'}}
+    - {{name: word, prompt: The word}}
+  tasks:
+    - {{name: Write, copy: {{content: \"{{{{who}}}} {{{{size}}}} {{{{word}}}}\", dest: {at}/a}}}}
+    - {{name: Tell, debug: {{msg: \"it is {{{{word}}}}\"}}}}
+"
+        ),
+    );
+    let talk = [("Who is it", "anna\n"), ("How large", "\n"), ("The word", "hunter2\n")];
+    let said = talked(dir.path(), "apply play.yml -i hosts.yml", &talk);
+    assert_eq!(std::fs::read_to_string(dir.path().join("a")).unwrap(), "anna 7 hunter2", "{said}");
+    // What is typed is seen, but for what is private, which is hidden afterwards, too.
+    assert!(said.contains("anna") && !said.contains("hunter2") && said.contains("it is [redacted]"), "{said}");
+}
+
 #[test]
 fn what_has_no_effect_is_a_warning() {
     let dir = tempfile::tempdir().unwrap();

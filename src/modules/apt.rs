@@ -1387,4 +1387,40 @@ mod tests {
         assert!(err("{deb: x.deb}").contains("absolute path"));
         assert!(err("{upgrade: some}").contains("safe, full or dist"));
     }
+
+    /// Each parameter that is an option of apt-get arrives there, and nothing else of it.
+    #[test]
+    fn options_of_apt_get() {
+        let script = |more: &str| {
+            let m: Apt = bind(&format!("{{name: cron, {more}}}"));
+            let o = seen([package("cron", ""), policy(&m, &["cron"], "cron:\n  Candidate: 3.0\n---\n")]);
+            let c = change(m.decide(&o, &ctx()));
+            let [Action::Script(s)] = c.actions.as_slice() else { panic!("{c:?}") };
+            sh_accepts(s);
+            s.clone()
+        };
+        let plain = script("update_cache: true");
+        for (more, there) in [
+            ("allow_unauthenticated: true", "--allow-unauthenticated"),
+            ("allow_change_held_packages: true", "--allow-change-held-packages"),
+            ("force: true", "--allow-downgrades"),
+            ("force: true", "--allow-unauthenticated"),
+            ("fail_on_autoremove: true", "--no-remove"),
+            ("lock_timeout: 7", "DPkg::Lock::Timeout=7"),
+            ("dpkg_options: force-confnew", "Dpkg::Options::=--force-confnew"),
+            ("default_release: bookworm-backports", "-t bookworm-backports"),
+        ] {
+            let s = script(more);
+            assert!(s.contains(there), "{more}: {s}");
+            assert!(!plain.contains(there), "{more}");
+        }
+        let m: Apt = bind("{name: cron, default_release: stable}");
+        assert!(m.policy_script(["cron"].into_iter()).contains("apt-cache -t stable policy"));
+        let retries = script("update_cache: true, update_cache_retries: 47, update_cache_retry_max_delay: 53");
+        assert!(retries.contains("47") && retries.contains("53"), "{retries}");
+        assert!(!plain.contains("47") && !plain.contains("53"));
+        // What is not there is not installed.
+        let m: Apt = bind("{name: cron, only_upgrade: true}");
+        satisfied(m.decide(&seen([package("cron", "")]), &ctx()));
+    }
 }

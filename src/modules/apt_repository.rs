@@ -395,4 +395,13 @@ mod tests {
             assert!(e.message.contains(word), "{bad}: {}", e.message);
         }
     }
+
+    #[test]
+    fn the_files_mode_is_as_it_says() {
+        let m: AptRepository = bind("{repo: 'deb http://a.b/x c main', mode: '0600'}");
+        let mut o = host(&[]);
+        nothing(&mut o, &format!("{D}/a_b_x.list"));
+        let c = change(m.decide(&o, &ctx()));
+        assert!(matches!(&c.actions[0], Action::Put(p) if p.mode == 0o600), "{:?}", c.actions);
+    }
 }

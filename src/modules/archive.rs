@@ -397,4 +397,21 @@ mod tests {
         assert!(try_bind::<Archive>("{path: /a, dest: /b.zip, format: zip}").is_err());
         assert!(try_bind::<Archive>("{path: /a, dest: /b.tgz, remove: true, exclude_path: [/a/x]}").is_err());
     }
+
+    #[test]
+    fn a_single_file_is_packed_as_an_archive_where_that_is_asked_for() {
+        let t = tempfile::tempdir().unwrap();
+        let dir = t.path();
+        sh(dir, "echo 1 > one");
+        let m = |more: &str| -> Archive {
+            let d = dir.display();
+            bind(&format!("{{path: {d}/one, dest: {d}/one.tgz, force_archive: true{more}}}"))
+        };
+        run(&change(on_disk(&m(""))));
+        assert_eq!(sh(dir, "tar -tzf one.tgz"), "./one");
+        satisfied(on_disk(&m("")));
+        // Whose it is is told and not tried: that takes root.
+        let said = format!("{:?}", change(on_disk(&m(", owner: nobody, group: nogroup"))).actions);
+        assert!(said.contains("nobody:nogroup"), "{said}");
+    }
 }

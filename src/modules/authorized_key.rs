@@ -531,4 +531,17 @@ mod tests {
             matches!(module(A, json!({})).decide(&none, &ctx()), Err(Stop::Fail(f)) if f.message.contains("no user"))
         );
     }
+
+    #[test]
+    fn the_folder_is_left_alone_where_that_is_asked_for() {
+        let open = || {
+            let mut o = with("");
+            let (p, a) = at("/home/bob/.ssh", Some(entry(EntryKind::Directory, 0o755)));
+            o.insert(p, a);
+            o
+        };
+        assert_eq!(change(module(A, json!({})).decide(&open(), &ctx())).actions.len(), 2);
+        let m = module(A, json!({"manage_dir": false}));
+        assert!(matches!(change(m.decide(&open(), &ctx())).actions.as_slice(), [Action::Put(_)]));
+    }
 }

@@ -866,4 +866,74 @@ mod tests {
         assert!(err("{dest: x, content: b}").contains("absolute"));
         assert!(err("{dest: /x, content: b, mode: 644}").contains("\"0644\""));
     }
+
+    #[test]
+    fn the_file_is_put_there_as_it_is_told() {
+        fn put<M: Module>(params: &str) -> crate::action::Put {
+            let m: M = bind(params);
+            let c = change(m.decide(&seen(file("old\n", 0o644)), &ctx()));
+            match c.actions.into_iter().last() {
+                Some(Action::Put(p)) => p,
+                other => panic!("{other:?}"),
+            }
+        }
+        let told = "dest: /etc/x.conf, mode: '0600', owner: me, group: us, backup: yes, validate: 'try %s'";
+        let was = "dest: /etc/x.conf";
+        for (p, now) in [
+            (put::<Copy>(&format!("{{content: b, {told}}}")), put::<Copy>(&format!("{{content: b, {was}}}"))),
+            (put::<Template>(&format!("{{src: b, {told}}}")), put::<Template>(&format!("{{src: b, {was}}}"))),
+        ] {
+            assert_eq!((p.mode, p.owner.as_deref(), p.group.as_deref()), (0o600, Some("me"), Some("us")));
+            assert!(p.backup.unwrap().starts_with("/etc/x.conf.1800000000."));
+            assert_eq!(p.validate.as_deref(), Some("try %s"));
+            assert_eq!((now.mode, now.owner.as_deref(), now.group.as_deref()), (0o644, Some("root"), Some("root")));
+            assert_eq!((now.backup, now.validate), (None, None));
+        }
+        let m: Template = bind("{src: b, dest: /etc/x.conf, newline_sequence: '\\r\\n'}");
+        assert_eq!(&*m.body, b"content of b\r\n");
+        let m: Template = bind("{src: b, dest: /etc/x.conf, force: no}");
+        satisfied(m.decide(&seen(file("old\n", 0o644)), &ctx()));
+    }
+
+    /// How a template is written reaches whoever renders it.
+    #[test]
+    fn a_template_is_read_as_its_task_says() {
+        struct Asked;
+        impl Local for Asked {
+            fn find(&self, _: FileKind, name: &str) -> Result<std::path::PathBuf, ArgError> {
+                Ok(name.into())
+            }
+            fn read(&self, _: &std::path::Path) -> Result<Vec<u8>, ArgError> {
+                Ok(vec![])
+            }
+            fn render(
+                &self,
+                _: &std::path::Path,
+                _: &str,
+                settings: &crate::template::Settings,
+            ) -> Result<String, ArgError> {
+                let mut all: Vec<String> = settings.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                all.sort();
+                Ok(all.join(" "))
+            }
+            fn host(&self) -> &str {
+                "node"
+            }
+            fn folder(&self) -> std::path::PathBuf {
+                "/".into()
+            }
+        }
+        let params = json!({
+            "src": "a.j2", "dest": "/a", "trim_blocks": false, "lstrip_blocks": "yes", "variable_start_string": "[[",
+            "variable_end_string": "]]", "block_start_string": "<%", "block_end_string": "%>",
+            "comment_start_string": "<#", "comment_end_string": "#>",
+        });
+        let mut m: Template = crate::modules::parameters(params.clone()).unwrap();
+        m.prepare(&Asked).unwrap();
+        let all = "block_end_string=%> block_start_string=<% comment_end_string=#> comment_start_string=<# \
+                   lstrip_blocks=True trim_blocks=False variable_end_string=]] variable_start_string=[[";
+        assert_eq!(String::from_utf8_lossy(&m.body), all);
+        // The check before the run reads it in the same way.
+        assert_eq!(settings(params.as_object().unwrap()), m.settings());
+    }
 }

@@ -462,4 +462,26 @@ mod tests {
         assert!(err("{name: a, job: b, cron_file: x}").contains("user"));
         assert!(err("{name: a-b, job: b, env: true}").contains("a-b"));
     }
+
+    #[test]
+    fn every_field_has_its_place() {
+        let j = "{name: a, job: b, minute: 1, hour: 2, day: 3, month: 4, weekday: 5}";
+        assert_eq!(new(j, ""), "#Ansible: a\n1 2 3 4 5 b\n");
+        assert_eq!(
+            new("{name: PATH, env: yes, value: /bin, insertbefore: B}", "A=1\nB=2\n"),
+            "A=1\nPATH=\"/bin\"\nB=2\n"
+        );
+    }
+
+    #[test]
+    fn the_old_crontab_is_kept_where_that_is_asked_for() {
+        let m: Cron = bind("{name: a, job: b, backup: yes}");
+        let c = change(m.decide(&crontab(&m, 0, "X=1\n"), &ctx()));
+        let kept = c.result["backup_file"].as_str().unwrap();
+        let [Action::Script(first), Action::Script(_)] = c.actions.as_slice() else { panic!("{c:?}") };
+        sh_accepts(first);
+        assert!(kept.starts_with("/tmp/crontab.") && first.contains(&format!("crontab -l >{kept}")), "{first}");
+        // Nothing to keep.
+        assert_eq!(change(m.decide(&crontab(&m, 0, ""), &ctx())).actions.len(), 1);
+    }
 }

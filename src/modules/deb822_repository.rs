@@ -488,4 +488,25 @@ mod tests {
             assert!(e.message.contains(word), "{bad}: {}", e.message);
         }
     }
+
+    #[test]
+    fn every_field_under_its_name() {
+        let m: Deb822Repository = bind(
+            "{name: x, uris: a, suites: s, components: c, architectures: [amd64, arm64], trusted: no, allow_insecure: yes, \
+             allow_weak: yes, allow_downgrade_to_insecure: no, by_hash: no, check_date: yes, check_valid_until: no, \
+             date_max_future: 60, inrelease_path: in/Release, languages: [en, none], pdiffs: yes, targets: [deb-src]}",
+        );
+        assert_eq!(
+            m.text(None),
+            "Allow-Downgrade-To-Insecure: no\nAllow-Insecure: yes\nAllow-Weak: yes\nArchitectures: amd64 arm64\n\
+             By-Hash: no\nCheck-Date: yes\nCheck-Valid-Until: no\nComponents: c\nDate-Max-Future: 60\n\
+             Inrelease-Path: in/Release\nLanguages: en none\nX-Repolib-Name: x\nPdiffs: yes\nSuites: s\n\
+             Targets: deb-src\nTrusted: no\nTypes: deb\nURIs: a\n"
+        );
+        let m: Deb822Repository = bind("{name: x, uris: a, suites: ./, mode: '0600'}");
+        let file = seen(bare(&m.dest()));
+        let c = change(m.decide(&file, &ctx()));
+        let Some(Action::Put(p)) = c.actions.iter().find(|a| matches!(a, Action::Put(_))) else { panic!("{c:?}") };
+        assert_eq!(p.mode, 0o600);
+    }
 }

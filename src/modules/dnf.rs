@@ -538,4 +538,54 @@ mod tests {
         }
         assert!(try_bind::<Zypper>("{}").is_err() && try_bind::<Zypper>("{name: a, extra_args: \"'\"}").is_err());
     }
+
+    #[test]
+    fn options_of_dnf() {
+        let line = |more: &str| {
+            let m: Dnf = bind(&format!("{{name: [bash, tree], {more}}}"));
+            done(&m, &format!("{ONE}{UPDATES}")).1.join("; ")
+        };
+        for (more, there) in [
+            ("conf_file: /etc/my.conf", "--config=/etc/my.conf"),
+            ("releasever: 9", "--releasever=9"),
+            ("exclude: kernel*", "'--exclude=kernel*'"),
+            ("best: true", "--setopt=best=True"),
+            ("best: false", "--setopt=best=False"),
+            ("nobest: true", "--setopt=best=False"),
+            ("allowerasing: true", "--allowerasing"),
+            ("skip_broken: true", "--skip-broken"),
+            ("cacheonly: true", "--cacheonly"),
+        ] {
+            assert_eq!(line(more), format!("dnf -y {there} install -- tree"));
+        }
+        assert_eq!(line("state: latest, update_only: true"), "dnf -y upgrade -- bash");
+        let m: Dnf = bind("{name: '*', state: latest, bugfix: true}");
+        assert_eq!(done(&m, UPDATES).1, ["dnf -y --bugfix upgrade"]);
+    }
+
+    #[test]
+    fn options_of_zypper() {
+        let line = |more: &str| {
+            let m: Zypper = bind(&format!("{{name: tree, {more}}}"));
+            done(&m, "package tree is not installed\nno package provides tree\n").1.remove(0)
+        };
+        let start = "{ ZYPP_LOCK_TIMEOUT=120 zypper --non-interactive";
+        for (more, there) in [
+            ("disable_gpg_check: true", "--no-gpg-checks install --auto-agree-with-licenses --no-recommends -- tree"),
+            ("disable_recommends: false", "install --auto-agree-with-licenses -- tree"),
+            ("force: true", "install --auto-agree-with-licenses --no-recommends --force -- tree"),
+            ("oldpackage: true", "install --auto-agree-with-licenses --no-recommends --oldpackage -- tree"),
+            ("replacefiles: true", "install --auto-agree-with-licenses --no-recommends --replacefiles -- tree"),
+            ("extra_args: --no-x", "install --auto-agree-with-licenses --no-recommends --no-x -- tree"),
+            (
+                "extra_args_precommand: --root /m",
+                "--root /m install --auto-agree-with-licenses --no-recommends -- tree",
+            ),
+        ] {
+            let l = line(more);
+            assert!(l.starts_with(&format!("{start} {there} ||")), "{more}: {l}");
+        }
+        let l = line("update_cache: true");
+        assert!(l.starts_with(&format!("{start} refresh ||")), "{l}");
+    }
 }

@@ -150,3 +150,55 @@ pub fn failure(rc: u32, message: String) -> Failure {
 pub fn utf8<'a>(path: &str, bytes: &'a [u8]) -> Result<&'a str, Stop> {
     std::str::from_utf8(bytes).map_err(|_| Stop::fail(format!("{path} is not text (UTF-8)")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::kit::*;
+    use super::*;
+    use crate::modules::Module;
+    use crate::modules::{
+        blockinfile::BlockInFile, ini_file::IniFile, lineinfile::LineInFile, mount::Mount, replace::Replace,
+    };
+
+    fn put<M: Module>(params: &str, path: &str) -> crate::action::Put {
+        let m: M = bind(&format!("{{{params}}}"));
+        let o = seen([
+            at(path, Some(entry(EntryKind::File, 0o640))),
+            (Probe::Content(path.into()), Answer::Content(Content::Bytes(b"a\n".to_vec()))),
+        ]);
+        let c = change(m.decide(&o, &ctx()));
+        match c.actions.into_iter().last() {
+            Some(Action::Put(p)) => p,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Each of them hands on whose the file is, its mode, what tries it, and whether the old one is kept.
+    #[test]
+    fn an_edited_file_is_as_it_was_or_as_it_is_told_to_be() {
+        fn is_told<M: Module>(what: &str) {
+            let p = put::<M>(&format!("path: /etc/x, {what}"), "/etc/x");
+            assert_eq!((p.mode, p.owner.as_deref(), p.group.as_deref()), (0o640, Some("root"), Some("root")), "{what}");
+            assert_eq!((p.backup, p.validate), (None, None), "{what}");
+            let p =
+                put::<M>(&format!("path: /etc/x, {what}, mode: '0600', owner: me, group: us, backup: yes"), "/etc/x");
+            assert_eq!((p.mode, p.owner.as_deref(), p.group.as_deref()), (0o600, Some("me"), Some("us")), "{what}");
+            assert_eq!(p.backup.as_deref(), Some("/etc/x.1800000000.87428fc5~"), "{what}");
+        }
+        is_told::<BlockInFile>("block: b");
+        is_told::<IniFile>("option: b, value: c");
+        is_told::<LineInFile>("line: b");
+        is_told::<Replace>("regexp: a, replace: b");
+        for p in [
+            put::<BlockInFile>("path: /etc/x, block: b, validate: 'try %s'", "/etc/x"),
+            put::<LineInFile>("path: /etc/x, line: b, validate: 'try %s'", "/etc/x"),
+            put::<Replace>("path: /etc/x, regexp: a, replace: b, validate: 'try %s'", "/etc/x"),
+        ] {
+            assert_eq!(p.validate.as_deref(), Some("try %s"));
+        }
+        let m = "path: /mnt, src: /dev/x, fstype: ext4, state: present, fstab: /srv/tab";
+        let p = put::<Mount>(&format!("{m}, dump: 1, backup: yes"), "/srv/tab");
+        assert_eq!(p.body.to_vec(), b"a\n/dev/x /mnt ext4 defaults 1 0\n");
+        assert_eq!((p.path.as_str(), p.backup.as_deref()), ("/srv/tab", Some("/srv/tab.1800000000.87428fc5~")));
+    }
+}

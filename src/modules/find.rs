@@ -534,4 +534,33 @@ mod tests {
         assert!(err("{paths: /x, patterns: '(', use_regex: true}").contains("regular expression"));
         assert!(err("{paths: x}").contains("x"));
     }
+
+    #[test]
+    fn by_mode_time_and_through_links() {
+        use std::os::unix::fs::PermissionsExt;
+        let t = tree();
+        let n = |p: &str| names(t.path(), p);
+        let chmod = |name: &str, mode: u32| {
+            std::fs::set_permissions(t.path().join(name), std::fs::Permissions::from_mode(mode)).unwrap()
+        };
+        chmod("a.log", 0o640);
+        chmod("b c\n'.log", 0o600);
+        assert_eq!(n("mode: '0640'"), ["a.log"]);
+        assert_eq!(n("mode: '0600'"), ["b c\n'.log"]);
+        assert_eq!(n("mode: '0600', exact_mode: false"), ["a.log", "b c\n'.log"]);
+        assert_eq!(n("patterns: '*.log', limit: 1").len(), 1);
+        // Changed long ago, its status just now (the clock of a test is years ahead of both).
+        let old = std::time::SystemTime::UNIX_EPOCH;
+        std::fs::File::options().write(true).open(t.path().join("a.log")).unwrap().set_modified(old).unwrap();
+        assert_eq!(n("age: 2000w, patterns: '*.log'"), ["a.log"]);
+        assert_eq!(n("age: 2000w, age_stamp: ctime, patterns: '*.log'"), Vec::<String>::new());
+        std::os::unix::fs::symlink("sub", t.path().join("to")).unwrap();
+        assert_eq!(n("patterns: d.txt, recurse: true"), ["sub/d.txt"]);
+        assert_eq!(n("patterns: d.txt, recurse: true, follow: true"), ["sub/d.txt", "to/d.txt"]);
+        let sum = |p: &str| {
+            let m: Find = bind(&format!("{{paths: {}, patterns: a.log, get_checksum: true{p}}}", t.path().display()));
+            files(&m)[0]["checksum"].as_str().unwrap().len()
+        };
+        assert_eq!((sum(""), sum(", checksum_algorithm: sha256")), (40, 64));
+    }
 }

@@ -481,4 +481,13 @@ mod tests {
             assert!(e.message.contains(word), "{bad}: {}", e.message);
         }
     }
+
+    #[test]
+    fn settings_that_are_rarer() {
+        let on = |p: &str| done(&format!("{{{p}, state: enabled}}"), "running yes\nruntime 1\n");
+        assert_eq!(on("protocol: gre"), ["firewall-cmd -q --add-protocol=gre"]);
+        assert_eq!(on("icmp_block: echo-request"), ["firewall-cmd -q --add-icmp-block=echo-request"]);
+        assert_eq!(on("icmp_block_inversion: true"), ["firewall-cmd -q --add-icmp-block-inversion"]);
+        assert_eq!(on("forward: true"), ["firewall-cmd -q --add-forward"]);
+    }
 }

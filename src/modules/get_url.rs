@@ -700,4 +700,32 @@ mod tests {
         says("{url: /x, dest: /t, via: host}", "cannot be fetched by the host");
         says("{url: 'https://h/x', dest: /t, via: node}", "unknown variant");
     }
+
+    #[test]
+    fn how_it_is_fetched() {
+        let d = |more: &str| bind::<GetUrl>(&format!("{{url: '{URL}', dest: /t{more}}}")).wanted;
+        let plain = d("");
+        assert!(!plain.any_certificate && plain.headers.is_empty() && plain.login.is_none());
+        let d = d(", validate_certs: no, timeout: 7, http_agent: me, url_username: u, url_password: p");
+        assert!(d.any_certificate);
+        assert_eq!((d.timeout, d.login), (7, Some(("u".into(), "p".into()))));
+        assert_eq!(d.headers, [("User-Agent".to_string(), "me".to_string())]);
+        assert!(try_bind::<GetUrl>(&format!("{{url: '{URL}', dest: /t, force_basic_auth: no}}")).is_err());
+        // The host itself fetches.
+        let m: GetUrl = bind(&format!("{{url: '{URL}', dest: /t, use_proxy: no, timeout: 7}}"));
+        let s = m.host_script("/t", 0o644, None, &m.wanted, None);
+        assert!(s.contains("noproxy = \"*\"") && s.contains("speed-time = 7"), "{s}");
+    }
+
+    #[test]
+    fn whose_the_file_is_and_what_was_there() {
+        let m: GetUrl =
+            bind(&format!("{{url: '{URL}', dest: /t, checksum: 'sha256:{SUM}', owner: me, group: us, backup: yes}}"));
+        let o = seen([at("/t", file(0o644)), sha("/t", Some("00112233")), got(&m, Some(SUM))]);
+        let c = change(m.decide(&o, &ctx()));
+        let Some(Action::Put(p)) = c.actions.last() else { panic!("{c:?}") };
+        assert_eq!((p.owner.as_deref(), p.group.as_deref()), (Some("me"), Some("us")));
+        assert_eq!(p.backup.as_deref(), Some("/t.1800000000.00112233~"));
+        assert_eq!(c.result["backup_file"], json!("/t.1800000000.00112233~"));
+    }
 }

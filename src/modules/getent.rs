@@ -141,4 +141,13 @@ mod tests {
         assert!(f.message.contains("exit code 1"));
         assert!(try_bind::<Getent>("{database: '-s x'}").is_err());
     }
+
+    #[test]
+    fn a_service_and_a_separator_of_ones_own() {
+        let r = satisfied(decide("{database: hosts, key: a, split: '-'}", 0, "a-b-c d\n"));
+        assert_eq!(r.facts["getent_hosts"], json!({"a": ["b", "c d"]}));
+        let look = |p: &str| bind::<Getent>(p).look();
+        assert!(look("{database: passwd, key: root, service: files}").contains("-s files "));
+        assert!(!look("{database: passwd, key: root}").contains("-s "));
+    }
 }

@@ -696,4 +696,31 @@ mod tests {
         sh_accepts(&m.look("/x"));
         sh_accepts(&m.ask(Some("b")));
     }
+
+    #[test]
+    fn what_a_clone_is_told() {
+        let clone = |more: &str| {
+            let m: Git = bind(&format!("{{repo: u, dest: /srv/x, {more}}}"));
+            let none = (Probe::Script(m.look("/srv/x")), said("there none\n"));
+            script(&change(m.decide(&seen([none, ask(&m, None)]), &ctx())))
+        };
+        let plain = clone("depth: 1");
+        assert!(plain.contains("--depth 1 ") && plain.contains("submodule"), "{plain}");
+        for (more, there) in [
+            ("remote: up", "--origin up "),
+            ("remote: up", "--set-upstream-to=up/main"),
+            ("refspec: 'refs/pull/1/head'", "fetch -q -- origin refs/pull/1/head"),
+            ("bare: true", "--bare "),
+            ("single_branch: true", "--single-branch "),
+            ("reference: /srv/near", "--reference /srv/near "),
+            ("verify_commit: true", &format!("verify-commit {B}")),
+            ("executable: /opt/git", "command -v /opt/git "),
+            ("accept_hostkey: true", "StrictHostKeyChecking=no"),
+        ] {
+            let s = clone(more);
+            assert!(s.contains(there), "{more}: {s}");
+            assert!(!plain.contains(there), "{more}");
+        }
+        assert!(!clone("recursive: false").contains("submodule"));
+    }
 }

@@ -111,3 +111,34 @@ impl Module for IncludeVars {
         Ok(Decision::Satisfied(Report { result, facts, ..Default::default() }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::kit::*;
+    use super::*;
+
+    #[test]
+    fn which_files_of_a_folder_are_wanted() {
+        let all = ["d/a.yml", "d/b.json", "d/c.txt", "d/s/e.yml", "d/s/t/f.yaml", "d/vault.yml.age", "x.yml"];
+        let wanted = |params: &str| {
+            // It looks for no file before it is told which there are.
+            let m: IncludeVars = bind(&format!("{{dir: ./d/{params}}}"));
+            all.into_iter().filter(|f| m.wants(f).unwrap()).map(|f| &f[2..]).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(wanted(""), "a.yml b.json s/e.yml s/t/f.yaml vault.yml.age");
+        assert_eq!(wanted(", depth: 1"), "a.yml b.json vault.yml.age");
+        assert_eq!(wanted(", depth: 2"), "a.yml b.json s/e.yml vault.yml.age");
+        assert_eq!(wanted(", extensions: [txt]"), "c.txt");
+        assert_eq!(wanted(", files_matching: '^[ae]'"), "a.yml s/e.yml");
+        assert_eq!(wanted(", ignore_files: ['^a', json]"), "s/e.yml s/t/f.yaml vault.yml.age");
+        let m: IncludeVars = bind("{dir: d, name: all}");
+        assert_eq!(satisfied(m.decide(&seen([]), &ctx())).facts, json!({"all": {}}).as_object().unwrap().clone());
+    }
+
+    #[test]
+    fn a_file_or_a_folder() {
+        assert!(try_bind::<IncludeVars>("{file: a, dir: b}").unwrap_err().message.contains("exclude each other"));
+        let e = try_bind::<IncludeVars>("{file: a.yml}").unwrap_err();
+        assert_eq!(e.message, "there is no file `a.yml`");
+    }
+}

@@ -606,4 +606,19 @@ mod tests {
         let o = seen([(Probe::Script(m.look()), Answer::Script(out))]);
         assert!(matches!(m.decide(&o, &ctx()), Err(Stop::Fail(_))));
     }
+
+    #[test]
+    fn a_rule_in_rarer_words() {
+        let rule = |p: &str| shell_join(&bind::<Iptables>(&format!("{{chain: C, {p}}}")).rule);
+        assert_eq!(rule("destination: 10.0.0.9, out_interface: '!eth1'"), "-d 10.0.0.9 '!' -o eth1");
+        assert_eq!(rule("protocol: udp, source_port: '53'"), "-p udp --source-port 53");
+        assert_eq!(rule("goto: OTHER"), "-g OTHER");
+        assert_eq!(rule("jump: TEE, gateway: 10.0.0.1"), "-j TEE --gateway 10.0.0.1");
+        assert_eq!(rule("log_level: info"), "-j LOG --log-level info");
+        assert_eq!(rule("protocol: tcp, jump: REDIRECT, to_ports: 8080"), "-p tcp -j REDIRECT --to-ports 8080");
+        assert_eq!(rule("set_dscp_mark: 8"), "-j DSCP --set-dscp 8");
+        assert_eq!(rule("set_dscp_mark_class: CS1"), "-j DSCP --set-dscp-class CS1");
+        assert_eq!(rule("dst_range: 10.0.0.1-10.0.0.9"), "-m iprange --dst-range 10.0.0.1-10.0.0.9");
+        assert_eq!(rule("gid_owner: '!adm'"), "-m owner '!' --gid-owner adm");
+    }
 }

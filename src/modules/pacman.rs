@@ -449,4 +449,22 @@ mod tests {
         assert!(try_bind::<Apk>("{name: a, repository: '-x'}").is_err());
         assert!(try_bind::<Pacman>("{name: a, executable: 'a b'}").is_err());
     }
+
+    #[test]
+    fn more_words_for_pacman_and_apk() {
+        const P: &str = "pacman --noconfirm --noprogressbar";
+        let lines = |yaml: &str, said: &str| done(&bind::<Pacman>(yaml), said).1;
+        assert_eq!(lines("{name: tree, state: absent, force: true}", ""), [format!("{P} -Rdd -- tree")]);
+        let all = "== newer\nvim 1 -> 2\n";
+        assert_eq!(
+            lines("{upgrade: true, upgrade_extra_args: --ignore linux}", all),
+            [format!("{P} -Su --ignore linux")]
+        );
+        let m: Pacman = bind("{update_cache: true, update_cache_extra_args: --dbonly}");
+        let c = change(m.decide(&host(&m, ""), &ctx()));
+        assert!(format!("{:?}", c.actions).contains("-Sy --dbonly"), "{:?}", c.actions);
+        let m: Apk = bind("{update_cache: true}");
+        let c = change(m.decide(&host(&m, ""), &ctx()));
+        assert!(format!("{:?}", c.actions).contains("apk update"), "{:?}", c.actions);
+    }
 }

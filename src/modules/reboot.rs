@@ -246,4 +246,18 @@ mod tests {
         assert!(try_bind::<Reboot>("{reboot_command: ' '}").is_err());
         assert!(try_bind::<Reboot>("{search_paths: [sbin]}").is_err());
     }
+
+    #[test]
+    fn what_it_is_told_counts() {
+        let a = away::<Reboot>(
+            "{post_reboot_delay: 3, reboot_timeout: 90, connect_timeout: 7, test_command: 'true', msg: off we go, \
+             pre_reboot_delay: 120, boot_time_command: 'cat /id'}",
+        );
+        let down = a.down.unwrap();
+        assert_eq!((a.delay, a.limit), (Duration::from_secs(3), Duration::from_secs(90)));
+        assert_eq!((a.connect, a.test.as_deref()), (Some(Duration::from_secs(7)), Some("true")));
+        assert!(down.script.contains("'off we go'") && down.identity.contains("cat /id"), "{}", down.script);
+        assert_eq!(down.delay, Duration::from_secs(120));
+        sh_accepts(&down.script);
+    }
 }

@@ -625,4 +625,12 @@ mod tests {
         assert!(err("{name: a, masked: true, enabled: true}").contains("masked"));
         assert!(err("{name: a, stat: started}").contains("unknown field"));
     }
+
+    #[test]
+    fn what_service_cannot_do_is_said() {
+        for bad in ["arguments: -x", "pattern: x"] {
+            let e = try_bind::<Service>(&format!("{{name: a, state: started, {bad}}}")).unwrap_err();
+            assert!(e.message.contains("is not supported"), "{bad}: {}", e.message);
+        }
+    }
 }

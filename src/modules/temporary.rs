@@ -114,6 +114,8 @@ mod tests {
             let c = change(a.decide(&before, &ctx()));
             run(&c);
             let path = c.result["path"].as_str().unwrap();
+            let start = format!("{}/a'", t.path().display());
+            assert!(path.starts_with(&start) && path.ends_with(".x"), "{path}");
             assert_eq!(std::fs::metadata(path).unwrap().permissions().mode() & 0o777, mode);
             satisfied(a.decide(&look(a.probes(&ctx())), &ctx()));
         }

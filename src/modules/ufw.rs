@@ -578,4 +578,10 @@ mod tests {
             assert!(e.message.contains(word), "{bad}: {}", e.message);
         }
     }
+
+    #[test]
+    fn both_ends_of_a_rule() {
+        let m: Ufw = bind("{rule: deny, proto: udp, from_ip: 10.0.0.1, from_port: 53, to_ip: 10.0.0.2}");
+        assert_eq!(shell_join(m.rule_words().unwrap()), "deny from 10.0.0.1 port 53 to 10.0.0.2 proto udp");
+    }
 }

@@ -811,4 +811,22 @@ mod tests {
         let m: Unarchive = bind("{src: /x.tgz, dest: /opt}");
         assert!(matches!(m.decide(&seen([at("/opt", None)]), &ctx()), Err(Stop::Fail(_))));
     }
+
+    #[test]
+    fn only_what_is_asked_for_is_unpacked() {
+        let t = tempfile::tempdir().unwrap();
+        let dir = t.path();
+        sh(dir, "mkdir -p top/sub out; echo 1 > top/one; echo 2 > top/sub/two; tar -czf x.tgz top");
+        let m = |more: &str| -> Unarchive {
+            let d = dir.display();
+            bind(&format!("{{src: {d}/x.tgz, dest: {d}/out, remote_src: true, include: [top/sub]{more}}}"))
+        };
+        run(&change(decide(&m(""), &me())));
+        satisfied(decide(&m(""), &me()));
+        assert!(dir.join("out/top/sub/two").exists() && !dir.join("out/top/one").exists());
+        // Whose they are is told and not tried: that takes root.
+        let c = change(decide(&m(", owner: nobody, group: nogroup"), &me()));
+        let said = format!("{:?}", c.actions);
+        assert!(said.contains("nobody:nogroup") && said.contains("top/sub/two"), "{said}");
+    }
 }

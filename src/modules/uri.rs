@@ -752,4 +752,30 @@ mod tests {
         assert!(err("{url: 'http://x', method: 'GET -o'}").contains("method"));
         assert!(err("{url: 'http://x', creates: rel}").contains("rel"));
     }
+
+    /// Whatever a server cannot tell us: what curl is told.
+    #[test]
+    fn what_curl_is_told() {
+        let config = |more: &str| bind::<Uri>(&format!("{{url: 'http://h/'{more}}}")).config(false);
+        let plain = config("");
+        for (more, line) in [
+            ("validate_certs: no", "insecure"),
+            ("ca_path: /etc/ca.pem", "cacert = \"/etc/ca.pem\""),
+            ("client_cert: /etc/c.pem", "cert = \"/etc/c.pem\""),
+            ("client_cert: /etc/c.pem, client_key: /etc/k.pem", "key = \"/etc/k.pem\""),
+            ("unix_socket: /run/x.sock", "unix-socket = \"/run/x.sock\""),
+            ("use_proxy: no", "noproxy = \"*\""),
+            ("http_agent: me", "user-agent = \"me\""),
+            ("timeout: 7", "connect-timeout = \"7\""),
+        ] {
+            assert!(
+                config(&format!(", {more}")).lines().any(|l| l == line),
+                "{more}: {}",
+                config(&format!(", {more}"))
+            );
+            assert!(!plain.lines().any(|l| l == line), "{more}");
+        }
+        let m: Uri = bind("{url: 'http://h/', dest: /srv/x, owner: me, group: us}");
+        assert!(m.script().unwrap().contains("chown -- me:us "), "{}", m.script().unwrap());
+    }
 }

@@ -930,4 +930,24 @@ mod tests {
         );
         assert!(c.adds.unwrap()(&said("")).is_empty());
     }
+
+    #[test]
+    fn an_account_of_the_system_a_skeleton_and_a_key_of_ones_own() {
+        let c = change(m("{name: ann, system: true, create_home: false}").decide(&nobody("ann"), &ctx()));
+        assert!(script(&c).contains(" -M -r -- ann"), "{}", script(&c));
+        let mut o = nobody("ann");
+        let (p, a) = at("/srv/skel/.ssh", None);
+        o.insert(p, a);
+        let c = change(m("{name: ann, skeleton: /srv/skel}").decide(&o, &ctx()));
+        assert!(script(&c).contains(" -k /srv/skel -m -- ann"), "{}", script(&c));
+        let key = "{name: ann, generate_ssh_key: true, ssh_key_type: rsa, ssh_key_bits: 3072, ssh_key_file: .ssh/own}";
+        let mut o = nobody("ann");
+        for f in ["/home/ann/.ssh/own", "/home/ann/.ssh"] {
+            let (p, a) = at(f, None);
+            o.insert(p, a);
+        }
+        let c = change(m(key).decide(&o, &ctx()));
+        let s = format!("{:?}", c.actions);
+        assert!(s.contains("-t rsa -b 3072 ") && s.contains("k=/home/ann/.ssh/own;"), "{s}");
+    }
 }

@@ -323,7 +323,9 @@ impl Reader<'_> {
 
     fn vars_files(&mut self, node: &Node, dir: &Path) -> Vec<(PathBuf, Vars)> {
         let mut files = vec![];
-        for n in self.list(node, "`vars_files`") {
+        // One alone needs no list.
+        let one = node.as_str().map(|_| std::slice::from_ref(node));
+        for n in one.unwrap_or_else(|| self.list(node, "`vars_files`")) {
             let Some(name) = self.string(n, "a file of variables") else { continue };
             let path = dir.join(&name);
             if !path.is_file() {

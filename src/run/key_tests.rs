@@ -373,3 +373,187 @@ fn whoever_is_asked_for_the_hosts_is_asked_in_the_run() {
     assert!(!found.has_errors() && program.hosts.is_empty(), "{}", found.render(false));
     assert_eq!(found.iter().count(), 1);
 }
+
+/// The words that were written, in order.
+fn words(dir: &tempfile::TempDir, name: &str) -> String {
+    let text = std::fs::read_to_string(dir.path().join(name)).unwrap_or_default();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn run_files(files: &[(&str, &str)], options: &Options) -> (Ended, Recap, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let own: Vec<(String, String)> =
+        files.iter().map(|(n, t)| (n.to_string(), t.replace("DIR", &dir.path().display().to_string()))).collect();
+    let files: Vec<(&str, &str)> = own.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
+    let (program, found) = project(&files, HOSTS, options);
+    assert!(!found.has_errors(), "{}", found.render(false));
+    let (ended, recap) = perform(program, 8, false, true, dir.path());
+    (ended, recap, dir)
+}
+
+#[test]
+fn a_phase_is_done_part_by_part() {
+    let book = "
+- phase: p
+  hosts: a
+  handlers: [{name: told, shell: echo handler >> DIR/out}]
+  post_tasks: [{shell: echo post >> DIR/out}]
+  tasks: [{shell: echo tasks >> DIR/out}]
+  roles: [r]
+  pre_tasks: [{shell: echo pre >> DIR/out, notify: told}]
+";
+    let role = ("roles/r/tasks/main.yml", "- shell: echo role >> DIR/out\n");
+    let (_, _, dir) = run_files(&[("site.yml", book), role], &Options::default());
+    assert_eq!(words(&dir, "out"), "pre role tasks post handler");
+}
+
+#[test]
+fn variables_and_the_environment_of_phases_blocks_and_tasks() {
+    let book = r#"
+- phase: p
+  hosts: a
+  vars: {x: phase, y: phase, z: phase, file: phase}
+  vars_files: more.yml
+  environment: {A: phase, B: phase, C: phase}
+  tasks:
+  - vars: {y: block, z: block}
+    environment: {B: block, C: block}
+    block:
+    - shell: "echo {{x}} {{y}} {{z}} {{file}} $A $B $C >> DIR/out"
+      vars: {z: task}
+      environment: {C: task}
+    - {shell: "echo {{z}} $C >> DIR/out"}
+"#;
+    let (_, _, dir) = run_files(&[("site.yml", book), ("more.yml", "file: more\n")], &Options::default());
+    assert_eq!(words(&dir, "out"), "phase block task more phase block task block block");
+}
+
+#[test]
+fn conditions_of_a_phase_and_of_a_role() {
+    let book = "
+- phase: p
+  hosts: all
+  when: ne inventory_hostname 'c'
+  roles: [{role: r, when: eq inventory_hostname 'a'}]
+  tasks: [{name: task, debug: {msg: x}}]
+";
+    let role = ("roles/r/tasks/main.yml", "- {name: in it, debug: {msg: x}}\n");
+    let (ended, _, _) = run_files(&[("site.yml", book), role], &Options::default());
+    let of = |t: &str| ["a", "b", "c"].map(|h| outcome(&ended, h, t));
+    assert_eq!(of("task"), [Outcome::Satisfied, Outcome::Satisfied, Outcome::Skipped]);
+    assert_eq!(of("r : in it"), [Outcome::Satisfied, Outcome::Skipped, Outcome::Skipped]);
+}
+
+#[test]
+fn tags_of_phases_blocks_roles_and_imports() {
+    let site = "
+- {import_playbook: more.yml, tags: import}
+- phase: p
+  hosts: a
+  tags: phase
+  roles: [{role: r, tags: role}]
+  tasks:
+  - {tags: block, block: [{name: in block, tags: task, shell: echo block >> DIR/out}]}
+  - {name: alone, shell: echo alone >> DIR/out}
+";
+    let files = [
+        ("site.yml", site),
+        ("more.yml", "- {phase: m, hosts: a, tasks: [{shell: echo more >> DIR/out}]}\n"),
+        ("roles/r/tasks/main.yml", "- shell: echo role >> DIR/out\n"),
+    ];
+    for (tag, done) in [
+        ("import", "more"),
+        ("phase", "role block alone"),
+        ("role", "role"),
+        ("block", "block"),
+        ("task", "block"),
+        ("all", "more role block alone"),
+    ] {
+        let (_, _, dir) = run_files(&files, &Options { tags: vec![tag.into()], ..Default::default() });
+        assert_eq!(words(&dir, "out"), done, "{tag}");
+        let skip = Options { skip_tags: vec![tag.into()], ..Default::default() };
+        let (_, _, dir) = run_files(&files, &skip);
+        let left: Vec<&str> = ["more", "role", "block", "alone"].into_iter().filter(|w| !done.contains(w)).collect();
+        assert_eq!(words(&dir, "out"), left.join(" "), "without {tag}");
+    }
+}
+
+#[test]
+fn tries_are_counted_and_there_is_time_between_them() {
+    let book = |more: &str| {
+        format!(
+            "- phase: p\n  hosts: a\n  tasks:\n  - {{name: t, shell: echo x >> DIR/out, register: r, until: eq r.rc 9{more}}}\n"
+        )
+    };
+    let begun = std::time::Instant::now();
+    let (ended, _, dir) = run(&book(", retries: 2, delay: 1"));
+    let took = begun.elapsed().as_secs_f64();
+    assert_eq!((outcome(&ended, "a", "t"), lines(&dir, "out")), (Outcome::Failed, 3));
+    assert!((2.0..9.0).contains(&took), "{took}");
+    // Without a number there are three tries more.
+    assert_eq!(lines(&run(&book(", delay: 0")).2, "out"), 4);
+    let fine = book(", delay: 0").replace("eq r.rc 9", "eq r.rc 0");
+    let (ended, _, dir) = run(&fine);
+    assert_eq!((outcome(&ended, "a", "t"), lines(&dir, "out")), (Outcome::Changed, 1));
+}
+
+#[test]
+fn more_parameters_stand_in_args() {
+    let (ended, _, dir) = run(r#"
+- phase: p
+  hosts: a
+  tasks:
+  - {name: t, shell: "cat; pwd", args: {stdin: in, chdir: /}, register: r}
+  - {name: seen, assert: {that: ['eq (join r.stdout_lines ",") "in,/"']}}
+  - {name: there, shell: "echo x >> DIR/out", args: {creates: DIR}}
+"#);
+    assert_eq!(outcome(&ended, "a", "seen"), Outcome::Satisfied, "{:?}", FAILURES.take());
+    assert_eq!((outcome(&ended, "a", "there"), lines(&dir, "out")), (Outcome::Satisfied, 0));
+}
+
+#[test]
+fn what_a_block_says_of_where_how_many_and_whether() {
+    let book = r#"
+- phase: p
+  hosts: all
+  tasks:
+  - {check_mode: false, block: [{name: acts, shell: echo x >> DIR/acted}]}
+  - {shell: echo x >> DIR/planned}
+"#;
+    let (_, _, dir) = run_with(book, &Options { check_mode: true, ..Default::default() });
+    assert_eq!((lines(&dir, "acted"), lines(&dir, "planned")), (3, 0));
+    let (_, _, dir) = run(r#"
+- phase: p
+  hosts: all
+  tasks:
+  - throttle: 1
+    block:
+    - {shell: "echo begin >> DIR/one; sleep 0.2; echo end >> DIR/one"}
+"#);
+    assert_eq!(words(&dir, "one"), "begin end begin end begin end");
+    let (_, _, _dir) = run(r#"
+- phase: p
+  hosts: a
+  tasks:
+  - evidence: {look: echo it is broken}
+    diagnosis: [{match: broken, say: mend it}]
+    block: [{name: fails, command: 'false'}]
+"#);
+    let said = format!("{:?}", FAILURES.take());
+    assert!(said.contains("it is broken") && said.contains("mend it"), "{said}");
+    let nowhere = "- {hosts: a, tasks: [{delegate_to: nobody, block: [{command: 'true'}]}]}";
+    let said = errors(nowhere, &Options::default()).remove(0);
+    assert!(said.starts_with("`delegate_to`: there is no host `nobody`"), "{said}");
+}
+
+#[test]
+fn a_role_is_done_again_where_its_meta_says_so_and_brings_its_budgets() {
+    let book = "- {phase: p, hosts: all, roles: [r, r]}\n";
+    let task = "- {name: t, budget: few, shell: echo begin >> DIR/out; sleep 0.1; echo end >> DIR/out}\n";
+    let meta = |more: &str| format!("budgets: {{few: {{hosts: all, size: 1}}}}\n{more}");
+    for (more, times) in [("", 3), ("allow_duplicates: true\n", 6)] {
+        let files = [("site.yml", book), ("roles/r/tasks/main.yml", task), ("roles/r/meta/main.yml", &meta(more))];
+        let (_, _, dir) = run_files(&files, &Options::default());
+        assert_eq!(words(&dir, "out"), ["begin end"; 6][..times].join(" "), "{more}");
+    }
+}

@@ -27,6 +27,10 @@ fn delegation() {
         - name: elsewhere
           copy: {content: '{{token.stdout}}', dest: '/srv/delegated-{{inventory_hostname}}'}
           delegate_to: node1
+        - name: a block elsewhere
+          delegate_to: node1
+          block:
+            - {name: in it, copy: {content: x, dest: '/srv/delegated-block-{{inventory_hostname}}'}}
         - name: looked at
           stat: {path: /srv/delegated-node1}
         - name: here
@@ -41,7 +45,8 @@ fn delegation() {
     );
     c.on(1, "rm -f /srv/delegated-*").succeeds();
     c.on(2, "rm -f /srv/delegated-*").succeeds();
-    let ran = c.apply().changed(2);
+    let ran = c.apply().changed(4);
+    c.on(1, "ls /srv/delegated-block-*").prints("/srv/delegated-block-node1\n/srv/delegated-block-node2");
     assert_eq!(ran.steps("once").len(), 1, "{}", ran.text());
     let one = c.on(1, "cat /srv/delegated-node1").stdout();
     assert_eq!(one, c.on(1, "cat /srv/delegated-node2").stdout());

@@ -179,21 +179,26 @@ fn template_jinja() {
         )
         .file("roles/app/templates/part.inc", "port={{ port }}\n\n")
         .file("roles/app/templates/id.j2", "{% if out.stdout == 'fresh' %}\nid {{ out.stdout }}\n{% endif %}\n")
+        .file("roles/app/templates/odd.j2", "<% if secure %>\n  <# no #>\n  [[ port ]] {{ as it is }}\n<% endif %>\n")
         .file("roles/app/defaults/main.yml", "tls: {}\n")
         .file(
             "roles/app/tasks/main.yml",
             "- name: render\n  template: {src: app.conf.j2, dest: /etc/app.conf, mode: '0640', lstrip_blocks: true}\n\
              - name: ask\n  command: {cmd: cat /srv/id}\n  register: out\n  changed_when: false\n\
-             - name: later\n  template: {src: id.j2, dest: /etc/id}\n",
+             - name: later\n  template: {src: id.j2, dest: /etc/id}\n\
+             - name: odd\n  template: {src: odd.j2, dest: /etc/odd, variable_start_string: '[[', variable_end_string: ']]',\n    \
+             block_start_string: '<%', block_end_string: '%>', comment_start_string: '<#', comment_end_string: '#>',\n    \
+             trim_blocks: false, newline_sequence: '\\r\\n'}\n",
         )
         .playbook("- phase: app\n  hosts: all\n  become: true\n  roles: [app]\n");
     c.on_node("mkdir -p /srv; echo fresh > /srv/id").succeeds();
     // What a command says is known only after it.
     c.plan().has(1, "changed").ended("app : later", "known_after_apply");
-    c.apply().changed(2);
+    c.apply().changed(3);
     let text = "# Ansible managed, on node1\nport=8080\nname=A\nname=B last\nsecure=True none\nkernel=True";
     c.on_node("cat /etc/app.conf").prints(text);
     c.on_node("cat /etc/id").prints("id fresh");
+    c.on_node("tr '\\r' '$' < /etc/odd").prints("$\n  $\n  8080 {{ as it is }}$");
     c.apply().changed(0);
     c.plan_with(&["-e", "port=9090"]).diff_has("app : render", "+port=9090");
     let c = c.file("roles/app/templates/part.inc", "port={{ prot }}\n");

@@ -83,6 +83,7 @@ fn loops() {
     let ran = c.apply().changed(2).said("results", "2 https true").said("all", "80+443").ended("empty", "skipped");
     assert_eq!(ran.step("folders")["parts"].as_array().map(Vec::len), Some(3), "{}", ran.text());
     assert_eq!(ran.step("folders")["parts"][2]["outcome"], "skipped");
+    assert_eq!(ran.step("folders")["parts"][1]["label"], "b");
     c.on_node("ls /srv/loops; stat -c %a /srv/loops/b; cat /srv/loops/https").prints("a\nb\nhttp\nhttps\n700\n443");
     c.is_satisfied();
     let ran = c.repairs("chmod 755 /srv/loops/b; rm /srv/loops/http", 2);

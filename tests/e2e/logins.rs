@@ -11,6 +11,7 @@ tests!(
     without_become,
     other_users,
     a_login_of_the_playbook,
+    users_of_phases_blocks_and_roles,
     sudo_that_wants_a_terminal,
     banner_and_odd_profile,
     umask_of_the_login,
@@ -155,6 +156,38 @@ fn a_login_of_the_playbook() {
     c.is_satisfied();
     // As with Ansible, what the inventory says counts more.
     c.file("hosts.yml", given).apply().changed(0).said("tell", "root root root root");
+}
+
+/// Who a task becomes, said around it.
+fn users_of_phases_blocks_and_roles() {
+    let c = Case::anywhere("around")
+        .inventory("ansible_user: deploy")
+        .file("roles/who/tasks/main.yml", "- {name: in it, shell: id -un >> /srv/around/role}\n")
+        .playbook(
+            "
+            - phase: one
+              hosts: all
+              become: true
+              become_user: sudoer
+              roles:
+                - who
+                - {role: who, become_user: nobody, vars: {n: 2}}
+                - {role: who, become: false, vars: {n: 3}}
+              tasks:
+                - {name: phase, shell: id -un > /srv/around/phase}
+                - become_user: nobody
+                  block: [{name: block, shell: id -un > /srv/around/block}]
+                - become: false
+                  block:
+                    - {name: as who logs in, shell: id -un > /srv/around/plain}
+                    - {name: task, become: true, become_user: root, shell: id -un > /srv/around/task}
+            ",
+        );
+    c.on_node("rm -rf /srv/around; mkdir -m 0777 -p /srv/around; touch /srv/around/role; chmod 666 /srv/around/role")
+        .succeeds();
+    c.apply().changed(7);
+    c.on_node("cd /srv/around; cat role phase block plain task")
+        .prints("sudoer\nnobody\ndeploy\nsudoer\nnobody\ndeploy\nroot");
 }
 
 fn sudo_that_wants_a_terminal() {
