@@ -144,6 +144,7 @@ pub fn compile(
         roles: vec![],
         batches: vec![],
         asked_later: options.asked_later.clone(),
+        checks_only: options.checks_only,
         check_mode: options.check_mode,
         redactor: options.redactor.clone(),
         groups,

@@ -68,6 +68,8 @@ pub struct Program {
     pub makes_hosts: bool,
     /// Variables could not be read, and that has been said: what is undefined may be in there.
     pub partial: bool,
+    /// Nothing is to be run, now or after this: `windlass check` and its like.
+    pub checks_only: bool,
     /// `plan` or `--check`: nothing is to be changed.
     pub check_mode: bool,
     /// Knows the secrets.
@@ -312,6 +314,10 @@ impl TaskUse {
     /// A failure of it is caught by the `rescue` of a block.
     pub fn is_rescued(&self) -> bool {
         self.within.iter().any(|w| w.section == Section::Main && w.rescued)
+    }
+    /// It is done where it stands if its conditions hold: nobody has to call for it, as for handlers and what makes good.
+    pub fn is_in_the_row(&self) -> bool {
+        !self.handler && self.stands_for.is_none() && self.within.iter().all(|w| w.section == Section::Main)
     }
     /// It tidies up after what went before: it is done also when nothing new is to be begun in its phase.
     pub fn tidies_up(&self) -> bool {

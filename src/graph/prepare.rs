@@ -627,11 +627,15 @@ fn fails_in_any_case(place: Place<'_>, scope: &Scope<'_>, bound: &dyn crate::mod
     };
     match bound.decide(&crate::probe::Observed::default(), &ctx) {
         Err(crate::modules::Stop::Fail(f)) => {
-            let d = Diagnostic::error(p.redactor.redact(&f.message)).at(&task.span);
+            let message = p.redactor.redact(&f.message);
+            // Where nothing is run, it may be waiting for what is said when something is, as `-e confirm=yes`.
+            let d = match p.checks_only {
+                true => Diagnostic::warning(message),
+                false => Diagnostic::error(message),
+            };
             let host = &p.hosts[place.host].name;
-            Err(Refusal::Wrong(vec![
-                d.hint(format!("this task would fail on {host}: all it looks at is known already")),
-            ]))
+            let hint = format!("this task would fail on {host}: all it looks at is known already");
+            Err(Refusal::Wrong(vec![d.at(&task.span).hint(hint)]))
         }
         _ => Ok(()),
     }

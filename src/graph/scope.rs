@@ -380,7 +380,8 @@ impl<'a> Scope<'a> {
     /// Whether a task can have given the host this variable.
     fn may_be_set(&self, name: &str) -> bool {
         let (p, host) = (self.program, &self.host.name);
-        self.task.is_none() || p.can_be_set(name, host) && !(self.dynamic.before && p.is_never_set(name, host))
+        let Some(asking) = self.task else { return true };
+        p.can_be_set(name, host) && !(self.dynamic.before && asking.is_in_the_row() && p.is_never_set(name, host))
     }
 
     fn rendered(&self, name: &str, var: &Var) -> Found {

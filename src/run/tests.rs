@@ -127,6 +127,33 @@ pub(super) fn outcome(ended: &[(String, String, Outcome)], host: &str, task: &st
 }
 
 #[test]
+fn what_fails_for_sure_is_told_before_the_run() {
+    let book = |task: &str| format!("- phase: one\n  hosts: all\n  vars: {{n: 2, kind: bare}}\n  tasks:\n  - {task}\n");
+    let told = |task: &str, checks_only: bool| {
+        let (_, found) = program_with(&book(task), HOSTS, &Options { checks_only, ..Default::default() });
+        let all = found.iter().map(|d| (d.message.clone(), d.severity == crate::source::Severity::Error));
+        all.collect::<Vec<_>>()
+    };
+    let odd = "assert: {that: [eq (mod n 2) 1], fail_msg: an odd number is needed}";
+    let message = "an odd number is needed: `eq (mod n 2) 1` is not true".to_string();
+    assert_eq!(told(odd, false), [(message.clone(), true)]);
+    // A plain check is no run: perhaps that one is given what is asked for.
+    assert_eq!(told(odd, true), [(message, false)]);
+    let kind = "{fail: {msg: \"{{kind}} is no kind\"}, when: ne kind \"full\"}";
+    assert_eq!(told(kind, false), [("bare is no kind".to_string(), true)]);
+    for fine in [
+        "{assert: {that: [eq n 1]}, ignore_errors: true}",
+        "{assert: {that: [eq n 1]}, failed_when: false}",
+        "{assert: {that: [eq n 1]}, when: eq facts.os.id \"x\"}",
+        "{assert: {that: [eq n 2, eq facts.os.id \"x\"]}}",
+        "{fail: {}}",
+        "{block: [{assert: {that: [eq n 1]}}], rescue: [{debug: {msg: x}}]}",
+    ] {
+        assert_eq!(told(fine, false), [], "{fine}");
+    }
+}
+
+#[test]
 fn a_name_of_the_command_line_that_stands_nowhere_is_told() {
     let book = "- phase: one\n  hosts: all\n  vars: {http_port: 80}\n  tasks:\n  - {debug: {msg: \"{{http_port}}\"}}\n  - {template: {src: t.j2, dest: /t}}\n";
     let told = |name: &str| {

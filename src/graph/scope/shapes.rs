@@ -84,7 +84,7 @@ fn set_by(scope: &Scope<'_>, index: usize, name: &str, far: usize) -> Shape {
                 |c: &Condition| c.compiled.roots().iter().any(|r| r == name || looped.is_some_and(|l| *r == l.var));
             conditions.any(asks)
         };
-        let whatever = !scope.dynamic.before || scope.task.is_none_or(asked);
+        let whatever = !scope.dynamic.before || scope.task.is_none_or(|t| !t.is_in_the_row() || asked(t));
         if !whatever && scope.program.is_skipped(index, &scope.host.name) {
             let one = skipped(&results::of(task.module));
             return if task.loop_.is_some() { results::of_loop(one.or(of_items(task))) } else { one };
