@@ -1,7 +1,7 @@
 //! K3s from bare machines to the end of its days. Where `WINDLASS_TEST_K3S` names a real binary (and, for the upgrade,
 //! `WINDLASS_TEST_K3S_NEXT` another one), it is what runs; otherwise a stand-in, built here, which is not K3s.
 
-use super::kit::{CHANGES, FAILED, Lab, Ran};
+use super::kit::{CHANGES, FAILED, Lab, REFUSED, Ran};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -326,7 +326,7 @@ fn from_bare_machines_to_the_end() {
     c.is_converged();
 
     // One server and one agent leave.
-    c.apply("remove_node", &["-e", "{\"k3s_remove\": [\"node3\", \"node5\"]}", "-e", "confirm=no"]).exits(FAILED);
+    c.apply("remove_node", &["-e", "{\"k3s_remove\": [\"node3\", \"node5\"]}", "-e", "confirm=no"]).exits(REFUSED);
     let removed =
         c.apply("remove_node", &["-e", "{\"k3s_remove\": [\"node3\", \"node5\"]}", "-e", "confirm=node3,node5"]).done();
     println!("a server and an agent removed: {:.1} s", removed.took.as_secs_f64());
@@ -351,7 +351,7 @@ fn from_bare_machines_to_the_end() {
         c.is_converged();
     }
 
-    c.apply("reset", &["-e", "confirm=other"]).exits(FAILED).says("is not the name of this cluster");
+    c.apply("reset", &["-e", "confirm=other"]).exits(REFUSED).says("is not the name of this cluster");
     c.has("node2", &ALL, &version);
     c.apply("reset", &["-e", "confirm=k3s"]).done();
     ALL.iter().for_each(|n| c.nothing_left(n));

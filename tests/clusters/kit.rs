@@ -32,6 +32,8 @@ use windlass::lab;
 pub const DONE: i32 = 0;
 pub const FAILED: i32 = 1;
 pub const CHANGES: i32 = 2;
+/// Before any host was contacted.
+pub const REFUSED: i32 = 3;
 
 // ---------------------------------------------------------------------------------------------------------- the lab
 

@@ -1,6 +1,6 @@
 //! PostgreSQL with automatic failover on three nodes: etcd, Patroni, HAProxy with a VIP, pgbouncer on each.
 
-use super::kit::{CHANGES, FAILED, Lab, Node};
+use super::kit::{CHANGES, Lab, Node, REFUSED};
 use std::time::Duration;
 
 tests!(a_cluster_holds);
@@ -141,7 +141,7 @@ fn a_cluster_holds() {
     let before = client.run(&c.psql(5000, "select n, m from v order by n"));
     lab.apply("playbooks/postgres_backup.yml", &[]).done();
     client.run(&c.sql("drop table v; delete from w where n % 3 = 0; create table rubbish ()"));
-    lab.apply("playbooks/postgres_restore.yml", &["-e", "confirm=other"]).exits(FAILED).says("confirm=main");
+    lab.apply("playbooks/postgres_restore.yml", &["-e", "confirm=other"]).exits(REFUSED).says("confirm=main");
     lab.apply("playbooks/postgres_restore.yml", &["-e", "confirm=main"]).done();
     assert_eq!(client.run(&c.psql(5000, "select n, m from v order by n")), before, "rows after the restore");
     assert_eq!(client.run(&c.psql(5000, "select count(*) from w")), "5000");

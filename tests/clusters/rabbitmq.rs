@@ -1,7 +1,7 @@
 //! RabbitMQ on three nodes, with a client that publishes to a quorum queue and waits for each confirm.
 
 use super::amqp::{Client, Login, Publisher};
-use super::kit::{CHANGES, FAILED, Lab, Node};
+use super::kit::{CHANGES, FAILED, Lab, Node, REFUSED};
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
@@ -163,7 +163,7 @@ fn a_cluster_holds() {
     let before = c.definitions();
     lab.apply("playbooks/rabbitmq_backup.yml", &[]).done();
     lab.node("node3").run("rabbitmqctl -q delete_vhost app; rabbitmqctl -q delete_user boss");
-    lab.apply("playbooks/rabbitmq_restore.yml", &["-e", "confirm=other"]).exits(FAILED).says("confirm=rabbitmq");
+    lab.apply("playbooks/rabbitmq_restore.yml", &["-e", "confirm=other"]).exits(REFUSED).says("confirm=rabbitmq");
     lab.apply("playbooks/rabbitmq_restore.yml", &["-e", "confirm=rabbitmq"]).done();
     assert_eq!(c.definitions(), before, "definitions after the restore");
 
