@@ -627,7 +627,10 @@ fn fails_in_any_case(place: Place<'_>, scope: &Scope<'_>, bound: &dyn crate::mod
     };
     match bound.decide(&crate::probe::Observed::default(), &ctx) {
         Err(crate::modules::Stop::Fail(f)) => {
-            let message = p.redactor.redact(&f.message);
+            let message = match hides(used.no_log(), scope) {
+                Ok(false) => p.redactor.redact(&f.message),
+                _ => "this task is going to fail; what it says is not shown (no_log)".into(),
+            };
             // Where nothing is run, it may be waiting for what is said when something is, as `-e confirm=yes`.
             let d = match p.checks_only {
                 true => Diagnostic::warning(message),

@@ -141,6 +141,8 @@ fn what_fails_for_sure_is_told_before_the_run() {
     assert_eq!(told(odd, true), [(message, false)]);
     let kind = "{fail: {msg: \"{{kind}} is no kind\"}, when: ne kind \"full\"}";
     assert_eq!(told(kind, false), [("bare is no kind".to_string(), true)]);
+    let hidden = kind.replace("}, when", "}, no_log: true, when");
+    assert_eq!(told(&hidden, false)[0].0, "this task is going to fail; what it says is not shown (no_log)");
     for fine in [
         "{assert: {that: [eq n 1]}, ignore_errors: true}",
         "{assert: {that: [eq n 1]}, failed_when: false}",
