@@ -104,6 +104,7 @@ impl Inventory {
                         to_be_made: false,
                         span: Some(span.clone()),
                     });
+                    known.to_be_made = false;
                     let var = |value: Value| Var { value, span: span.clone() };
                     known.vars.extend(vars.into_iter().map(|(k, v)| (k, var(v))));
                     let above = if groups.is_empty() { vec!["ungrouped".to_string()] } else { groups };

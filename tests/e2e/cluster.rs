@@ -207,7 +207,7 @@ fn questions() {
     );
     c.apply().exits(3).says("answer it with -e confirm=VALUE").says("\n1 error; no host was contacted");
     c.apply_with(&["-e", "confirm=lab"]).exits(0);
-    c.apply_with(&["-e", "confirm=other"]).exits(1);
+    c.apply_with(&["-e", "confirm=other"]).exits(3).says("no host was contacted");
 }
 
 /// A run that is killed inside a block is gone on with by the next.
