@@ -94,12 +94,25 @@ async fn any(signals: &mut [(&'static str, Signal)]) -> &'static str {
 /// Ends the shell and what it runs.
 async fn end(child: &mut tokio::process::Child) {
     if let Some(pid) = child.id() {
-        let below = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        for pid in below.split_whitespace().chain([pid.to_string().as_str()]) {
+        let send = |pid: &str, signal| {
             if let Some(pid) = pid.parse().ok().and_then(rustix::process::Pid::from_raw) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+                let _ = rustix::process::kill_process(pid, signal);
             }
+        };
+        let shell = pid.to_string();
+        // While it stands still, it starts nothing that would be left over.
+        send(&shell, rustix::process::Signal::STOP);
+        for _ in 0..100 {
+            if fs::read_to_string(format!("/proc/{pid}/stat"))
+                .map_or(true, |s| s.contains(") T ") || s.contains(") Z "))
+            {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
         }
+        let below = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        below.split_whitespace().chain([shell.as_str()]).for_each(|p| send(p, rustix::process::Signal::TERM));
+        send(&shell, rustix::process::Signal::CONT);
     }
     if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
         let _ = child.kill().await;
