@@ -505,3 +505,19 @@ fn what_has_no_effect_is_a_warning() {
     let said = run(dir.path(), &["plan", "site.yml", "-i", "hosts.yml", "--skip-tags", "srve"]);
     assert!(said.contains("--skip-tags srve: no task has this tag"), "{said}");
 }
+
+/// Facts that another host reads are asked for by no task: none is named where the host cannot be reached.
+#[test]
+fn a_host_that_cannot_tell_its_facts() {
+    let dir = project();
+    std::fs::write(
+        dir.path().join("two.yml"),
+        "all:\n  hosts:\n    here: {ansible_connection: local}\n    ghost: {ansible_host: 127.0.0.1, ansible_port: 1}\n",
+    )
+    .unwrap();
+    let play = "- hosts: all\n  tasks:\n    - debug: {msg: \"{{hostvars.here.facts.kernel}}\"}\n";
+    std::fs::write(dir.path().join("play.yml"), play).unwrap();
+    let said = run(dir.path(), &["apply", "play.yml", "-i", "two.yml"]);
+    assert!(said.contains("UNREACHED ghost  127.0.0.1:1") && said.contains("exit code 4"), "{said}");
+    assert!(!said.contains("()"), "{said}");
+}

@@ -54,7 +54,9 @@ impl Reader for LogFile {
             Event::Connected { host, took } => self.line(&format!("connected {host} in {}", words::time(*took))),
             Event::Unreachable { host, task, place, message, hint } => {
                 self.line(&format!("UNREACHED {host} {message}"));
-                self.line(&format!("task {task} {place}"));
+                if !task.is_empty() {
+                    self.line(&format!("task {task} {place}"));
+                }
                 hint.iter().for_each(|h| self.line(&format!("help {h}")));
             }
             Event::StepStarted { host, task, phase } => self.line(&format!("start     {host} {phase} / {task}")),

@@ -164,7 +164,10 @@ impl Reader for Terminal {
             Event::Unreachable { host, task, place, message, hint } => {
                 let o = Outcome::Failed;
                 self.line(&format!("{} {}  {message}", words::colour(o).apply_to("UNREACHED"), style(host).bold()));
-                self.line(&format!("  {} {task} ({place})", style("task     ").dim()));
+                // Facts that others read are asked for by no task.
+                if !task.is_empty() {
+                    self.line(&format!("  {} {task} ({place})", style("task     ").dim()));
+                }
                 if let Some(h) = hint {
                     self.line(&format!("  {} {h}", style("help     ").dim()));
                 }
