@@ -42,7 +42,7 @@ impl KeyPath {
         loop {
             if let Some(after) = rest.strip_prefix('[') {
                 let (inner, after) = match after.find("=\"") {
-                    Some(i) if !after[..i].contains(']') => {
+                    Some(i) if !after[..i].contains([']', '=']) => {
                         let key = after[..i].to_string();
                         let (value, end) = quoted(&after[i + 1..]).ok_or_else(|| wrong("a quote is not closed"))?;
                         let after = after[i + 1 + end..].strip_prefix(']').ok_or_else(|| wrong("a `]` is missing"))?;
@@ -199,6 +199,14 @@ mod tests {
             (0..9usize).prop_map(Step::Item),
             "[a-z \"\\\\.=\\]]{0,8}".prop_map(|v| Step::Named("name".into(), v)),
         ]
+    }
+
+    /// Found by the fuzzer.
+    #[test]
+    fn a_quote_behind_a_second_sign_is_of_the_value() {
+        let path = KeyPath::parse("[name=sw=\"G-\"].a").unwrap();
+        assert_eq!(path.to_string(), "[name=\"sw=\\\"G-\\\"\"].a");
+        assert_eq!(KeyPath::parse(&path.to_string()).unwrap(), path);
     }
 
     proptest! {
