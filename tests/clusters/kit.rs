@@ -15,6 +15,7 @@
 // Each test file uses a part of it.
 #![allow(dead_code)]
 
+use crate::runner::output_within;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -254,23 +255,18 @@ impl Node<'_> {
         String::from_utf8_lossy(&out.stdout).trim_end().to_string()
     }
 
+    /// The same, also where it fails. It is ended after five minutes.
     pub fn attempt(&self, command: &str) -> Output {
-        self.shell(command).output().expect("nsenter")
+        self.inside(&["timeout", "-k", "5", "300", "sh", "-c", command]).output().expect("nsenter")
     }
 
-    fn shell(&self, command: &str) -> Command {
+    fn inside(&self, command: &[&str]) -> Command {
         let status = lab::status(self.lab).expect("the lab's status").expect("the lab");
         let pid = status.nodes.iter().find(|n| n.name == self.name).and_then(|n| n.pid).expect("a node that is on");
         let mut c = Command::new("nsenter");
         c.args(["-t", &pid.to_string(), "-m", "-u", "-i", "-n", "-p", "-r", "-w", "--", "env", "-i"])
-            .args([
-                "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                "HOME=/root",
-                "LC_ALL=C.UTF-8",
-                "sh",
-                "-c",
-                command,
-            ])
+            .args(["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8"])
+            .args(command)
             .stdin(Stdio::null());
         c
     }
@@ -303,7 +299,8 @@ impl Node<'_> {
         let script = format!(
             "n=0; while [ ! -e {stop} ]; do n=$((n+1)); if ( {write} ) >/dev/null 2>&1; then echo $n; fi; sleep 0.05; done"
         );
-        let mut child = self.shell(&script).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a client");
+        let mut child =
+            self.inside(&["sh", "-c", &script]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a client");
         let lines = BufReader::new(child.stdout.take().expect("the client's output")).lines();
         let read = std::thread::spawn(move || {
             lines.map_while(Result::ok).filter_map(|l| Some((l.parse().ok()?, Instant::now()))).collect()
@@ -372,7 +369,7 @@ pub struct Running {
 
 impl Running {
     pub fn wait(self) -> Ran {
-        let out = self.child.wait_with_output().expect("windlass");
+        let out = output_within(Duration::from_secs(900), self.child);
         let took = self.began.elapsed();
         let events: Vec<Value> =
             String::from_utf8_lossy(&out.stdout).lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
@@ -466,6 +463,14 @@ impl Ran {
         }
         for e in self.events.iter().filter(|e| e["event"] == "unreachable" || e["event"] == "note") {
             text += &format!("{e}\n");
+        }
+        let ended = |step: &Value| {
+            let same =
+                |e: &&Value| e["event"] == "step_ended" && e["host"] == step["host"] && e["task"] == step["task"];
+            self.events.iter().any(|e| same(&e))
+        };
+        for e in self.events.iter().filter(|e| e["event"] == "step_started" && !ended(e)) {
+            text += &format!("at work on {}: {}\n", word(&e["host"]), word(&e["task"]));
         }
         for e in self.steps("changed") {
             text += &format!("changed on {}: {} ({})\n", word(&e["host"]), word(&e["task"]), word(&e["place"]));

@@ -140,6 +140,20 @@ fn a_cluster_holds() {
     let written = writer.stop();
     assert_eq!(c.tell("rolling restart, plain SET", &client, &written), 0);
 
+    // A replica that has just copied all data refuses to stop while it writes them down, here for some five seconds.
+    let primary = c.primary(&client);
+    let replica = c.other(&[primary.name]);
+    let at = format!("{CLI} -h {}", replica.address);
+    replica.run(&format!("for i in $(seq 100); do echo SET kr$i $i; done | {CLI} -h {}", primary.address));
+    replica.run(&format!("{at} CONFIG SET rdb-key-save-delay 50000; {at} REPLICAOF NO ONE"));
+    replica.run(&format!("{at} REPLICAOF {} 6379", primary.address));
+    replica.until(30, &format!("{at} INFO persistence | grep -q aof_rewrite_in_progress:1"));
+    let began = std::time::Instant::now();
+    replica.run("timeout 60 systemctl restart redis-server");
+    println!("restart of a replica that has just copied all data: {:.1} s", began.elapsed().as_secs_f64());
+    replica.run("grep -q \"can't exit\" /var/log/redis/redis-server.log");
+    replica.until(60, "redis-ha healthy");
+
     // The power of the primary's node is cut. What WAIT confirmed is on a replica; the one with most becomes the primary.
     let primary = c.primary(&client).name;
     let client = c.other(&[primary]);

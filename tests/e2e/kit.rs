@@ -7,6 +7,7 @@
 //! c.repairs("rm /etc/x", 1);            // noticed by plan, put right by exactly what plan said
 //! ```
 
+use crate::runner::output_within;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -288,18 +289,7 @@ impl Case {
         if let (Some(text), Some(mut stdin)) = (&self.stdin, child.stdin.take()) {
             let _ = stdin.write_all(text.as_bytes());
         }
-        // A run that hangs is a failed test, not a hung test binary.
-        let pid = rustix::process::Pid::from_raw(child.id() as i32).expect("a pid");
-        let (ended, watch) = std::sync::mpsc::channel::<()>();
-        let watchdog = std::thread::spawn(move || {
-            if watch.recv_timeout(Duration::from_secs(150)) == Err(std::sync::mpsc::RecvTimeoutError::Timeout) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
-        });
-        let out = child.wait_with_output().expect("windlass");
-        drop(ended);
-        let _ = watchdog.join();
-        out
+        output_within(Duration::from_secs(150), child)
     }
 
     // -- what most tests say

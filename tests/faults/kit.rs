@@ -1,5 +1,6 @@
 //! A lab for all tests, nodes to take, projects to run on them.
 
+use crate::runner::output_within;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -220,7 +221,7 @@ pub struct Running {
 
 impl Running {
     pub fn wait(self) -> Ran {
-        let out = self.child.wait_with_output().expect("windlass");
+        let out = output_within(Duration::from_secs(300), self.child);
         Ran {
             code: out.status.code().unwrap_or(-1),
             took: self.began.elapsed(),

@@ -1,7 +1,9 @@
 //! Runs tables of tests against a lab: what the end-to-end and the fault tests have in common.
 
 use libtest_mimic::{Arguments, Completion, Trial};
-use std::process::ExitCode;
+use std::process::{Child, ExitCode, Output};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 use windlass::lab;
 
 /// The tests of a file, for the runner's table.
@@ -41,6 +43,22 @@ pub fn run(tables: Vec<Table>, threads: usize, tear_down: fn() -> Result<(), Str
         eprintln!("the lab could not be taken down: {e}");
     }
     if conclusion.has_failed() || left.is_err() { ExitCode::from(101) } else { ExitCode::SUCCESS }
+}
+
+/// Waits for a command's end, and kills it after `patience`: one that hangs is a failed test, not a hung test run.
+pub fn output_within(patience: Duration, child: Child) -> Output {
+    let pid = rustix::process::Pid::from_raw(child.id() as i32).expect("a pid");
+    let (ended, watch) = channel::<()>();
+    let watchdog = std::thread::spawn(move || {
+        if watch.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("a command hangs for {} s: killed", patience.as_secs());
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    });
+    let out = child.wait_with_output().expect("a command's output");
+    drop(ended);
+    let _ = watchdog.join();
+    out
 }
 
 /// Why no lab can be made here. What it needs is installed first, with a word about it.
