@@ -123,16 +123,15 @@ pub fn find(text: &str, algorithm: Algorithm, file: &str) -> Result<Sum, String>
 fn entry(line: &str, algorithm: Algorithm) -> Option<(String, Option<String>)> {
     let is_sum = |h: &str| h.len() == algorithm.digits() && h.bytes().all(|b| b.is_ascii_hexdigit());
     let line = line.trim_start_matches('\u{feff}').trim_end();
-    if let Some((head, hex)) = line.rsplit_once(") = ") {
+    let bare = line.trim_start();
+    let (bare, escaped) = bare.strip_prefix('\\').map_or((bare, false), |l| (l, true));
+    let (hex, rest) = bare.split_once([' ', '\t']).unwrap_or((bare, ""));
+    // A line that begins with a sum has no tag, whatever the file's name looks like.
+    if !is_sum(hex) {
+        let (head, hex) = line.rsplit_once(") = ")?;
         let (tag, name) = head.split_once(" (")?;
         let ours = tag.replace('-', "").eq_ignore_ascii_case(algorithm.name());
         return (ours && is_sum(hex)).then(|| (hex.to_ascii_lowercase(), Some(name.to_string())));
-    }
-    let line = line.trim_start();
-    let (line, escaped) = line.strip_prefix('\\').map_or((line, false), |l| (l, true));
-    let (hex, rest) = line.split_once([' ', '\t']).unwrap_or((line, ""));
-    if !is_sum(hex) {
-        return None;
     }
     let hex = hex.to_ascii_lowercase();
     let name = rest.trim_start_matches([' ', '\t']);
@@ -175,6 +174,7 @@ mod tests {
         assert_eq!(sum(&format!("SHA256 (k3s) = {A}\nSHA1 (k3s) = {}\n", &B[..40]), "k3s").as_deref(), Ok(A));
         assert_eq!(sum(&format!("{A}  ./k3s\r\n{B}  old/k3s\r\n"), "k3s").as_deref(), Ok(A), "the bare name wins");
         assert!(sum(&format!("{A}  x/k3s\n{B}  y/k3s\n"), "k3s").unwrap_err().contains("several"));
+        assert_eq!(sum(&format!("{A}  (x) = y\n"), "(x) = y").as_deref(), Ok(A), "a name like a tagged line");
         assert!(sum(&many, "nope").unwrap_err().contains("does not name"));
         assert!(sum("<html>", "k3s").unwrap_err().contains("no sha256"));
         assert!(sum(&format!("{A}  other\n"), "k3s").is_err(), "another file's sum is never taken");
