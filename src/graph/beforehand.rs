@@ -57,6 +57,26 @@ impl Program {
         }
     }
 
+    /// The names that can have been set when a task's own arguments are looked at: what its `set_fact` gives is not there
+    /// yet, unless the task is done more than once.
+    pub fn set_ahead(&self, task: usize) -> Arc<HashSet<String>> {
+        let t = &self.tasks[task];
+        let before = self.set_before(task);
+        let plain = |w: &super::Within| matches!(*w.turns, Turns::One);
+        let again = t.handler || t.task.loop_.is_some() || !t.within.iter().all(plain);
+        if t.task.module.name != "set_fact" || again || self.beforehand.reordered.contains(&t.phase) {
+            return before;
+        }
+        let all = &self.beforehand.first;
+        let of_task = &all[all.partition_point(|(i, _)| *i < task)..all.partition_point(|(i, _)| *i <= task)];
+        let register = t.task.register.as_ref();
+        let own: Vec<&String> = of_task.iter().map(|(_, n)| n).filter(|n| register != Some(n)).collect();
+        if own.is_empty() {
+            return before;
+        }
+        Arc::new(before.iter().filter(|n| !own.contains(n)).cloned().collect())
+    }
+
     /// Whether a task is done on a host, by its conditions; `None`: that shows only in the run.
     fn is_done(&self, task: usize, host: usize) -> Option<bool> {
         let t = &self.tasks[task];

@@ -77,7 +77,8 @@ fn steps_of(program: &Program, steps: impl Iterator<Item = (usize, usize)>) -> (
         let pending = program.set_before(index);
         let place = Place { program, host, task, dynamic: &dynamic, pending: &pending };
         if !task.task.broken {
-            wants_facts |= examine(place, &mut found);
+            let ahead = program.set_ahead(index);
+            wants_facts |= examine(Place { pending: &ahead, ..place }, &mut found);
         }
         let scope = place.scope(Map::new());
         let of_item = |n: &Text| {

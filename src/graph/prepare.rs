@@ -577,8 +577,9 @@ impl Look<'_> {
         }
         let of_result = || task.until.iter().chain(&task.changed_when).chain(&task.failed_when);
         if of_result().next().is_some() {
-            // The result is at hand whether it has a name or not.
+            // The result is at hand whether it has a name or not, and so is what the task gives.
             let mut pending = place.pending.clone();
+            pending.extend(task.sets());
             pending.insert("result".into());
             let mut shapes = self.shapes.clone();
             shapes.insert("result".into(), crate::modules::results::of(task.module));

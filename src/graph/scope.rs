@@ -596,6 +596,9 @@ impl Lookup for Scope<'_> {
                     "only other hosts have it, from {place}: take it from one, as hostvars.NAME.{name}"
                 ));
             }
+            if self.task.is_some_and(|t| std::ptr::eq(t, setter)) {
+                return Some("only this task sets it: give it a first value with `default`, or in a variable".into());
+            }
             return Some(format!("it is set only later, at {place}"));
         }
         let hosts: Vec<&str> = self.program.hosts.iter().map(|h| h.name.as_str()).collect();
