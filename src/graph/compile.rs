@@ -2,8 +2,8 @@
 
 use super::prepare::{Place, flag};
 use super::{
-    BlockUse, BudgetUse, Dynamic, HostPlan, Program, Refusal, RoleAt, Section, StepGraph, TaskUse, Turn, Turns, Within,
-    edges, turns,
+    BlockUse, BudgetUse, Dynamic, HostPlan, Program, Refusal, RoleAt, Section, StepGraph, Taken, TaskUse, Turn, Turns,
+    Within, edges, settled, turns,
 };
 use crate::inventory::{self, Inventory};
 use crate::playbook::{Batch, Block, Condition, Include, Phase, Playbook, RoleUse, Said, Task, TaskItem, Text, count};
@@ -171,16 +171,23 @@ pub fn compile(
             found,
             done: vec![],
             roles: vec![],
+            in_tasks: true,
+            shut: HashSet::new(),
             with_arguments: vec![],
             row: vec![],
             out: &mut tasks,
             blocks: &mut blocks,
         };
+        // As in Ansible, handlers that are due are run before the roles, and before what comes after all others.
         flat.items(&phase.pre_tasks, &around);
+        flat.flush_beside(&phase.pre_tasks);
+        flat.in_tasks = false;
         phase.roles.iter().for_each(|r| flat.role(r, &around));
+        flat.in_tasks = true;
         flat.items(&phase.tasks, &around);
+        flat.flush_beside(&phase.post_tasks);
         flat.items(&phase.post_tasks, &around);
-        let Flat { row, roles, with_arguments, .. } = flat;
+        let Flat { row, roles, shut, with_arguments, .. } = flat;
         for (used, around, at) in with_arguments {
             // Its place is that of any task of the phase.
             let Some(any) = tasks[first..].iter().find(|t| t.task.vars.is_empty()).or(tasks.get(first)) else { break };
@@ -195,14 +202,17 @@ pub fn compile(
             role_places.push(RoleAt { used, place, first: at.min(tasks.len() - 1) });
         }
         let handlers_from = tasks.len();
-        for h in &phase.handlers {
-            tasks.push(handler(h, index, None));
-        }
-        for r in &roles {
-            for h in &r.role.handlers {
-                tasks.push(handler(h, index, Some(r.clone())));
-            }
-        }
+        // In Ansible's order: those of the phase's roles, its own, those of roles that its tasks take in.
+        let mut rows: Vec<Vec<TaskUse>> = vec![];
+        let of_role = |r: &RoleHere| {
+            let one = |h| TaskUse { outer_when: r.when.clone(), ..handler(h, index, Some(r.used.clone())) };
+            r.used.role.handlers.iter().map(one).collect()
+        };
+        rows.extend(roles.iter().filter(|r| !r.by_tasks).map(of_role));
+        rows.push(phase.handlers.iter().map(|h| handler(h, index, None)).collect());
+        rows.extend(roles.iter().filter(|r| r.by_tasks).map(of_role));
+        tasks.extend(one_of_each_name(rows, found));
+        let roles: Vec<Arc<RoleUse>> = roles.into_iter().map(|r| r.used).collect();
         let handlers: Vec<usize> = (handlers_from..tasks.len()).collect();
         all_tags.extend(tasks[first..handlers_from].iter().flat_map(|t| t.tags.iter().cloned()));
         let mut kept = vec![];
@@ -216,7 +226,7 @@ pub fn compile(
             match r {
                 Row::Task(i) => {
                     let wanted = |i: &usize| tasks[*i].begins.is_some() || selected(&tasks[*i].tags, options);
-                    kept.extend(Some(i).filter(|i| !left_out(*i) && wanted(i)));
+                    kept.extend(Some(i).filter(|i| !left_out(*i) && !shut.contains(i) && wanted(i)));
                 }
                 Row::Flush { tags, within } => {
                     let begun = options.start_at.is_none() || begins.is_some();
@@ -227,6 +237,7 @@ pub fn compile(
                             tasks.push(TaskUse {
                                 within: within.clone(),
                                 stands_for: Some(h),
+                                outer_when: of.outer_when.clone(),
                                 ..handler(&of.task, index, of.role.clone())
                             });
                         }
@@ -334,7 +345,11 @@ struct Flat<'a> {
     /// The roles of the phase that are in the row already.
     done: Vec<DoneRole>,
     /// All roles in the row, each with its handlers once.
-    roles: Vec<Arc<RoleUse>>,
+    roles: Vec<RoleHere>,
+    /// No longer at the phase's `roles`, or not yet.
+    in_tasks: bool,
+    /// Tasks in the row that are not taken in, by the tags of what would.
+    shut: HashSet<usize>,
     /// Roles that say what they take, what is around them, and the task they begin with.
     with_arguments: Vec<(Arc<RoleUse>, Around, usize)>,
     row: Vec<Row>,
@@ -373,6 +388,16 @@ struct Around {
     when: Vec<Condition>,
     tags: Vec<String>,
     within: Vec<Within>,
+    /// The tags of the command line leave out an `include_…` around it.
+    shut: bool,
+}
+
+/// A role in the row, for its handlers.
+struct RoleHere {
+    used: Arc<RoleUse>,
+    when: Vec<Condition>,
+    /// A task took it in, or one that such a role depends on.
+    by_tasks: bool,
 }
 
 /// A role in the row, with what lets it through.
@@ -396,6 +421,7 @@ impl Flat<'_> {
         let mut inside = around.clone();
         inside.when.extend(r.when.iter().cloned());
         inside.tags.extend(r.tags.iter().cloned());
+        let own_tags = inside.tags.clone();
         // As in Ansible: the same role with the same parameters, conditions and tags is done once a phase. But only one
         // that is done wherever this one would be, whatever role brought it along, stands for it.
         let stands_for = |d: &DoneRole| {
@@ -408,19 +434,30 @@ impl Flat<'_> {
         if !r.role.allow_duplicates && self.done.iter().any(stands_for) {
             return;
         }
+        if let Some(block) = &r.block {
+            inside = self.around_taken(block, Turns::One, &inside);
+        }
+        // A role it depends on sees what this one has.
+        let outside = inside.clone();
+        inside.roles.insert(0, r.clone());
         for d in &r.role.dependencies {
             self.role(d, &inside);
         }
-        self.done.push(DoneRole { role: r.clone(), outer_when: outer, tags: inside.tags.clone() });
-        self.has(r);
-        self.takes(r, &inside);
-        inside.roles.insert(0, r.clone());
+        self.done.push(DoneRole { role: r.clone(), outer_when: outer, tags: own_tags });
+        self.has(r, &inside);
+        self.takes(r, &outside);
         self.items(&r.role.tasks, &inside);
     }
 
-    fn has(&mut self, r: &Arc<RoleUse>) {
-        if !self.roles.iter().any(|o| same_role(o, r)) {
-            self.roles.push(r.clone());
+    /// Notes a role with the conditions that hold for its handlers, too: those of each place where it is used.
+    fn has(&mut self, r: &Arc<RoleUse>, around: &Around) {
+        match self.roles.iter_mut().find(|o| same_role(&o.used, r)) {
+            Some(o) => {
+                if !o.when.iter().map(|c| &c.text).eq(around.when.iter().map(|c| &c.text)) {
+                    o.when.clear();
+                }
+            }
+            None => self.roles.push(RoleHere { used: r.clone(), when: around.when.clone(), by_tasks: self.in_tasks }),
         }
     }
 
@@ -430,23 +467,31 @@ impl Flat<'_> {
         }
     }
 
+    /// Where there are such tasks, the handlers that are due have a place of their own here, whatever tags are asked for.
+    fn flush_beside(&mut self, tasks: &[TaskItem]) {
+        if !tasks.is_empty() {
+            self.row.push(Row::Flush { tags: vec!["always".into()], within: vec![] });
+        }
+    }
+
     fn items(&mut self, items: &[TaskItem], around: &Around) {
         for i in items {
             match i {
                 TaskItem::Task(t) => self.task(t, around),
                 TaskItem::Block(b) => self.block(b, around),
                 TaskItem::Role(r) => {
-                    for d in &r.role.dependencies {
-                        self.role(d, around);
-                    }
-                    self.has(r);
-                    self.takes(r, around);
                     let mut inside = around.clone();
                     inside.roles.insert(0, r.clone());
+                    for d in &r.role.dependencies {
+                        self.role(d, &inside);
+                    }
+                    self.has(r, around);
+                    self.takes(r, around);
                     let entry = r.entry.as_ref().map_or(&r.role.tasks, |e| e);
                     self.items(entry, &inside);
                 }
                 TaskItem::Include(i) => self.include(i, around),
+                TaskItem::Flush(_) if around.shut => {}
                 TaskItem::Flush(_) => {
                     self.row.push(Row::Flush { tags: self.all_tags(&around.tags), within: around.within.clone() })
                 }
@@ -465,6 +510,7 @@ impl Flat<'_> {
             turns: Arc::default(),
         });
         let mut inside = around.clone();
+        inside.shut |= self.shuts(&b.entry_tags, around);
         inside.when.extend(b.when.iter().cloned());
         inside.tags.extend(b.tags.iter().cloned());
         let sections = [
@@ -493,7 +539,20 @@ impl Flat<'_> {
         inside
     }
 
+    /// Whether the command line's tags leave out what has these tags of its own to be taken in by. One that has none lets
+    /// through whatever is asked for inside.
+    fn shuts(&self, entry_tags: &[String], around: &Around) -> bool {
+        let all = || self.all_tags(&[around.tags.as_slice(), entry_tags].concat());
+        !entry_tags.is_empty() && !selected(&all(), self.options)
+    }
+
     fn include(&mut self, i: &Arc<Include>, around: &Around) {
+        if let Some(block) = &i.settled
+            && !settled::can_change(self.program, i, &around.roles)
+        {
+            return self.block(block, around);
+        }
+        let around = &Around { shut: around.shut || self.shuts(&i.block.entry_tags, around), ..around.clone() };
         let look = self.use_of(&i.look, around);
         // By host, what is known of it before the run.
         let mut known: HashMap<usize, Vec<Turn>> = HashMap::new();
@@ -538,6 +597,7 @@ impl Flat<'_> {
     fn include_later(&mut self, i: &Arc<Include>, look: TaskUse, around: &Around) {
         let (index, id) = (self.out.len(), self.blocks.len());
         self.row.push(Row::Task(index));
+        self.shut.extend(Some(index).filter(|_| around.shut));
         self.out.push(TaskUse { begins: Some(id), ..look });
         let variables = i.look.loop_.iter().flat_map(|l| l.variables());
         let turns = Turns::Later { look: index, variables: variables.collect() };
@@ -568,6 +628,7 @@ impl Flat<'_> {
 
     fn task(&mut self, t: &Arc<Task>, around: &Around) {
         self.row.push(Row::Task(self.out.len()));
+        self.shut.extend(Some(self.out.len()).filter(|_| around.shut));
         let used = self.use_of(t, around);
         self.out.push(used);
     }
@@ -586,6 +647,7 @@ impl Flat<'_> {
             once: false,
             begins: None,
             stands_for: None,
+            taken: Taken::Nothing,
         };
         if let Some(Said::Template(text)) = used.said(|k| k.run_once.as_ref()) {
             used.once = self.once(&used, text);
@@ -641,7 +703,43 @@ fn handler(t: &Arc<Task>, phase: usize, role: Option<Arc<RoleUse>>) -> TaskUse {
         once: false,
         begins: None,
         stands_for: None,
+        taken: Taken::Nothing,
     }
+}
+
+/// The handlers of a phase in rows, each a role's or the phase's. As in Ansible, a name means that of the last row which has
+/// it, and the first there.
+fn one_of_each_name(rows: Vec<Vec<TaskUse>>, found: &mut Diagnostics) -> Vec<TaskUse> {
+    let mut bare: HashMap<String, Span> = HashMap::new();
+    let mut full: HashSet<String> = HashSet::new();
+    let mut all: Vec<Vec<TaskUse>> = vec![];
+    for row in rows.into_iter().rev() {
+        let mut kept = vec![];
+        for mut h in row {
+            let (name, title) = (h.task.title().to_string(), h.title());
+            // What a template comes to shows in the run.
+            if h.task.name.is_some() && !name.contains("{{") {
+                let of_role = h.role.is_some();
+                h.taken = match (bare.get(&name), full.contains(&title)) {
+                    (_, true) => Taken::Both,
+                    (Some(_), false) if of_role => Taken::Bare,
+                    (Some(_), false) => Taken::Both,
+                    (None, false) => Taken::Nothing,
+                };
+                if let Some(other) = bare.get(&name).filter(|_| !of_role && h.task.listen.is_empty()) {
+                    let d = Diagnostic::warning(format!("the handler `{name}` is never run")).at(h.span());
+                    found.push(d.also(other, "another of that name is").hint("give it a name of its own"));
+                }
+                bare.entry(name).or_insert_with(|| h.span().clone());
+                full.insert(title);
+            }
+            if h.taken != Taken::Both || !h.task.listen.is_empty() {
+                kept.push(h);
+            }
+        }
+        all.push(kept);
+    }
+    all.into_iter().rev().flatten().collect()
 }
 
 /// The hosts of a phase, cut into the batches that `serial` asks for.
@@ -750,13 +848,39 @@ fn check_notifies(program: &Program, found: &mut Diagnostics) {
     if found.has_errors() {
         return;
     }
+    meant_elsewhere(program, found);
     for h in program.tasks.iter().filter(|h| h.handler && h.role.is_none() && h.stands_for.is_none()) {
         let mut notifies = program.tasks.iter().filter(|t| t.phase == h.phase).flat_map(|t| &t.task.notify);
         let called = |n: &Text| n.text.contains("{{") || hears(h, &n.text);
-        let unsure = h.task.broken || h.task.title().contains("{{") || program.playbook.phases[h.phase].partial;
+        let unsure = h.task.broken
+            || h.taken != Taken::Nothing
+            || h.task.title().contains("{{")
+            || program.playbook.phases[h.phase].partial;
         if !unsure && !notifies.any(called) {
             let d = Diagnostic::warning(format!("nothing notifies the handler `{}`", h.task.title())).at(h.span());
             found.push(d.hint("a task with `notify:` and its name does, or one of those it listens to"));
+        }
+    }
+}
+
+/// A role that notifies a handler of its own by a name that means another role's.
+fn meant_elsewhere(program: &Program, found: &mut Diagnostics) {
+    let handlers = || program.tasks.iter().filter(|h| h.handler && h.stands_for.is_none());
+    let mut said: HashSet<(String, String)> = HashSet::new();
+    for t in &program.tasks {
+        let Some(role) = &t.role else { continue };
+        for n in &t.task.notify {
+            let of_name = |h: &&TaskUse| h.phase == t.phase && h.task.title() == n.text;
+            let own = |h: &&TaskUse| h.role.as_ref().is_some_and(|r| Arc::ptr_eq(&r.role, &role.role));
+            let Some(meant) = handlers().find(|h| of_name(h) && h.taken == Taken::Nothing) else { continue };
+            let hidden = handlers().any(|h| of_name(&h) && own(&h) && h.taken == Taken::Bare);
+            let (true, Some(other)) = (hidden && !own(&meant), &meant.role) else { continue };
+            if said.insert((role.role.name.clone(), n.text.clone())) {
+                let d =
+                    Diagnostic::warning(format!("`{}` means the handler of the role `{}`", n.text, other.role.name));
+                let d = d.at(&n.span).also(meant.span(), "this one, which comes last");
+                found.push(d.hint(format!("for its own: `notify: \"{} : {}\"`", role.role.name, n.text)));
+            }
         }
     }
 }
@@ -783,7 +907,12 @@ pub fn check_notify(program: &Program, t: &TaskUse, name: &str, span: &Span, fou
 
 /// Whether a handler answers to a name.
 pub fn hears(handler: &TaskUse, name: &str) -> bool {
-    handler.task.title() == name || handler.title() == name || handler.task.listen.iter().any(|l| l == name)
+    let named = match handler.taken {
+        Taken::Nothing => handler.task.title() == name || handler.title() == name,
+        Taken::Bare => handler.title() == name,
+        Taken::Both => false,
+    };
+    named || handler.task.listen.iter().any(|l| l == name)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod others;
 mod phase_keys;
 mod prepare;
 mod scope;
+mod settled;
 mod turns;
 
 pub use check::{Checked, check};
@@ -123,6 +124,18 @@ pub struct TaskUse {
     pub begins: Option<usize>,
     /// Where handlers are flushed: the handler that this is.
     pub stands_for: Option<usize>,
+    /// For a handler: which of its names another of the phase has in its place.
+    pub taken: Taken,
+}
+
+/// As in Ansible, a name means one handler of a phase. What it listens to reaches each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Taken {
+    #[default]
+    Nothing,
+    /// The name alone; it still hears `role : name`.
+    Bare,
+    Both,
 }
 
 /// A block around a task.
@@ -282,9 +295,14 @@ impl TaskUse {
     pub fn inherits(&self) -> &[Within] {
         if self.handler { &[] } else { &self.within }
     }
+    /// For a handler, which stands in no block: what its role's entry says of all its tasks.
+    pub fn role_block(&self) -> Option<&crate::playbook::Block> {
+        self.role.as_ref().filter(|_| self.handler)?.block.as_deref()
+    }
     /// Its shared keys, then those of the blocks around it, the innermost first.
     fn keys(&self) -> impl Iterator<Item = &Shared> {
-        std::iter::once(&self.task.keys).chain(self.inherits().iter().rev().map(|w| &w.block.keys))
+        let blocks = self.inherits().iter().rev().map(|w| &*w.block);
+        std::iter::once(&self.task.keys).chain(blocks.chain(self.role_block()).map(|b| &b.keys))
     }
     /// What its own key says, or else that of a block around it.
     pub fn said<T>(&self, key: impl Fn(&Shared) -> Option<&Said<T>>) -> Option<&Said<T>> {
@@ -384,7 +402,7 @@ impl Program {
     pub fn handler_key(&self, task: &TaskUse) -> String {
         let task = task.stands_for.map_or(task, |i| &self.tasks[i]);
         let key = format!("{} / {}", self.playbook.phases[task.phase].name, task.title());
-        // A role that is used twice has two of each.
+        // A role that is used twice can have two of each.
         let twins = self.tasks.iter().take_while(|t| !std::ptr::eq(*t, task));
         let twin =
             |t: &&TaskUse| t.handler && t.stands_for.is_none() && t.phase == task.phase && t.title() == task.title();

@@ -51,7 +51,7 @@ pub struct Item {
     pub login: Option<String>,
     pub ignore_errors: bool,
     pub no_log: bool,
-    /// `false`: act even where nothing is to be changed.
+    /// `false`: act even in a plan; `true`: only look, even in an apply.
     pub check_mode: Option<bool>,
     /// For the whole of it.
     pub timeout: Option<Duration>,
@@ -319,7 +319,8 @@ fn users<'p>(place: Place<'p>) -> Vec<&'p Become> {
     let phase = &place.program.playbook.phases[place.task.phase];
     let mut levels: Vec<&Become> = vec![&place.task.task.become_];
     levels.extend(place.task.inherits().iter().rev().map(|w| &w.block.become_));
-    levels.extend(place.task.role.as_ref().map(|r| &r.become_));
+    // Of a role for those it depends on and takes in, too.
+    levels.extend(place.task.role.iter().chain(&place.task.around).map(|r| &r.become_));
     levels.push(&phase.become_);
     levels
 }
@@ -358,7 +359,8 @@ fn environment(place: Place<'_>, scope: &Scope<'_>) -> Result<Vec<(String, Strin
     let phase = &place.program.playbook.phases[place.task.phase];
     let mut all: Map<String, Value> = Map::new();
     let blocks = place.task.inherits().iter().filter_map(|w| w.block.environment.as_ref());
-    for node in phase.environment.iter().chain(blocks).chain(&place.task.task.environment) {
+    let of_role = place.task.role_block().and_then(|b| b.environment.as_ref());
+    for node in phase.environment.iter().chain(of_role).chain(blocks).chain(&place.task.task.environment) {
         match render_node(node, scope)? {
             Value::Object(o) => all.extend(o),
             Value::Null => {}

@@ -473,7 +473,7 @@ fn read_layers<'a>(program: &'a Program, host: &'a HostPlan, task: Option<&'a Ta
             add_vars(r, &mut all);
         }
         // The vars of the phase's other roles are seen by all, as in Ansible.
-        for r in phase.roles.iter().rev() {
+        for r in phase.roles.iter().chain(&phase.public).rev() {
             add_vars(r, &mut all);
         }
         all.extend(phase.vars_files.iter().rev().map(|(_, v)| (Layer::VarsFile, v)));
@@ -486,7 +486,8 @@ fn read_layers<'a>(program: &'a Program, host: &'a HostPlan, task: Option<&'a Ta
     if let Some(t) = task {
         t.role.iter().chain(&t.around).for_each(|r| add_defaults(r, &mut all));
         // A role's own come first; the other roles' of the phase are seen by all, as in Ansible.
-        for r in program.playbook.phases[t.phase].roles.iter().rev() {
+        let phase = &program.playbook.phases[t.phase];
+        for r in phase.roles.iter().chain(&phase.public).rev() {
             add_defaults(r, &mut all);
         }
     }

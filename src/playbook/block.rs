@@ -70,6 +70,11 @@ fn bare(key: &str) -> &str {
     key.strip_prefix("ansible.builtin.").unwrap_or(key)
 }
 
+/// Taken in at its place in the run, and not while reading.
+fn is_include(e: &Entry) -> bool {
+    bare(&e.key).starts_with("include_")
+}
+
 impl Reader<'_> {
     /// One entry of a list of tasks.
     pub fn item(&mut self, node: &Node) -> Option<TaskItem> {
@@ -121,7 +126,7 @@ impl Reader<'_> {
     }
 
     /// A block with the keys that stand in a node, or below its `apply`.
-    fn block_of(
+    pub fn block_of(
         &mut self,
         node: &Node,
         apply: Option<&Node>,
@@ -144,6 +149,7 @@ impl Reader<'_> {
             span: node.span.clone(),
             when: get("when").map(|n| self.conditions(n, "`when`")).unwrap_or_default(),
             tags: get("tags").map(|n| self.words(n, "`tags`")).unwrap_or_default(),
+            entry_tags: vec![],
             become_: self.become_(&get),
             vars: get("vars").map(|n| self.vars(n)).unwrap_or_default(),
             environment: get("environment").cloned(),
@@ -194,13 +200,14 @@ impl Reader<'_> {
                 }
             }
         }
-        let block = self.block_of(node, apply, vec![], None, None);
-        self.taken(node, e, block, name, candidates)
+        let block = self.block_around(node, apply, e);
+        let vars = block.vars.clone();
+        self.taken(node, e, block, vars, name, candidates)
     }
 
     /// What is imported is known by its name.
     fn is_import(&mut self, e: &Entry, name: &Node) -> bool {
-        let import = bare(&e.key).starts_with("import_");
+        let import = !is_include(e);
         if import {
             self.partial = true;
             let hint = format!("write `{}`", e.key.replace("import_", "include_"));
@@ -210,17 +217,33 @@ impl Reader<'_> {
     }
 
     fn keys_of_taken(&mut self, entries: &[Entry], names: &[&str], e: &Entry) {
-        let import = bare(&e.key).starts_with("import_");
-        let own: Vec<&str> = names.iter().chain(if import { &[][..] } else { LOOPS }).copied().collect();
+        let own: Vec<&str> = names.iter().chain(if is_include(e) { LOOPS } else { &[][..] }).copied().collect();
         self.keys_of_block(entries, &own, &format!("`{}`", e.key));
     }
 
-    /// What is taken in: as a block where that is settled now, else with a step that looks first.
+    /// A block around what is taken in. As in Ansible, the tags of an `include_…` are its own, and those of its `apply` are
+    /// the tasks'.
+    fn block_around(&mut self, node: &Node, apply: Option<&Node>, e: &Entry) -> Block {
+        let mut block = self.block_of(node, apply, vec![], None, None);
+        if is_include(e) {
+            let own = node.get("tags").map(|_| std::mem::take(&mut block.tags));
+            block.entry_tags = own.unwrap_or_default();
+            if !block.entry_tags.is_empty() {
+                let of_tasks = apply.and_then(|a| a.get("tags"));
+                block.tags = of_tasks.map(|n| self.words(n, "`tags`")).unwrap_or_default();
+            }
+        }
+        block
+    }
+
+    /// What is taken in: as a block where that is settled now, else with a step that looks first. `vars` is what its own
+    /// keys can read.
     fn taken(
         &mut self,
         node: &Node,
         e: &Entry,
         mut block: Block,
+        vars: Vars,
         name: Text,
         mut candidates: Vec<(String, Vec<TaskItem>)>,
     ) -> Option<TaskItem> {
@@ -232,11 +255,16 @@ impl Reader<'_> {
             None => None,
         };
         // As an `include` in Ansible, its condition is asked once; where its tasks cannot change the answer, each can ask it.
-        let mut set = vec![];
-        candidates.iter().for_each(|(_, tasks)| each_task(tasks, &mut |t| set.extend(t.sets())));
-        let asks = |n: &String| block.when.iter().any(|c| c.compiled.roots().contains(n));
-        let import = bare(&e.key).starts_with("import_");
-        let settled = loop_.is_none() && !name.text.contains("{{") && (import || !set.iter().any(asks));
+        let mut sets = false;
+        let mut asks = false;
+        for (_, tasks) in &candidates {
+            each_task(tasks, &mut |t| {
+                sets |= !t.sets().is_empty();
+                asks |= t.sets().iter().any(|n| block.when.iter().any(|c| c.compiled.roots().contains(n)));
+            });
+        }
+        let fixed = loop_.is_none() && !name.text.contains("{{");
+        let settled = fixed && (!is_include(e) || !sets || block.when.is_empty());
         if settled {
             block.tasks = candidates.pop()?.1;
             if is_plain(&block) && block.tasks.len() == 1 && matches!(block.tasks[0], TaskItem::Role(_)) {
@@ -244,6 +272,11 @@ impl Reader<'_> {
             }
             return Some(TaskItem::Block(Arc::new(block)));
         }
+        // Through a variable they could change it, too: which there are shows when all is laid out.
+        let perhaps = (fixed && !asks).then(|| {
+            let tasks = candidates.first().map(|(_, t)| t.clone()).unwrap_or_default();
+            Arc::new(Block { tasks, ..block.clone() })
+        });
         let among = candidates.iter().map(|(n, _)| text_node(n, &name.span)).collect();
         let among = Node { span: name.span.clone(), tag: None, kind: Kind::Seq(among) };
         let entry = |key: &str, value: Node| Entry { key: key.into(), key_span: e.key_span.clone(), value };
@@ -257,8 +290,8 @@ impl Reader<'_> {
             args: Node { span: name.span.clone(), tag: None, kind: Kind::Map(args) },
             when: std::mem::take(&mut block.when),
             loop_,
-            tags: block.tags.clone(),
-            vars: block.vars.clone(),
+            tags: block.entry_tags.clone(),
+            vars,
             keys: Shared {
                 no_log: block.keys.no_log.clone(),
                 run_once: block.keys.run_once.clone(),
@@ -266,7 +299,12 @@ impl Reader<'_> {
             },
             ..Task::new(&node.span, &crate::modules::INCLUDE)
         };
-        Some(TaskItem::Include(Arc::new(Include { block: Arc::new(block), look: Arc::new(look), candidates })))
+        Some(TaskItem::Include(Arc::new(Include {
+            block: Arc::new(block),
+            look: Arc::new(look),
+            candidates,
+            settled: perhaps,
+        })))
     }
 
     /// The tasks of a file that something names.
@@ -337,6 +375,10 @@ impl Reader<'_> {
                     .collect()
             }
         };
+        let public = match e.value.get("public") {
+            Some(n) => self.boolean(n, "`public`").unwrap_or(false),
+            None => !is_include(e),
+        };
         let mut candidates = vec![];
         for n in names {
             let role = self.role(&n, &name.span)?;
@@ -356,14 +398,16 @@ impl Reader<'_> {
                 when: vec![],
                 tags: vec![],
                 become_: Become::default(),
+                block: None,
+                public,
             };
             self.nearly_arguments(&used);
             candidates.push((n, vec![TaskItem::Role(Arc::new(used))]));
         }
         // Its other keys are those of a block around the role; its variables are the role's own.
-        let mut block = self.block_of(node, e.value.get("apply"), vec![], None, None);
+        let mut block = self.block_around(node, e.value.get("apply"), e);
         block.vars = Vars::new();
-        self.taken(node, e, block, text, candidates)
+        self.taken(node, e, block, params, text, candidates)
     }
 
     /// The tasks of a role's other file, and its name without the ending.
@@ -389,10 +433,11 @@ impl Reader<'_> {
 }
 
 /// A block that says nothing of its tasks.
-fn is_plain(block: &Block) -> bool {
+pub fn is_plain(block: &Block) -> bool {
     let Shared { ignore_errors, no_log, check_mode, run_once, delegate_to, hold, evidence, diagnosis } = &block.keys;
     block.when.is_empty()
         && block.tags.is_empty()
+        && block.entry_tags.is_empty()
         && block.environment.is_none()
         && block.become_.on.is_none()
         && block.become_.user.is_none()

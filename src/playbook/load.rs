@@ -3,7 +3,7 @@
 use super::keys::{Reader, has_template, template_diagnostic};
 use super::role::Roles;
 use super::vocabulary::{IMPORT_KEYS, PHASE_KEYS as KEYS, PROMPT_KEYS};
-use super::{Batch, Phase, PhaseKey, PhaseNeed, Playbook, Text, VarPrompt};
+use super::{Batch, Phase, PhaseKey, PhaseNeed, Playbook, Text, VarPrompt, public_roles};
 use crate::source::{Diagnostic, Diagnostics, Kind, Node, Source, Span, yaml};
 use crate::template::Templates;
 use crate::vars::{self, SecretOpener, Vars};
@@ -196,6 +196,7 @@ impl Reader<'_> {
         let mut tasks = |key: &str| get(key).map(|n| self.tasks(n, &format!("`{key}`"))).unwrap_or_default();
         let (pre_tasks, main, post_tasks) = (tasks("pre_tasks"), tasks("tasks"), tasks("post_tasks"));
         let handlers = get("handlers").map(|n| self.handlers(n, "`handlers`")).unwrap_or_default();
+        let public = [&pre_tasks, &main, &post_tasks].into_iter().flat_map(|l| public_roles(l)).collect();
         let role_uses = get("roles").map(|n| self.list(n, "`roles`")).unwrap_or_default();
         Some(Phase {
             name,
@@ -219,6 +220,7 @@ impl Reader<'_> {
             later,
             pre_tasks,
             roles: role_uses.iter().filter_map(|n| self.role_use(n)).map(Arc::new).collect(),
+            public,
             tasks: main,
             post_tasks,
             handlers,

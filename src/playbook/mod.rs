@@ -80,6 +80,8 @@ pub struct Phase {
     pub later: Vec<(PhaseKey, Node)>,
     pub pre_tasks: Vec<TaskItem>,
     pub roles: Vec<Arc<RoleUse>>,
+    /// Roles in the middle of the tasks whose variables the whole phase sees.
+    pub public: Vec<Arc<RoleUse>>,
     pub tasks: Vec<TaskItem>,
     pub post_tasks: Vec<TaskItem>,
     pub handlers: Vec<Arc<Task>>,
@@ -173,15 +175,19 @@ pub struct Include {
     pub look: Arc<Task>,
     /// All that can be taken in, by name.
     pub candidates: Vec<(String, Vec<TaskItem>)>,
+    /// The same as a block whose tasks ask the condition themselves: for where none of them can change the answer.
+    pub settled: Option<Arc<Block>>,
 }
 
 /// Tasks that share keys, and what is done when one of them fails.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Block {
     pub name: Option<Text>,
     pub span: Span,
     pub when: Vec<Condition>,
     pub tags: Vec<String>,
+    /// The tags of an `include_…`: they say whether it is taken in, and nothing of the tasks inside.
+    pub entry_tags: Vec<String>,
     pub become_: Become,
     pub vars: Vars,
     pub environment: Option<Node>,
@@ -196,7 +202,7 @@ pub struct Block {
 pub struct Shared {
     pub ignore_errors: Option<Said<bool>>,
     pub no_log: Option<Said<bool>>,
-    /// `false`: act even where nothing is to be changed (`plan`).
+    /// `false`: act even in a plan; `true`: only look, even in an apply.
     pub check_mode: Option<Said<bool>>,
     /// A template here is settled before the run: what is done once is one step.
     pub run_once: Option<Said<bool>>,
@@ -292,6 +298,10 @@ pub struct RoleUse {
     pub when: Vec<Condition>,
     pub tags: Vec<String>,
     pub become_: Become,
+    /// What else is said of all its tasks.
+    pub block: Option<Arc<Block>>,
+    /// The whole phase sees its variables, as those of the phase's own `roles`.
+    pub public: bool,
 }
 
 /// A role as its folder holds it.
@@ -403,6 +413,7 @@ impl Block {
             span: span.clone(),
             when: vec![],
             tags: vec![],
+            entry_tags: vec![],
             become_: Become::default(),
             vars: Vars::new(),
             environment: None,
@@ -435,6 +446,25 @@ pub fn count(items: &[TaskItem]) -> usize {
         _ => 1,
     });
     all.fold(0, usize::saturating_add)
+}
+
+/// The roles in a list whose variables the whole phase sees, whatever they stand in.
+pub fn public_roles(items: &[TaskItem]) -> Vec<Arc<RoleUse>> {
+    let lists = |i: &TaskItem| -> Vec<Arc<RoleUse>> {
+        match i {
+            TaskItem::Block(b) => {
+                let all = [Some(&b.tasks), b.rescue.as_ref(), b.always.as_ref()];
+                all.into_iter().flatten().flat_map(|l| public_roles(l)).collect()
+            }
+            TaskItem::Role(r) => {
+                let inside = public_roles(r.entry.as_ref().map_or(&r.role.tasks, |e| e));
+                Some(r.clone()).filter(|r| r.public).into_iter().chain(inside).collect()
+            }
+            TaskItem::Include(i) => i.candidates.iter().flat_map(|(_, l)| public_roles(l)).collect(),
+            TaskItem::Task(_) | TaskItem::Flush(_) => vec![],
+        }
+    };
+    items.iter().flat_map(lists).collect()
 }
 
 /// Calls for each task in a list, whatever it stands in.

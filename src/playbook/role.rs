@@ -1,8 +1,9 @@
 //! Roles: finding their folders and reading what is in them.
 
+use super::block::is_plain;
 use super::keys::Reader;
 use super::vocabulary::{META_KEYS, ROLE_USE_KEYS as USE_KEYS};
-use super::{Role, RoleUse, count};
+use super::{Block, Role, RoleUse, count};
 use crate::source::{Diagnostic, Diagnostics, Node, Source, Span, nearest, yaml};
 use crate::template::Templates;
 use crate::vars::{self, SecretOpener, Vars};
@@ -90,6 +91,26 @@ pub fn load_role(
     (role, reader.found)
 }
 
+/// Keys of tasks that a role's entry could be meant to have, and does not: never parameters of the role.
+const NOT_OF_ROLES: &[&str] = &[
+    "loop",
+    "loop_control",
+    "register",
+    "until",
+    "notify",
+    "changed_when",
+    "failed_when",
+    "any_errors_fatal",
+    "ignore_unreachable",
+    "connection",
+    "module_defaults",
+    "become_method",
+    "become_flags",
+    "become_exe",
+    "delegate_facts",
+    "debugger",
+];
+
 /// More tasks no role comes to.
 const MOST_TASKS: usize = 20_000;
 
@@ -107,6 +128,8 @@ impl Reader<'_> {
                 when: vec![],
                 tags: vec![],
                 become_: Default::default(),
+                block: None,
+                public: true,
             });
         }
         let entries = self.mapping(node, "a role")?;
@@ -126,6 +149,11 @@ impl Reader<'_> {
             .unwrap_or_default();
         // Other keys are parameters of the role, as in Ansible; a mistyped key of ours is caught before that.
         for e in entries.iter().filter(|e| !USE_KEYS.contains(&e.key.as_str())) {
+            if NOT_OF_ROLES.contains(&e.key.as_str()) {
+                let d = Diagnostic::error(format!("`{}` is not supported on a role", e.key)).at(&e.key_span);
+                self.found.push(d.hint("put it on the tasks inside; a variable of that name goes under `vars:`"));
+                continue;
+            }
             if let Some(n) = nearest(&e.key, USE_KEYS.iter().copied()) {
                 let d = Diagnostic::error(format!("unknown key `{}` for a role", e.key)).at(&e.key_span);
                 self.found.push(d.hint(format!("did you mean `{n}`? Parameters go under `vars:`")));
@@ -145,9 +173,19 @@ impl Reader<'_> {
             when: node.get("when").map(|n| self.conditions(n, "`when`")).unwrap_or_default(),
             tags: node.get("tags").map(|n| self.words(n, "`tags`")).unwrap_or_default(),
             become_: self.become_(&|k| node.get(k)),
+            block: self.block_of_role(node),
+            public: true,
         };
         self.nearly_arguments(&used);
         Some(used)
+    }
+
+    /// What an entry says of all tasks of its role, besides what has a place of its own.
+    fn block_of_role(&mut self, node: &Node) -> Option<Arc<Block>> {
+        let all = self.block_of(node, None, vec![], None, None);
+        let block =
+            Block { name: None, when: vec![], tags: vec![], become_: Default::default(), vars: Vars::new(), ..all };
+        (!is_plain(&block)).then(|| Arc::new(block))
     }
 
     pub fn role(&mut self, name: &str, at: &Span) -> Option<Arc<Role>> {

@@ -123,7 +123,7 @@ words! {
     "changed_when" Expression, "What counts as a change.";
     "failed_when" Expression, "What counts as a failure.";
     "no_log" BoolOrTemplate, "Say nothing of what it does.";
-    "check_mode" BoolOrTemplate, "`false`: act also where nothing is to be changed (`plan`).";
+    "check_mode" BoolOrTemplate, "`true`: only look what would change, in an apply too; `false`: act in a plan, too.";
     "until" Expression, "Try again until this holds.";
     "retries" WholeOrTemplate, "Further tries (3).";
     "delay" WholeOrTemplate, "Seconds between two tries (5).";
@@ -156,6 +156,17 @@ words! {
     "become" BoolOrTemplate, "Become another user (root) for all of it.";
     "become_user" Text, "The user to become.";
     "remote_user" Text, "Who logs in, where `ansible_user` does not say.";
+    "environment" Mapping, "Environment variables for all its tasks.";
+    "ignore_errors" BoolOrTemplate, "Go on when one of them fails.";
+    "no_log" BoolOrTemplate, "Say nothing of what they do.";
+    "check_mode" BoolOrTemplate, "`true`: only look what would change, in an apply too; `false`: act in a plan, too.";
+    "run_once" BoolOrTemplate, "The first host does it all.";
+    "delegate_to" Text, "The host it is done on.";
+    "lock" OneOrMore, "Locks that are held from its first change to its end.";
+    "throttle" WholeOrTemplate, "So many hosts at a time.";
+    "budget" OneOrMore, "Budgets: a place in each is held from its first change to its end.";
+    "evidence" Mapping, "Scripts, by title, whose output comes with a failure.";
+    "diagnosis" List("diagnosis"), "Known causes that the evidence points to.";
 }
 
 words! {
@@ -260,7 +271,7 @@ words! {
     "name" Text, "The role's name: a folder of `roles/`.";
     "role" Text, "The same as `name`.";
     "tasks_from" Text, "A file of its tasks other than `main`.";
-    "public" Bool, "For Ansible: a role's variables are always seen by the whole phase.";
+    "public" Bool, "The whole phase sees the role's variables and defaults; `import_role` does so unless this says no.";
     "allow_duplicates" Bool, "For Ansible: it is done each time it is named.";
     "apply" Mapping, "Keys of a block for its tasks.";
 }

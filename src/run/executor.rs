@@ -839,7 +839,7 @@ impl Worker {
                 did.failure = Some(wrong(found));
             }
             let again = match self.holds(task, part, &did, &used.task.until) {
-                _ if retries == 0 || (self.check() && item.check_mode != Some(false)) => false,
+                _ if retries == 0 || item.check_mode.unwrap_or(self.check()) => false,
                 // Tries without an `until` are for what may fail.
                 _ if used.task.until.is_empty() => did.outcome == Outcome::Failed,
                 Ok(done) => !done,
@@ -990,7 +990,7 @@ impl Worker {
             "wait_for_connection" => None,
             _ => self.user_key(item.become_user.as_deref()).await?,
         };
-        let plan_only = self.check() && item.check_mode != Some(false);
+        let plan_only = item.check_mode.unwrap_or(self.check());
         let mut ctx = self.ctx(item.become_user.clone(), plan_only);
         let begun = Instant::now();
         let mut asked: HashSet<Probe> = HashSet::new();
@@ -1026,6 +1026,11 @@ impl Worker {
                         facts: r.facts,
                         ..Did::new(Outcome::Satisfied)
                     }));
+                }
+                // By its own word (`check_mode: true`) it only looks, in the middle of a run that acts.
+                Ok(Decision::Change(c)) if plan_only && !self.check() => return Ok(Some(Did::only_looked(c))),
+                Ok(Decision::Wait(w)) if plan_only && !self.check() => {
+                    return Ok(Some(Did::not_done(&format!("would wait: {}", w.message))));
                 }
                 Ok(Decision::Change(c)) if plan_only && c.reader.is_some() => {
                     self.add_fog(c.touches.clone());
@@ -1100,7 +1105,7 @@ impl Worker {
                 }
                 // No plan takes a host down, whatever its task says of check mode.
                 Ok(Decision::Away(a)) => {
-                    let plan_only = self.check();
+                    let plan_only = plan_only || self.check();
                     let summary = if a.down.is_some() { "restarts the host" } else { "" };
                     if !plan_only && a.down.is_some() && !self.is_wanted(task, item, summary, &[]).await {
                         return Ok(Some(Did::unwanted(summary)));

@@ -71,6 +71,34 @@ fn a_loop_is_ignored_where_all_that_failed_is() {
 }
 
 #[test]
+fn what_only_looks_changes_nothing_in_an_apply_either() {
+    let (ended, recap, dir) = run(r#"
+- hosts: a
+  tasks:
+  - {name: file, copy: {dest: DIR/f, content: x}, check_mode: true, register: f, notify: told}
+  - {name: shell, shell: touch DIR/g, check_mode: true, register: g}
+  - block:
+    - {name: really, copy: {dest: DIR/f, content: y}, check_mode: false}
+    - {name: looked at again, copy: {dest: DIR/f, content: y}}
+    - {name: waits, wait_for: {path: DIR/never, timeout: 60}}
+    check_mode: true
+  - {name: said, copy: {dest: DIR/said, content: "{{f.changed}} {{g.skipped}} {{g.changed}}"}}
+  handlers:
+  - {name: told, shell: touch DIR/told}
+"#);
+    let of = |t: &str| outcome(&ended, "a", t);
+    assert_eq!(["file", "really", "said", "told"].map(of), [Outcome::Changed; 4]);
+    assert_eq!(
+        (of("shell"), of("waits"), of("looked at again")),
+        (Outcome::Skipped, Outcome::Skipped, Outcome::Satisfied)
+    );
+    assert_eq!(recap.hosts[0].1.changed, 4);
+    let read = |n: &str| std::fs::read_to_string(dir.path().join(n)).ok();
+    assert_eq!((read("f").as_deref(), read("g")), (Some("y"), None));
+    assert_eq!(read("said").as_deref(), Some("true true false"));
+}
+
+#[test]
 fn numbers_and_flags_may_be_templates() {
     let (ended, _, dir) = run(r#"
 - phase: one
@@ -404,7 +432,7 @@ fn a_phase_is_done_part_by_part() {
 ";
     let role = ("roles/r/tasks/main.yml", "- shell: echo role >> DIR/out\n");
     let (_, _, dir) = run_files(&[("site.yml", book), role], &Options::default());
-    assert_eq!(words(&dir, "out"), "pre role tasks post handler");
+    assert_eq!(words(&dir, "out"), "pre handler role tasks post");
 }
 
 #[test]

@@ -19,6 +19,8 @@ mod reboot;
 #[cfg(test)]
 mod redaction_tests;
 mod result;
+#[cfg(test)]
+mod role_tests;
 mod schedule;
 #[cfg(test)]
 mod tests;

@@ -444,7 +444,7 @@ fn a_role_used_twice_has_handlers_of_its_own_names() {
     let files = [
         ("site.yml", "- phase: one\n  hosts: a\n  roles: [{role: r, vars: {n: 1}}, {role: r, vars: {n: 2}}]\n"),
         ("roles/r/tasks/main.yml", "- {name: t, debug: {msg: x}, changed_when: true, notify: h}\n"),
-        ("roles/r/handlers/main.yml", "- {name: h, debug: {msg: x}}\n"),
+        ("roles/r/handlers/main.yml", "- {name: h, listen: topic, debug: {msg: x}}\n"),
     ];
     let (program, _) = project(&files, HOSTS, &Options::default());
     let keys: std::collections::HashSet<String> =
