@@ -49,10 +49,10 @@ pub(super) fn open(path: &Path, bytes: &[u8], identities: &Identities) -> Result
     let (mut values, mut parts) = (vec![], vec![]);
     for v in document.values() {
         let (original, plain) = opened(&v, &shown, Some(&here), identities)?;
-        parts.push((v.range.clone(), document::plain(&plain, v.slot).to_string()));
+        parts.push((v.range.clone(), v.plain(&plain).to_string()));
         values.push(original);
     }
-    Ok(Shown { text: document.replaced(parts), values })
+    Ok(Shown { text: document.with_values(parts)?, values })
 }
 
 fn opened(v: &Tagged, shown: &Path, here: Option<&Here>, ids: &Identities) -> Result<(Original, Zeroizing<String>)> {
@@ -93,9 +93,9 @@ pub(super) fn seal(path: &Path, before: &Shown, edited: &[u8], to: &Recipients) 
             Some(o) => o.armored.clone(),
             None => bound::seal(text, to, &here.place(&v.path))?,
         };
-        parts.push((v.range.clone(), document::armored(&armored, v.slot)));
+        parts.push((v.range.clone(), v.armored(&armored)));
     }
-    Ok(document.replaced(parts))
+    document.with_values(parts)
 }
 
 /// Whether a header is for those wanted, as far as it tells.
@@ -133,7 +133,7 @@ pub fn textconv(path: &Path, identities: &Identities) -> Result<Zeroizing<Vec<u8
     };
     let parts = document.values().into_iter().filter_map(|v| {
         let (_, plain) = opened(&v, &shown, None, identities).ok()?;
-        Some((v.range.clone(), document::plain(&plain, v.slot).to_string()))
+        Some((v.range.clone(), v.plain(&plain).to_string()))
     });
     Ok(Zeroizing::new(document.replaced(parts.collect()).as_bytes().to_vec()))
 }
@@ -156,7 +156,9 @@ pub fn get(path: &Path, key: &KeyPath, identities: &Identities) -> Result<Zeroiz
     if crypt::is_encrypted(&bytes) {
         let plain = crypt::decrypt(&bytes, &shown.display().to_string(), identities)?;
         let document = Document::parse(&shown, text_of(&plain, &shown)?, true)?;
-        return key.find(&document.root).map(written).ok_or_else(|| missing(&document));
+        let node = key.find(&document.root).ok_or_else(|| missing(&document))?;
+        refuse_sealed(node, &[])?;
+        return Ok(written(node));
     }
     if is_foreign(&bytes) {
         return crypt::decrypt(&bytes, &shown.display().to_string(), identities).map(|_| Zeroizing::default());
@@ -165,21 +167,41 @@ pub fn get(path: &Path, key: &KeyPath, identities: &Identities) -> Result<Zeroiz
     let node = key.find(&document.root).ok_or_else(|| missing(&document))?;
     // Only what was asked for is opened.
     let here = Here::of(path);
+    let values = document.values();
+    refuse_sealed(node, &values)?;
+    if node.tag.is_some()
+        && let Some(v) = document::which(&values, node)
+    {
+        return opened(v, &shown, Some(&here), identities).map(|(_, plain)| plain);
+    }
+    let mut wanted = vec![];
+    node.walk(&mut |n| {
+        wanted.extend(n.tag.as_ref().and_then(|_| document::which(&values, n)).map(|v| v.range.start));
+    });
     let mut parts = vec![];
-    for v in document.values() {
-        let is_it = node.tag.is_some() && (v.range.start..=v.range.end).contains(&node.span.range.start);
-        let is_below =
-            node.tag.is_none() && node.span.range.start <= v.range.start && v.range.end <= node.span.range.end;
-        if is_it || is_below {
-            let (_, plain) = opened(&v, &shown, Some(&here), identities)?;
-            if is_it {
-                return Ok(plain);
-            }
-            parts.push((v.range.clone(), document::plain(&plain, v.slot).to_string()));
-        }
+    for v in values.iter().filter(|v| wanted.contains(&v.range.start)) {
+        let (_, plain) = opened(v, &shown, Some(&here), identities)?;
+        parts.push((v.range.clone(), v.plain(&plain).to_string()));
     }
     let open = Document::parse(&shown, &document.replaced(parts), true)?;
     key.find(&open.root).map(written).ok_or_else(|| missing(&document))
+}
+
+/// What stays encrypted is no value to print.
+fn refuse_sealed(node: &Node, open: &[Tagged]) -> Result<()> {
+    let mut left = None;
+    node.walk(&mut |n| {
+        let tag = n.tag.as_deref().filter(|t| document::SEALED.contains(t));
+        if let Some(tag) = tag.filter(|_| document::which(open, n).is_none()) {
+            left = left.take().or(Some((n.span.place(), tag.to_string())));
+        }
+    });
+    let Some((place, tag)) = left else { return Ok(()) };
+    let e = Error::input(format!("{place}: this `{tag}` value cannot be opened"));
+    Err(match tag.as_str() {
+        "!age" => e.hint("Within a file that is encrypted whole, values stand as they are."),
+        _ => e.hint("Bring it over with windlass vault import."),
+    })
 }
 
 fn written(node: &Node) -> Zeroizing<String> {

@@ -174,7 +174,7 @@ pub fn import(path: &Path, passwords: &Passwords, identities: &Identities, how: 
         parts.extend(document.entry_range(sops::META).map(|r| (r, String::new())));
         (From::Sops(found.len()), found.iter().filter(|f| f.was_typed).count())
     } else {
-        let values: Vec<_> = document.tagged().into_iter().filter(|t| t.tag == "!vault").collect();
+        let values: Vec<_> = document.tagged().into_iter().filter(|t| t.tag.starts_with("!vault")).collect();
         if values.is_empty() {
             return Ok(None);
         }
@@ -193,13 +193,19 @@ pub fn import(path: &Path, passwords: &Passwords, identities: &Identities, how: 
                 None => to.insert(recipients()?),
             };
             let armored = bound::seal(plain, to, &here.place(&v.path))?;
-            parts.push((v.range.clone(), document::armored(&armored, v.slot)));
+            parts.push((v.range.clone(), v.armored(&armored)));
         }
         (From::AnsibleValues(values.len()), 0)
     };
-    let new = document.replaced(parts);
     // Nothing but the values may be different.
-    Document::parse(&shown, &new, true)?;
+    let new = match from {
+        From::Sops(_) => {
+            let new = document.replaced(parts);
+            Document::parse(&shown, &new, true)?;
+            new
+        }
+        _ => document.with_values(parts)?,
+    };
     if !how.dry_run {
         store::write(&super::rules::real(path), new.as_bytes(), file::mode(path), true)?;
     }

@@ -5,7 +5,6 @@ use std::path::Path;
 use super::audit::{self, Fit, Held};
 use super::bound::{self, Here};
 use super::crypt;
-use super::document;
 use super::file;
 use super::identity::Identities;
 use super::recipient::{Recipient, Recipients};
@@ -123,11 +122,11 @@ pub fn rekey(path: &Path, identities: &Identities, how: &How) -> Result<Rekeyed>
                 }
                 if let Some(to) = &chosen {
                     let sealed = bound::seal(&found.text, to, &place)?;
-                    parts.push((v.range.clone(), document::armored(&sealed, v.slot)));
+                    parts.push((v.range.clone(), v.armored(&sealed)));
                 }
             }
             if !parts.is_empty() {
-                let text = document.replaced(parts);
+                let text = document.with_values(parts)?;
                 store::write(&super::rules::real(path), text.as_bytes(), file::mode(path), true)?;
             }
             Ok(done)
@@ -137,6 +136,7 @@ pub fn rekey(path: &Path, identities: &Identities, how: &How) -> Result<Rekeyed>
 
 #[cfg(test)]
 mod tests {
+    use super::super::document;
     use super::super::testing::*;
     use super::super::{decrypt, encrypt, value};
     use super::*;
