@@ -215,7 +215,8 @@ fn the_beginning_of_a_long_secret_is_not_shown() {
         let said = run(d, &all);
         assert!(!said.contains("LONGSECRET") && said.contains("[redacted]"), "{args}: {said}");
     }
-    for wrong in ["int long", "float long", "add long 1", "bool long", "gt long (dict \"a\" 1)", "int (list long long)"] {
+    for wrong in ["int long", "float long", "add long 1", "bool long", "gt long (dict \"a\" 1)", "int (list long long)"]
+    {
         let tasks = format!("  tasks:\n    - debug: {{msg: '{{{{{wrong}}}}}'}}\n");
         let head = std::fs::read_to_string(d.join("site.yml")).unwrap();
         let head = head.split("  roles:").next().unwrap().to_string();
@@ -223,6 +224,31 @@ fn the_beginning_of_a_long_secret_is_not_shown() {
         let said = run(d, &["check", "wrong.yml", "-i", "hosts.yml", "--identity", "key.txt"]);
         assert!(!said.contains("LONGSECRET") && said.contains("exit code 3"), "{wrong}: {said}");
     }
+}
+
+#[test]
+fn an_inventory_is_shown_without_passwords() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    std::fs::create_dir(d.join("group_vars")).unwrap();
+    std::fs::write(
+        d.join("hosts.yml"),
+        "all:\n  hosts:\n    web1: {ansible_password: Tr0ub4dor, ansible_port: 2222, note: 'pw is Tr0ub4dor'}\n    web2: {ansible_become_pass: 123456, ansible_ssh_pass: abc, ansible_sudo_pass: '{{theirs}}'}\n",
+    )
+    .unwrap();
+    std::fs::write(d.join("group_vars/all.yml"), "theirs: corr3ct-horse\ncount: 123456\n").unwrap();
+    for args in ["--list", "--host web1", "--host web2", "--graph --vars", "--vars"] {
+        let args: Vec<&str> = ["inventory", "-i", "hosts.yml"].into_iter().chain(args.split(' ')).collect();
+        let said = run(d, &args);
+        for secret in ["Tr0ub4dor", "123456", "abc", "corr3ct-horse"] {
+            assert!(!said.contains(secret), "{args:?}: {said}");
+        }
+        assert!(said.contains("[redacted]"), "{args:?}: {said}");
+        if !said.contains("@all") {
+            serde_json::from_str::<serde_json::Value>(&said).unwrap();
+        }
+    }
+    assert!(run(d, &["inventory", "-i", "hosts.yml", "--host", "web1"]).contains("2222"));
 }
 
 #[test]

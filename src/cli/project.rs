@@ -4,7 +4,7 @@ use super::HostArgs;
 use super::stages::{self, Stages};
 use crate::error::{self, Error};
 use crate::graph::{self, Checked, Program};
-use crate::inventory::{Connection, Inventory, setting_names};
+use crate::inventory::{Connection, Inventory, PASSWORDS, setting_names};
 use crate::source::{Diagnostic, Diagnostics, Node, Source, yaml};
 use crate::ssh::Prompts;
 use crate::template::{Found, Lookup as _, Templates};
@@ -357,7 +357,7 @@ pub fn look(
     for u in opener.secrets.borrow().unredactable() {
         found.push(Diagnostic::warning(u.to_string()));
     }
-    vault::audit::check(&root, &|path| opener.used.borrow().contains(path), &mut found);
+    vault::audit::check(&root, &opener.used.borrow(), &mut found);
     found.sort();
     if stages.left.len() > 1 && !stages.options.checks_only && !found.has_errors() {
         // Only the first of it can be begun with.
@@ -433,6 +433,28 @@ fn delegates(program: &Program, found: &mut Diagnostics) -> HashMap<String, Conn
         }
     }
     all
+}
+
+/// The hosts' passwords in an inventory are not to be shown, nor a variable that is one: `ansible_password: "{{pw}}"`.
+pub fn hide_passwords(inventory: &Inventory, opener: &Opener) {
+    let of_groups = inventory.groups.values().map(|g| &g.vars);
+    let layers: Vec<&Vars> = of_groups.chain(inventory.hosts.values().map(|h| &h.vars)).collect();
+    let mut names: Vec<String> = PASSWORDS.map(str::to_string).to_vec();
+    let mut at = 0;
+    while let Some(name) = names.get(at).cloned() {
+        at += 1;
+        for var in layers.iter().filter_map(|l| l.get(&name)) {
+            let text = crate::template::text(&var.value);
+            let inner = text.trim().strip_prefix("{{").and_then(|t| t.strip_suffix("}}")).map(str::trim);
+            match inner {
+                Some(other) if vars::is_name(other) && !names.iter().any(|n| n == other) => {
+                    names.push(other.to_string())
+                }
+                Some(_) => {}
+                None => opener.learn(&var.span.line(), &var.value),
+            }
+        }
+    }
 }
 
 /// How a host is reached.

@@ -353,6 +353,26 @@ impl Redactor {
         }
     }
 
+    /// As [`Redactor::redact`], for all texts and numbers of a value; it stays what it is, JSON.
+    pub fn redact_json(&self, value: &mut serde_json::Value) {
+        use serde_json::Value;
+        match value {
+            Value::String(s) => {
+                if let Cow::Owned(clean) = self.redact(s) {
+                    *s = clean;
+                }
+            }
+            Value::Number(n) => {
+                if let Cow::Owned(clean) = self.redact(&n.to_string()) {
+                    *value = Value::String(clean);
+                }
+            }
+            Value::Array(list) => list.iter_mut().for_each(|v| self.redact_json(v)),
+            Value::Object(map) => map.values_mut().for_each(|v| self.redact_json(v)),
+            Value::Null | Value::Bool(_) => {}
+        }
+    }
+
     /// As [`Redactor::redact`], for output that may not be UTF-8.
     pub fn redact_bytes<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         self.state().redact(bytes)
@@ -568,8 +588,12 @@ impl Patterns {
             // Within '…', as sh and as Python's shlex write it.
             value.replace('\'', "'\\''"),
             value.replace('\'', "'\"'\"'"),
+            // Within '…' in YAML.
+            value.replace('\'', "''"),
             backslashed(value, |c| matches!(c, '$' | '`' | '"' | '\\')),
-            backslashed(value, |c| c.is_ascii() && !c.is_ascii_alphanumeric() && !"_-./:@%+,=\n".contains(c)),
+            backslashed(value, |c| unsafe_in_shell(c, "_-./:@%+,=\n")),
+            // As bash's printf %q.
+            backslashed(value, |c| unsafe_in_shell(c, "_-./:@%+=~#\n")),
         ];
         for form in forms {
             self.push(form, telling);
@@ -643,6 +667,10 @@ fn backslashed(value: &str, special: impl Fn(char) -> bool) -> String {
         out.push(c);
     }
     out
+}
+
+fn unsafe_in_shell(c: char, plain: &str) -> bool {
+    c.is_ascii() && !c.is_ascii_alphanumeric() && !plain.contains(c)
 }
 
 fn percent(value: &str, unreserved: &str, upper: bool) -> String {
@@ -807,6 +835,7 @@ mod tests {
             r#"p@ss'w\"o$r d/ü\u0026\u003c\\"#.to_string(),
             r#"p@ss'w\"o$r d\/ü&<\\"#.to_string(),
             format!("{secret:?}"),
+            r#"'p@ss''w"o$r d/ü&<\'"#.to_string(),
             r#"'p@ss'\''w"o$r d/ü&<\'"#.to_string(),
             r#"'p@ss'"'"'w"o$r d/ü&<\'"#.to_string(),
             r#""p@ss'w\"o\$r d/ü&<\\""#.to_string(),
@@ -1047,6 +1076,8 @@ mod tests {
             core.to_string(),
             json[1..json.len() - 1].to_string(),
             core.replace('\'', "'\\''"),
+            core.replace('\'', "''"),
+            backslashed(core, |c| unsafe_in_shell(c, "_-./:@%+=~#\n")),
             percent(core, "-_.~", true),
             percent(core, "-_.~", false),
             percent(core, "-_.!~*'()", true),
@@ -1058,7 +1089,7 @@ mod tests {
 
         #[test]
         fn no_form_of_a_secret_survives(
-            secrets in prop::collection::vec(secret(), 1..4), before in "\\PC{0,30}", after in "\\PC{0,30}", pick in 0..6usize,
+            secrets in prop::collection::vec(secret(), 1..4), before in "\\PC{0,30}", after in "\\PC{0,30}", pick in 0..8usize,
         ) {
             let r = knowing(&secrets.iter().map(String::as_str).collect::<Vec<_>>());
             for secret in &secrets {
