@@ -278,7 +278,7 @@ impl Vault {
         let mut brought = 0;
         for given in files {
             let is_folder = given.is_dir();
-            let inside = if is_folder { audit::files(given) } else { vec![given.clone()] };
+            let inside = if is_folder { audit::files(given, &[]).found } else { vec![given.clone()] };
             for f in inside {
                 let how = import::How { recipients: self.given(&f, to)?, keep, dry_run };
                 let Some(done) = import::import(&f, passwords, &ids, &how)? else {

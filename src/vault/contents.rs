@@ -12,7 +12,7 @@ use super::file::{self, Chosen};
 use super::identity::Identities;
 use super::keypath::KeyPath;
 use super::recipient::{Recipient, Recipients};
-use super::store;
+use super::store::{self, Access};
 use super::value;
 use crate::error::{Error, Result};
 use crate::source::{Node, display_path};
@@ -29,6 +29,13 @@ pub(super) struct Original {
     plain: Zeroizing<String>,
     armored: String,
     pub(super) header: Header,
+}
+
+/// Whether a file is one with values in it, not encrypted whole.
+pub(super) fn is_of_values(path: &Path, bytes: &[u8]) -> bool {
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    let by_name = audit::is_yaml(path) || audit::may_hold_values(path, text);
+    by_name && !crypt::is_encrypted(bytes) && !is_foreign(bytes)
 }
 
 /// Whether a file's bytes are some other program's encryption, or no text.
@@ -110,7 +117,7 @@ fn serves(header: &Header, wanted: &[Recipient]) -> bool {
 /// Unreadable; something in it cannot be opened, or stands where it does not belong.
 pub fn view(path: &Path, identities: &Identities) -> Result<Zeroizing<Vec<u8>>> {
     let bytes = store::read(path)?;
-    if !audit::is_yaml(path) || crypt::is_encrypted(&bytes) || is_foreign(&bytes) {
+    if !is_of_values(path, &bytes) {
         return crypt::decrypt(&bytes, &display_path(path).display().to_string(), identities);
     }
     let shown = open(path, &bytes, identities)?;
@@ -230,14 +237,15 @@ pub struct Set {
 /// # Errors
 /// The file is no YAML; something else stands at the path; nobody is known to encrypt for.
 pub fn set(path: &Path, key: &KeyPath, text: &str, to: Option<Recipients>, identities: &Identities) -> Result<Set> {
-    let created = matches!(path.symlink_metadata(), Err(e) if e.kind() == std::io::ErrorKind::NotFound);
-    if created {
-        let dir = store::parent(path);
+    let dir = store::parent(path);
+    if !dir.is_dir() {
         std::fs::create_dir_all(&dir).map_err(|e| {
             Error::environment(format!("cannot make {}", dir.display())).because(e).hint("Choose another path.")
         })?;
     }
     let path = &super::rules::real(path);
+    let _lock = store::lock(path);
+    let created = matches!(path.symlink_metadata(), Err(e) if e.kind() == std::io::ErrorKind::NotFound);
     let shown = display_path(path);
     let bytes = if created { Zeroizing::default() } else { store::read(path)? };
     let whole = if created { path.extension().is_some_and(|e| e == "age") } else { crypt::is_encrypted(&bytes) };
@@ -258,10 +266,10 @@ pub fn set(path: &Path, key: &KeyPath, text: &str, to: Option<Recipients>, ident
         let sealed = if changed { crypt::encrypt(after.as_bytes(), &to)? } else { String::new() };
         (sealed, Set { changed, created, key: key.to_string(), chosen })
     } else {
-        if is_foreign(&bytes) || !audit::is_yaml(path) {
+        if is_foreign(&bytes) || !audit::takes_values(path) {
             let e = Error::input(format!("{} is neither YAML nor an age file", shown.display()));
             return Err(
-                e.hint("Values are set in .yml, .yaml and .age files; bring others over with windlass vault import.")
+                e.hint("Values are set in .yml, .yaml and .age files and those without an ending; bring others over with windlass vault import.")
             );
         }
         let document = Document::parse(&shown, text_of(&bytes, &shown)?, false)?;
@@ -290,7 +298,7 @@ pub fn set(path: &Path, key: &KeyPath, text: &str, to: Option<Recipients>, ident
         (sealed, Set { changed: !is_there, created, key: name.to_string(), chosen })
     };
     if done.changed {
-        store::write(path, new.as_bytes(), if created { 0o644 } else { file::mode(path) }, !created)?;
+        store::write(path, new.as_bytes(), if created { Access::new(0o644) } else { Access::of(path) }, !created)?;
     }
     Ok(done)
 }

@@ -175,7 +175,8 @@ impl Document {
         let mut at = at;
         loop {
             let rest = self.text().get(at..).unwrap_or_default();
-            let end = |ends: &[char]| at + rest.find(|c: char| c.is_whitespace() || ends.contains(&c)).unwrap_or(rest.len());
+            let end =
+                |ends: &[char]| at + rest.find(|c: char| c.is_whitespace() || ends.contains(&c)).unwrap_or(rest.len());
             match rest.chars().next() {
                 Some(c) if c.is_whitespace() => at += c.len_utf8(),
                 Some('#') => at += rest.find('\n').unwrap_or(rest.len()),

@@ -43,7 +43,7 @@ impl Passwords {
     pub fn add_file(&self, given: &str) -> Result<()> {
         let split = given.split_once(['=', '@']).filter(|(l, _)| !l.is_empty() && !Path::new(given).exists());
         let (label, path) = split.map_or((None, given), |(l, p)| (Some(l.to_string()), p));
-        let bytes = store::read(Path::new(path))?;
+        let bytes = store::read_stream(Path::new(path))?;
         let text = std::str::from_utf8(&bytes).map(str::trim).unwrap_or_default();
         if text.is_empty() || text.starts_with("#!") {
             return Err(Error::input(format!("{path} holds no password"))
@@ -120,6 +120,7 @@ pub struct How {
 pub fn import(path: &Path, passwords: &Passwords, identities: &Identities, how: &How) -> Result<Option<Imported>> {
     let shown = display_path(path);
     let what = shown.display().to_string();
+    let _lock = store::lock(path);
     let bytes = store::read(path)?;
     let Ok(text) = std::str::from_utf8(&bytes) else { return Ok(None) };
     let recipients = || file::recipients_for(path, how.recipients.clone(), identities).map(|(r, _)| r);
@@ -133,7 +134,7 @@ pub fn import(path: &Path, passwords: &Passwords, identities: &Identities, how: 
             if !how.keep {
                 file::refuse_link(path)?;
             }
-            store::write(&target, sealed.as_bytes(), file::mode(path), false)?;
+            store::write(&target, sealed.as_bytes(), store::Access::of(path), false)?;
             if !how.keep {
                 store::remove(path)?;
             }
@@ -148,7 +149,7 @@ pub fn import(path: &Path, passwords: &Passwords, identities: &Identities, how: 
     let here = Here::of(path);
     let mut parts = vec![];
     let (from, typed) = if sops::is_sops(&document.root) {
-        if !audit::is_yaml(path) {
+        if !audit::takes_values(path) {
             return Err(Error::input(format!("{what} is a SOPS file, and not YAML"))
                 .hint("Only SOPS's YAML files are read: decrypt it with sops -d, then encrypt it with windlass vault encrypt."));
         }
@@ -207,7 +208,7 @@ pub fn import(path: &Path, passwords: &Passwords, identities: &Identities, how: 
         _ => document.with_values(parts)?,
     };
     if !how.dry_run {
-        store::write(&super::rules::real(path), new.as_bytes(), file::mode(path), true)?;
+        store::write(&super::rules::real(path), new.as_bytes(), store::Access::of(path), true)?;
     }
     Ok(Some(Imported { from, path: path.to_path_buf(), typed }))
 }

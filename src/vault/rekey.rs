@@ -41,6 +41,7 @@ pub struct Rekeyed {
 /// to encrypt for. The file is then as it was.
 pub fn rekey(path: &Path, identities: &Identities, how: &How) -> Result<Rekeyed> {
     let shown = crate::source::display_path(path).display().to_string();
+    let _lock = store::lock(path);
     let rules = Rules::of(&store::parent(path))?;
     let rule = rules.as_ref().and_then(|r| r.rule(path)).filter(|_| how.recipients.is_none());
     let held = audit::look(path)?;
@@ -87,7 +88,7 @@ pub fn rekey(path: &Path, identities: &Identities, how: &How) -> Result<Rekeyed>
             let opened = crypt::open(&sealed, &shown, identities)?;
             if !how.dry_run {
                 let text = crypt::encrypt(&opened.plain, &recipients()?)?;
-                store::write(&super::rules::real(path), text.as_bytes(), file::mode(path), true)?;
+                store::write(&super::rules::real(path), text.as_bytes(), store::Access::of(path), true)?;
             }
             Ok(done)
         }
@@ -127,7 +128,7 @@ pub fn rekey(path: &Path, identities: &Identities, how: &How) -> Result<Rekeyed>
             }
             if !parts.is_empty() {
                 let text = document.with_values(parts)?;
-                store::write(&super::rules::real(path), text.as_bytes(), file::mode(path), true)?;
+                store::write(&super::rules::real(path), text.as_bytes(), store::Access::of(path), true)?;
             }
             Ok(done)
         }

@@ -40,6 +40,8 @@ fn here() -> Result<Rules> {
 
 /// Lists the rules, or changes one.
 pub fn run(change: Option<&Change>) -> Result<()> {
+    // Until a change is written.
+    let _lock = change.and_then(|_| Rules::lock());
     let rules = here()?;
     match change {
         None => {
@@ -96,7 +98,9 @@ pub fn against_the_rule(path: &Path, given: &[Recipient]) -> Result<()> {
 /// The files with something encrypted in them that rules cover.
 pub fn secrets() -> Result<Vec<PathBuf>> {
     let rules = here()?;
-    let covered = audit::covered(&rules).into_iter().map(|(p, _)| p);
+    let (covered, notes) = audit::covered(&rules);
+    notes.iter().for_each(|n| eprintln!("warning: {n}"));
+    let covered = covered.into_iter().map(|(p, _)| p);
     // What cannot be read is left in: it is to be said, not passed over.
     let is_secret = |p: &PathBuf| !matches!(audit::look(p), Ok(Held::Plain));
     Ok(covered.filter(is_secret).map(|p| display_path(&p)).collect())
