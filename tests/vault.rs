@@ -512,3 +512,49 @@ fn values_with_anchors_and_files_without_endings_are_seen_by_all_verbs() {
         std::fs::remove_file(p.at(name)).unwrap();
     }
 }
+
+#[test]
+fn one_damaged_file_keeps_no_other_from_its_turn() {
+    let p = Project::new();
+    p.fine("set staging/a.yml pw", "hunter2");
+    p.fine("set staging/z.yml pw", "hunter2");
+    p.file("staging/b.yml", "pw: !age |\n  -----BEGIN AGE ENCRYPTED FILE-----\n  x\n");
+    let o = p.run("who-can-read", "");
+    let (said, wrong) = (String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr));
+    assert!(said.contains("staging/a.yml:1 pw") && said.contains("staging/z.yml:1 pw"), "{said}");
+    assert!(o.status.code() == Some(3) && wrong.contains("staging/b.yml:1"), "{wrong}");
+}
+
+#[test]
+fn a_folder_is_imported_with_what_else_lies_in_it() {
+    let p = Project::new();
+    p.file("prod/README.md", "Use `!vault` values: [\n");
+    p.file("prod/Makefile", "x:\n\techo !vault\n");
+    p.file("prod/broken.yml", "a: !vault [\n");
+    p.file("pw", "throw-away-password-of-this-test");
+    fixture(&p, "whole.yml");
+    let o = p.run("import prod --password-file pw", "");
+    let (said, wrong) = (String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr));
+    assert!(said.contains("prod/whole.yml is prod/whole.yml.age now"), "{said}{wrong}");
+    assert!(wrong.contains("note: prod/README.md is passed over") && wrong.contains("prod/broken.yml:2"), "{wrong}");
+    assert_eq!(o.status.code(), Some(3));
+    std::fs::remove_file(p.at("prod/broken.yml")).unwrap();
+    assert!(p.fine("import prod", "").contains("nothing to bring over"));
+    // What would be refused is refused in a dry run as well.
+    fixture(&p, "whole.yml");
+    let o = p.run("import prod/whole.yml --password-file pw --dry-run", "");
+    assert!(o.status.code() == Some(3) && String::from_utf8_lossy(&o.stderr).contains("already exists"));
+}
+
+#[test]
+fn a_file_that_was_encrypted_is_found_under_its_new_name() {
+    let p = Project::new();
+    p.file("vf.yml", "a: hunter2\n");
+    p.fine("encrypt vf.yml -r @ANNA", "");
+    for how in ["vars_files: [vf.yml]\n  tasks: []", "tasks: [{include_vars: vf.yml}]"] {
+        p.file("site.yml", &format!("- hosts: localhost\n  {how}\n"));
+        let o = windlass(p.dir.path(), &["check", "site.yml", "-i", "localhost,"], "");
+        let said = String::from_utf8_lossy(&o.stderr);
+        assert!(said.contains("it is there encrypted: write `vf.yml.age`"), "{said}");
+    }
+}

@@ -25,7 +25,8 @@ pub struct Opener {
     /// Looked for only when there is something to open.
     identities: OnceCell<Result<Identities, (String, Option<String>)>>,
     pub redactor: Redactor,
-    secrets: RefCell<Secrets>,
+    /// What cannot be hidden, in the order met.
+    unredactable: RefCell<Vec<vault::redact::Unredactable>>,
     notes: RefCell<Vec<String>>,
     values: vault::bound::Reading,
     /// The files with secrets that were read.
@@ -39,7 +40,7 @@ impl Opener {
             project: project.to_path_buf(),
             identities: OnceCell::new(),
             redactor: Redactor::new(),
-            secrets: RefCell::new(Secrets::new()),
+            unredactable: RefCell::default(),
             notes: RefCell::default(),
             values: Default::default(),
             used: RefCell::default(),
@@ -91,8 +92,10 @@ impl SecretOpener for Opener {
         self.values.open(node, self.identities()?)
     }
     fn learn(&self, at: &str, value: &Value) {
-        self.secrets.borrow_mut().add_json(at, value);
-        let _ = self.redactor.add(&self.secrets.borrow());
+        let mut new = Secrets::new();
+        new.add_json(at, value);
+        self.redactor.add(&new);
+        self.unredactable.borrow_mut().extend(new.unredactable().iter().cloned());
     }
 }
 
@@ -354,7 +357,7 @@ pub fn look(
     for n in opener.notes.borrow().iter() {
         found.push(Diagnostic::warning(n.clone()));
     }
-    for u in opener.secrets.borrow().unredactable() {
+    for u in opener.unredactable.borrow().iter() {
         found.push(Diagnostic::warning(u.to_string()));
     }
     vault::audit::check(&root, &opener.used.borrow(), &mut found);
@@ -527,7 +530,7 @@ pub fn link_options(
 ) -> error::Result<crate::run::LinkOptions> {
     let ask = |wanted, option, question| -> error::Result<Option<SecretString>> {
         let given = password(wanted, option, question)?;
-        given.iter().try_for_each(|p| hide(option, p, redactor))?;
+        given.iter().for_each(|p| hide(option, p, redactor));
         Ok(given)
     };
     Ok(crate::run::LinkOptions {
@@ -543,11 +546,11 @@ pub fn link_options(
 }
 
 /// From here on this password is in nothing that is shown; if it cannot be kept out, that is said.
-fn hide(option: &str, password: &SecretString, redactor: &Redactor) -> error::Result<()> {
+fn hide(option: &str, password: &SecretString, redactor: &Redactor) {
     let mut secrets = Secrets::new();
     secrets.add(option, password.expose_secret());
     secrets.unredactable().iter().for_each(|u| eprintln!("warning: {u}"));
-    redactor.add(&secrets)
+    redactor.add(&secrets);
 }
 
 #[cfg(test)]
@@ -572,7 +575,7 @@ mod tests {
     #[test]
     fn a_password_that_was_asked_for_is_hidden() {
         let redactor = Redactor::new();
-        hide("-K", &"tr0ub4dor".to_string().into(), &redactor).unwrap();
+        hide("-K", &"tr0ub4dor".to_string().into(), &redactor);
         assert_eq!(redactor.redact("sudo: tr0ub4dor"), "sudo: [redacted]");
     }
 
@@ -580,7 +583,7 @@ mod tests {
     fn a_secret_that_cannot_be_hidden_is_named() {
         let opener = Opener::new(&[], Path::new("."));
         opener.learn("all.yml.age: pins", &serde_json::json!({"door": 12}));
-        let said: Vec<String> = opener.secrets.borrow().unredactable().iter().map(|u| u.to_string()).collect();
+        let said: Vec<String> = opener.unredactable.borrow().iter().map(|u| u.to_string()).collect();
         assert!(said[0].starts_with("all.yml.age: pins.door: a secret of fewer"), "{said:?}");
     }
 }

@@ -427,8 +427,11 @@ mod tests {
             check(self.dir.path(), &HashSet::new(), &mut unused);
             assert!(!unused.has_errors(), "what is not used is not checked");
             let mut found = Diagnostics::default();
-            let all =
-                files(self.dir.path(), &[]).found.into_iter().map(|p| p.canonicalize().unwrap()).chain(self.used.clone());
+            let all = files(self.dir.path(), &[])
+                .found
+                .into_iter()
+                .map(|p| p.canonicalize().unwrap())
+                .chain(self.used.clone());
             check(self.dir.path(), &all.collect(), &mut found);
             found.sort();
             let dir = format!("{}/", self.dir.path().canonicalize().unwrap().display());

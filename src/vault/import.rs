@@ -78,6 +78,16 @@ impl Passwords {
     }
 }
 
+/// Whether a file that cannot be imported only speaks of these things: it is no YAML, neither by its name nor by what is
+/// in it.
+pub fn only_mentions(path: &Path) -> bool {
+    let bytes = store::read(path).unwrap_or_default();
+    let text = std::str::from_utf8(&bytes).unwrap_or_default();
+    let sealed =
+        audit::takes_values(path) && text.contains(ansible::MAGIC) || text.trim_start().starts_with(ansible::MAGIC);
+    !audit::is_yaml(path) && !sealed && Document::parse(path, text, true).is_err()
+}
+
 /// What was brought over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum From {
@@ -130,10 +140,12 @@ pub fn import(path: &Path, passwords: &Passwords, identities: &Identities, how: 
         target.push(".age");
         let target = PathBuf::from(target);
         let sealed = crypt::encrypt(&plain, &recipients()?)?;
+        // What would be refused is refused without writing too.
+        if !how.keep {
+            file::refuse_link(path)?;
+        }
+        store::refuse_existing(&target)?;
         if !how.dry_run {
-            if !how.keep {
-                file::refuse_link(path)?;
-            }
             store::write(&target, sealed.as_bytes(), store::Access::of(path), false)?;
             if !how.keep {
                 store::remove(path)?;

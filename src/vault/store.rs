@@ -119,8 +119,8 @@ pub(super) fn write(path: &Path, bytes: &[u8], access: Access, overwrite: bool) 
             .because(e)
             .hint("Check the directory's owner and mode, and the free space.")
     };
-    if !overwrite && path.symlink_metadata().is_ok() {
-        return Err(exists(path));
+    if !overwrite {
+        refuse_existing(path)?;
     }
     let parent = parent(path);
     let mut temp = tempfile::Builder::new().prefix(".windlass-").suffix(".tmp").tempfile_in(&parent).map_err(failed)?;
@@ -163,6 +163,14 @@ pub(super) fn parent(path: &Path) -> PathBuf {
 
 fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
+}
+
+/// Whether nothing is there.
+///
+/// # Errors
+/// Something is.
+pub(super) fn refuse_existing(path: &Path) -> Result<()> {
+    if path.symlink_metadata().is_ok() { Err(exists(path)) } else { Ok(()) }
 }
 
 fn exists(path: &Path) -> Error {
