@@ -226,6 +226,23 @@ fn the_beginning_of_a_long_secret_is_not_shown() {
     }
 }
 
+/// A source line that is too long is cut around its mistake.
+#[test]
+fn a_cut_source_line_shows_no_half_of_a_password() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    std::fs::write(d.join("site.yml"), "- hosts: w\n  tasks: [{debug: {msg: x}}]\n").unwrap();
+    let password = format!("LONG{}", "aB3x".repeat(60));
+    for vars in [
+        format!("ansible_port: x, ansible_password: {password}"),
+        format!("ansible_password: {password}, ansible_port: x"),
+    ] {
+        std::fs::write(d.join("hosts.yml"), format!("all: {{hosts: {{w: {{{vars}}}}}}}\n")).unwrap();
+        let said = run(d, &["check", "site.yml", "-i", "hosts.yml"]);
+        assert!(said.contains("is not a port") && said.contains("[redacted]") && !said.contains("aB3x"), "{said}");
+    }
+}
+
 #[test]
 fn an_inventory_is_shown_without_passwords() {
     let dir = tempfile::tempdir().unwrap();

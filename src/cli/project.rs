@@ -489,13 +489,18 @@ fn settings(program: &Program, plan: &graph::HostPlan, found: &mut Diagnostics) 
     c
 }
 
+/// Findings as they are shown on standard error.
+pub fn without_secrets(found: &Diagnostics, redactor: &Redactor) -> String {
+    let text = found.render_without(console::colors_enabled_stderr(), &|text| redactor.redact(text));
+    redactor.redact(&text).into_owned()
+}
+
 /// Prints findings on standard error, with a count of errors at the end.
 pub fn print(found: &Diagnostics, redactor: &Redactor) {
     if found.is_empty() {
         return;
     }
-    let text = found.render(console::colors_enabled_stderr());
-    eprint!("{}", redactor.redact(&text));
+    eprint!("{}", without_secrets(found, redactor));
     let (errors, _) = found.counts();
     if errors > 0 {
         eprintln!("{errors} error{}; no host was contacted", if errors == 1 { "" } else { "s" });

@@ -470,7 +470,7 @@ mod tests {
         let rules = rules.unwrap();
         let (all, notes) = covered(&rules);
         let names: Vec<String> = all.iter().filter_map(|(p, _)| rules.relative(p)).collect();
-        let mut expected = vec![
+        let mut expected = [
             ".private/a",
             "node_modules/a",
             "roles/logs/vars/main.yml",
