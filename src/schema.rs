@@ -3,6 +3,7 @@
 use crate::inventory::setting_names;
 use crate::modules::{MODULES, ModuleDef};
 use crate::playbook::vocabulary::{self, Shape, Word};
+use crate::source::nearest;
 use serde_json::{Map, Value, json};
 
 /// The kinds of files there are schemas of, each with what it is.
@@ -45,6 +46,7 @@ fn map_of(name: &str) -> Value {
 }
 
 const TEMPLATE: &str = "\\{\\{";
+const NAME: &str = "^[A-Za-z_][A-Za-z0-9_]*$";
 
 fn scalar() -> Value {
     json!({"type": ["string", "number"]})
@@ -69,7 +71,8 @@ fn shape(s: Shape) -> Value {
         }
         Shape::Words => json!({"anyOf": [{"type": ["string", "null"]}, {"type": "array", "items": scalar()}]}),
         Shape::OneOrMore => json!({"anyOf": [scalar(), {"type": "array", "items": scalar()}]}),
-        Shape::Vars => json!({"type": ["object", "null"], "propertyNames": {"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}}),
+        Shape::Name => json!({"type": "string", "pattern": NAME}),
+        Shape::Vars => json!({"type": ["object", "null"], "propertyNames": {"pattern": NAME}}),
         Shape::Mapping => json!({"anyOf": [{"type": ["object", "null"]}, template]}),
         Shape::Any => json!({}),
         Shape::OneOf(words) => json!({"enum": words}),
@@ -113,9 +116,11 @@ fn definitions() -> Map<String, Value> {
     add("handlers", json!({"type": ["array", "null"], "items": reference("task")}));
     add("task", task());
     add("block", of_block(properties(BLOCK), &["block"]));
+    let apply = json!({"type": ["object", "null"], "description": "Keys of a block for its tasks."});
+    let of_file = Map::from_iter([("file".into(), json!({"type": "string"})), ("apply".into(), apply)]);
     let file = json!({
         "description": "A file of tasks, from this file's folder.",
-        "anyOf": [{"type": "string"}, closed(Map::from_iter([("file".into(), json!({"type": "string"}))]), &["file"])],
+        "anyOf": [{"type": "string"}, closed(of_file, &["file"])],
     });
     add("task_file", taken_in(&["include_tasks", "import_tasks"], &file));
     let mut role = closed(properties(INNER_ROLE), &[]);
@@ -127,7 +132,13 @@ fn definitions() -> Map<String, Value> {
         "role_use",
         json!({"anyOf": [
             {"type": "string"},
-            {"type": "object", "properties": used, "anyOf": [{"required": ["role"]}, {"required": ["name"]}]},
+            {
+                "type": "object",
+                "properties": used,
+                // Other keys are the role's parameters, but for slips.
+                "propertyNames": {"not": {"enum": slips(ROLE_USE_KEYS)}},
+                "anyOf": [{"required": ["role"]}, {"required": ["name"]}],
+            },
         ]}),
     );
     add("meta_file", closed(properties(META), &[]));
@@ -141,7 +152,7 @@ fn definitions() -> Map<String, Value> {
     add("prompt", closed(properties(PROMPT), &["name"]));
     add("loop_control", closed(properties(LOOP_CONTROL), &[]));
     add("diagnosis", closed(properties(DIAGNOSIS), &["match", "say"]));
-    add("loop", json!({"type": ["array", "string"]}));
+    add("loop", json!({"anyOf": [{"type": "array"}, {"type": "string", "pattern": TEMPLATE}]}));
     add("args", json!({"type": "object"}));
     add("list", json!({"type": ["array", "null"]}));
     add("text_or_list", json!({"anyOf": [scalar(), {"type": "array", "items": scalar()}]}));
@@ -149,7 +160,7 @@ fn definitions() -> Map<String, Value> {
     let share =
         json!({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+%?$"}, template]});
     add("share", share);
-    let digits = json!({"type": "string", "pattern": "^[0-9.]+%?$"});
+    let digits = json!({"type": "string", "pattern": "^[0-9.]*[1-9][0-9.]*%?$"});
     let size = json!({"anyOf": [{"type": "integer", "minimum": 1}, digits, template]});
     add("serial", json!({"anyOf": [size, {"type": "array", "items": size}]}));
     let one = |key: &str, second: &str, kind: Value| {
@@ -170,24 +181,55 @@ fn taken_in(keys: &[&str], what: &Value) -> Value {
     let bare = keys.iter().map(|k| k.to_string());
     let full = keys.iter().map(|k| format!("ansible.builtin.{k}"));
     let names: Vec<String> = bare.chain(full).collect();
-    let mut out = of_block(names.iter().map(|k| (k.clone(), what.clone())).collect(), &[]);
+    let looped = vocabulary::TASK.iter().filter(|w| ["loop", "loop_control"].contains(&w.name));
+    let mut own = properties(looped);
+    own.extend(names.iter().map(|k| (k.clone(), what.clone())));
+    let mut out = of_block(own, &[]);
     out["anyOf"] = names.iter().map(|k| json!({"required": [k]})).collect();
     out
+}
+
+/// What a hasty hand makes of these keys, as far as the loader sees it for one of them: a letter left out, doubled, or in
+/// its neighbour's place.
+fn slips(keys: &[&str]) -> Vec<String> {
+    let mut all = vec![];
+    for key in keys {
+        let letters: Vec<char> = key.chars().collect();
+        for (i, c) in letters.iter().enumerate() {
+            let (mut without, mut doubled, mut swapped) = (letters.clone(), letters.clone(), letters.clone());
+            without.remove(i);
+            doubled.insert(i, *c);
+            if i > 0 {
+                swapped.swap(i - 1, i);
+            }
+            all.extend([without, doubled, swapped].map(String::from_iter));
+        }
+    }
+    all.retain(|slip| !keys.contains(&slip.as_str()) && nearest(slip, keys.iter().copied()).is_some());
+    all.sort();
+    all.dedup();
+    all
 }
 
 fn task() -> Value {
     let mut all = properties(vocabulary::TASK);
     let mut patterns = Map::new();
+    let mut names: Vec<String> = vec![];
     for m in MODULES {
         let target = reference(&format!("module_{}", m.name));
         for name in std::iter::once(&m.name).chain(m.aliases) {
             all.insert(name.to_string(), target.clone());
+            names.extend([name.to_string(), format!("ansible.builtin.{name}")]);
             patterns
                 .insert(format!("^(ansible\\.(builtin|posix|legacy)|community\\.general)\\.{name}$"), target.clone());
         }
     }
+    // One of them, or one under the name of another collection.
+    let mut one: Vec<Value> = names.iter().map(|n| json!({"required": [n]})).collect();
+    one.push(json!({"propertyNames": {"not": {"enum": names}}}));
     json!({
         "type": "object",
+        "oneOf": one,
         "properties": all,
         "patternProperties": patterns,
         "additionalProperties": false,
@@ -251,8 +293,20 @@ fn inlined(s: &Value, root: &Value, depth: usize) -> Value {
                 Some(t) if depth < 16 => inlined(t, root, depth + 1).as_object().cloned().unwrap_or_default(),
                 _ => Map::new(),
             };
-            let own = o.iter().filter(|(k, _)| !matches!(k.as_str(), "$ref" | "format" | "x-aliases"));
+            let own =
+                o.iter().filter(|(k, _)| !matches!(k.as_str(), "$ref" | "format" | "x-aliases" | "x-octal" | "x-any"));
             out.extend(own.map(|(k, v)| (k.clone(), inlined(v, root, depth))));
+            if o.contains_key("x-any") {
+                out.remove("type");
+            }
+            if o.contains_key("x-octal") {
+                let mut types = match out.remove("type") {
+                    Some(Value::Array(a)) => a,
+                    other => other.into_iter().collect(),
+                };
+                types.push(json!("integer"));
+                out.insert("type".into(), Value::Array(types));
+            }
             Value::Object(out)
         }
         Value::Array(a) => a.iter().map(|v| inlined(v, root, depth)).collect(),

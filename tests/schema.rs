@@ -90,6 +90,15 @@ fn it_refuses_what_is_wrong() {
         ("playbook", "- {hosts: all, roles: [{vars: {a: 1}}]}"),
         ("playbook", "- {hosts: all, vars_prompt: [{prompt: who?}]}"),
         ("playbook", "- {hosts: all, tasks: [{name: x}]}"),
+        ("playbook", "- {hosts: all, roles: [{role: r1, wehn: true}]}"),
+        ("playbook", "- {hosts: all, serial: [\"0%\", 1]}"),
+        ("tasks", "- {debug: {msg: x}, command: ls}"),
+        ("tasks", "- {debug: {msg: x}, ansible.builtin.command: ls}"),
+        ("tasks", "- {debug: {msg: x}, register: 1a}"),
+        ("tasks", "- {debug: {msg: x}, loop: l}"),
+        ("tasks", "- {debug: {msg: x}, loop: [1], loop_control: {loop_var: a-b}}"),
+        ("tasks", "- {include_tasks: {file: t.yml, aply: {tags: [x]}}}"),
+        ("tasks", "- {copy: {content: a, dest: /a, mode: {a: 1}}}"),
         ("tasks", "- {name: nothing}"),
         ("tasks", "- {tempalte: {src: a, dest: /a}}"),
         ("tasks", "- {copy: {src: a}}"),
@@ -119,6 +128,28 @@ fn it_refuses_what_is_wrong() {
     ] {
         assert!(!errors(&validator(kind), &value(text)).is_empty(), "{kind}: {text}");
     }
+}
+
+#[test]
+fn it_takes_what_the_loader_takes() {
+    for (kind, text) in [
+        ("tasks", "- {copy: {content: a, dest: /a, mode: 0644}}"),
+        ("tasks", "- {copy: {content: 1, dest: /a}}"),
+        ("tasks", "- {copy: {content: {a: 1}, dest: /a}}"),
+        ("tasks", "- {copy: {content: [1], dest: /a}}"),
+        ("tasks", "- {include_tasks: {file: t.yml, apply: {tags: [x]}}}"),
+        ("tasks", "- {include_tasks: count.yml, loop: [1, 2]}"),
+        ("tasks", "- {community.general.ini_file: {path: /a}}"),
+        ("tasks", "- {debug: {msg: x}, loop: '{{l}}', register: a1}"),
+        ("playbook", "- {hosts: all, roles: [{role: r1, port: 80, of: x}]}"),
+        ("playbook", "- {hosts: all, serial: [1, \"25%\", \"100%\", '{{n}}']}"),
+    ] {
+        let wrong = errors(&validator(kind), &value(text));
+        assert!(wrong.is_empty(), "{kind}: {text}\n{}", wrong.join("\n"));
+    }
+    // An editor reads `0644` as a number.
+    let task = serde_json::json!([{"file": {"path": "/a", "mode": 644}}]);
+    assert!(errors(&validator("tasks"), &task).is_empty());
 }
 
 #[test]

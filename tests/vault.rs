@@ -427,3 +427,134 @@ fn git_shows_plain_text_in_its_diff() {
         assert!(diff.contains(line), "{diff}");
     }
 }
+
+#[test]
+fn values_set_at_once_are_all_there() {
+    let p = Project::new();
+    p.file("prod/all.yml", "# ours\n");
+    let p = &p;
+    std::thread::scope(|s| {
+        for i in 0..12 {
+            s.spawn(move || p.fine(&format!("set prod/all.yml k{i}"), "hunter2"));
+        }
+    });
+    for i in 0..12 {
+        assert_eq!(p.fine(&format!("get prod/all.yml k{i}"), ""), "hunter2");
+    }
+    assert_eq!(std::fs::read_dir(p.at("prod")).unwrap().count(), 1);
+    let keys: Vec<String> =
+        (0..6).map(|i| out(&windlass(p.dir.path(), &["vault", "keygen", &format!("k{i}.txt")], ""))).collect();
+    std::thread::scope(|s| {
+        for (i, key) in keys.iter().enumerate() {
+            s.spawn(move || p.fine(&format!("recipients add prod/** k{i}={}", key.trim()), ""));
+        }
+    });
+    assert!(p.fine("recipients", "").contains("prod/**: anna, k"), "{}", p.fine("recipients", ""));
+    assert!((0..6).all(|i| p.fine("recipients", "").contains(&format!("k{i}"))), "{}", p.fine("recipients", ""));
+}
+
+#[test]
+fn a_pipe_is_neither_waited_for_nor_removed() {
+    let p = Project::new();
+    p.file("prod/all.yml", "a: 1\n");
+    let pipe = p.at("prod/pipe.yml");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for line in [
+        "encrypt prod/pipe.yml",
+        "decrypt prod/pipe.yml",
+        "view prod/pipe.yml",
+        "who-can-read prod/pipe.yml",
+        "import prod/pipe.yml",
+        "set prod/pipe.yml a",
+        "edit prod/pipe.yml",
+        "rekey prod/pipe.yml",
+    ] {
+        let o = p.run(line, "x");
+        let said = String::from_utf8_lossy(&o.stderr);
+        assert!(
+            o.status.code() == Some(3) && said.contains("is a pipe, not a file") || line.starts_with("decrypt"),
+            "{line}: {said}"
+        );
+        use std::os::unix::fs::FileTypeExt;
+        assert!(std::fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo(), "{line}");
+    }
+}
+
+#[test]
+fn values_with_anchors_and_files_without_endings_are_seen_by_all_verbs() {
+    let p = Project::new();
+    for name in ["staging/all.yml", "staging/group_vars/all"] {
+        p.fine(&format!("set {name} pw"), "hunter2");
+        for anchored in ["pw: &a !age |", "pw: !age &a |"] {
+            let text = p.text(name).replace("pw: !age |", anchored).replace("pw: &a !age |", anchored);
+            p.file(name, &format!("{}\nagain: *a\n", text.split("\nagain").next().unwrap().trim_end()));
+            assert_eq!(p.fine(&format!("get {name} pw"), ""), "hunter2");
+            assert_eq!(p.fine(&format!("get {name} again"), ""), "hunter2");
+            assert!(p.fine(&format!("who-can-read {name}"), "").contains("anna"), "{anchored}");
+            let text = p.text("windlass.yml");
+            p.rules(&text.replace("[anna, ben]", "[anna]"));
+            assert_eq!(p.run("who-can-read", "").status.code(), Some(2));
+            assert!(p.fine("rekey", "").contains(&format!("{name}: encrypted again")));
+            p.rules(&text);
+            assert!(p.fine("rekey", "").contains(&format!("{name}: encrypted again")));
+            assert!(p.text(name).starts_with(anchored), "{}", p.text(name));
+            let view = p.fine(&format!("view {name}"), "");
+            assert!(view.contains("hunter2") && view.contains("again: *a"), "{view}");
+            p.file("site.yml", &format!("- hosts: localhost\n  vars_files: [{name}]\n  tasks: [{{debug: {{msg: \"{{{{length pw}}}} {{{{length again}}}}\"}}}}]\n"));
+            out(&windlass(p.dir.path(), &["check", "site.yml", "-i", "localhost,"], ""));
+        }
+        p.file(name, "pw: !vault |\n  $ANSIBLE_VAULT;1.1;AES256\n  3336\nb: {c: !vault-encrypted x}\n");
+        for key in ["pw", "b", "b.c"] {
+            let said = p.run(&format!("get {name} {key}"), "");
+            let text = String::from_utf8_lossy(&said.stderr);
+            assert!(said.status.code() == Some(3) && text.contains("windlass vault import"), "{text}");
+        }
+        std::fs::remove_file(p.at(name)).unwrap();
+    }
+}
+
+#[test]
+fn one_damaged_file_keeps_no_other_from_its_turn() {
+    let p = Project::new();
+    p.fine("set staging/a.yml pw", "hunter2");
+    p.fine("set staging/z.yml pw", "hunter2");
+    p.file("staging/b.yml", "pw: !age |\n  -----BEGIN AGE ENCRYPTED FILE-----\n  x\n");
+    let o = p.run("who-can-read", "");
+    let (said, wrong) = (String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr));
+    assert!(said.contains("staging/a.yml:1 pw") && said.contains("staging/z.yml:1 pw"), "{said}");
+    assert!(o.status.code() == Some(3) && wrong.contains("staging/b.yml:1"), "{wrong}");
+}
+
+#[test]
+fn a_folder_is_imported_with_what_else_lies_in_it() {
+    let p = Project::new();
+    p.file("prod/README.md", "Use `!vault` values: [\n");
+    p.file("prod/Makefile", "x:\n\techo !vault\n");
+    p.file("prod/broken.yml", "a: !vault [\n");
+    p.file("pw", "throw-away-password-of-this-test");
+    fixture(&p, "whole.yml");
+    let o = p.run("import prod --password-file pw", "");
+    let (said, wrong) = (String::from_utf8_lossy(&o.stdout), String::from_utf8_lossy(&o.stderr));
+    assert!(said.contains("prod/whole.yml is prod/whole.yml.age now"), "{said}{wrong}");
+    assert!(wrong.contains("note: prod/README.md is passed over") && wrong.contains("prod/broken.yml:2"), "{wrong}");
+    assert_eq!(o.status.code(), Some(3));
+    std::fs::remove_file(p.at("prod/broken.yml")).unwrap();
+    assert!(p.fine("import prod", "").contains("nothing to bring over"));
+    // What would be refused is refused in a dry run as well.
+    fixture(&p, "whole.yml");
+    let o = p.run("import prod/whole.yml --password-file pw --dry-run", "");
+    assert!(o.status.code() == Some(3) && String::from_utf8_lossy(&o.stderr).contains("already exists"));
+}
+
+#[test]
+fn a_file_that_was_encrypted_is_found_under_its_new_name() {
+    let p = Project::new();
+    p.file("vf.yml", "a: hunter2\n");
+    p.fine("encrypt vf.yml -r @ANNA", "");
+    for how in ["vars_files: [vf.yml]\n  tasks: []", "tasks: [{include_vars: vf.yml}]"] {
+        p.file("site.yml", &format!("- hosts: localhost\n  {how}\n"));
+        let o = windlass(p.dir.path(), &["check", "site.yml", "-i", "localhost,"], "");
+        let said = String::from_utf8_lossy(&o.stderr);
+        assert!(said.contains("it is there encrypted: write `vf.yml.age`"), "{said}");
+    }
+}

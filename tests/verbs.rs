@@ -180,6 +180,94 @@ fn a_secret_is_not_shown_by_either() {
     }
 }
 
+/// What is too long is cut; a secret is taken out before.
+#[test]
+fn the_beginning_of_a_long_secret_is_not_shown() {
+    let dir = project();
+    let d = dir.path();
+    let secret = format!("LONGSECRET-{}", "aB3x".repeat(25));
+    let public = windlass::vault::keygen(&d.join("key.txt")).unwrap();
+    let to = windlass::vault::Recipients::new([windlass::vault::Recipient::parse(&public).unwrap()]).unwrap();
+    let value = |text: &str| windlass::vault::encrypt_value(text, &to).unwrap().trim_end().replace('\n', "\n    ");
+    let site = format!(
+        "- hosts: web\n  vars:\n    long: !age |\n      {}\n  roles: [keeper]\n  tasks:\n    - {{name: Use, debug: {{msg: x}}, when: eq long \"b\"}}\n",
+        value(&secret).replace("\n    ", "\n      ")
+    );
+    std::fs::write(d.join("site.yml"), site).unwrap();
+    std::fs::create_dir_all(d.join("roles/keeper/defaults")).unwrap();
+    std::fs::create_dir_all(d.join("roles/keeper/tasks")).unwrap();
+    let words = format!("{} LONGSECRET {}", "first ".repeat(9), "last ".repeat(9));
+    let defaults = format!("kept: !age |\n    {}\nwords: !age |\n    {}\n", value(&secret), value(words.trim()));
+    std::fs::write(d.join("roles/keeper/defaults/main.yml"), defaults).unwrap();
+    std::fs::write(d.join("roles/keeper/tasks/main.yml"), "- debug: {msg: \"{{words}}\"}\n").unwrap();
+    std::fs::create_dir_all(d.join("roles/keeper/meta")).unwrap();
+    std::fs::write(
+        d.join("roles/keeper/meta/main.yml"),
+        "arguments:\n  - {name: words, type: str, default: \"x\"}\n".replace("\"x\"", &format!("\"{}\"", words.trim())),
+    )
+    .unwrap();
+    for args in ["vars web1 -p site.yml", "vars web1 long -p site.yml", "why web1 Use -p site.yml", "roles keeper"] {
+        let mut all: Vec<&str> = args.split(' ').collect();
+        if !args.starts_with("roles") {
+            all.extend(["-i", "hosts.yml"]);
+        }
+        all.extend(["--identity", "key.txt"]);
+        let said = run(d, &all);
+        assert!(!said.contains("LONGSECRET") && said.contains("[redacted]"), "{args}: {said}");
+    }
+    for wrong in ["int long", "float long", "add long 1", "bool long", "gt long (dict \"a\" 1)", "int (list long long)"]
+    {
+        let tasks = format!("  tasks:\n    - debug: {{msg: '{{{{{wrong}}}}}'}}\n");
+        let head = std::fs::read_to_string(d.join("site.yml")).unwrap();
+        let head = head.split("  roles:").next().unwrap().to_string();
+        std::fs::write(d.join("wrong.yml"), head + &tasks).unwrap();
+        let said = run(d, &["check", "wrong.yml", "-i", "hosts.yml", "--identity", "key.txt"]);
+        assert!(!said.contains("LONGSECRET") && said.contains("exit code 3"), "{wrong}: {said}");
+    }
+}
+
+/// A source line that is too long is cut around its mistake.
+#[test]
+fn a_cut_source_line_shows_no_half_of_a_password() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    std::fs::write(d.join("site.yml"), "- hosts: w\n  tasks: [{debug: {msg: x}}]\n").unwrap();
+    let password = format!("LONG{}", "aB3x".repeat(60));
+    for vars in [
+        format!("ansible_port: x, ansible_password: {password}"),
+        format!("ansible_password: {password}, ansible_port: x"),
+    ] {
+        std::fs::write(d.join("hosts.yml"), format!("all: {{hosts: {{w: {{{vars}}}}}}}\n")).unwrap();
+        let said = run(d, &["check", "site.yml", "-i", "hosts.yml"]);
+        assert!(said.contains("is not a port") && said.contains("[redacted]") && !said.contains("aB3x"), "{said}");
+    }
+}
+
+#[test]
+fn an_inventory_is_shown_without_passwords() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    std::fs::create_dir(d.join("group_vars")).unwrap();
+    std::fs::write(
+        d.join("hosts.yml"),
+        "all:\n  hosts:\n    web1: {ansible_password: Tr0ub4dor, ansible_port: 2222, note: 'pw is Tr0ub4dor'}\n    web2: {ansible_become_pass: 123456, ansible_ssh_pass: abc, ansible_sudo_pass: '{{theirs}}'}\n",
+    )
+    .unwrap();
+    std::fs::write(d.join("group_vars/all.yml"), "theirs: corr3ct-horse\ncount: 123456\n").unwrap();
+    for args in ["--list", "--host web1", "--host web2", "--graph --vars", "--vars"] {
+        let args: Vec<&str> = ["inventory", "-i", "hosts.yml"].into_iter().chain(args.split(' ')).collect();
+        let said = run(d, &args);
+        for secret in ["Tr0ub4dor", "123456", "abc", "corr3ct-horse"] {
+            assert!(!said.contains(secret), "{args:?}: {said}");
+        }
+        assert!(said.contains("[redacted]"), "{args:?}: {said}");
+        if !said.contains("@all") {
+            serde_json::from_str::<serde_json::Value>(&said).unwrap();
+        }
+    }
+    assert!(run(d, &["inventory", "-i", "hosts.yml", "--host", "web1"]).contains("2222"));
+}
+
 #[test]
 fn findings_as_data() {
     let dir = project();

@@ -246,7 +246,7 @@ impl Apply {
             Some((recap, found)) => {
                 shared.due.tidy();
                 if found.has_errors() {
-                    eprint!("{}", redactor.redact(&found.render(console::colors_enabled_stderr())));
+                    eprint!("{}", project::without_secrets(&found, &redactor));
                     eprintln!("the phases behind what the run has made were not begun");
                     return Ok(Err(Exit::Input));
                 }

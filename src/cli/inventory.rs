@@ -41,17 +41,21 @@ impl Inventory {
             }
             return Ok(Exit::Done);
         }
-        let json = match (&self.host, self.list) {
+        // A password is no more to be shown here than anywhere.
+        project::hide_passwords(&inv, &opener);
+        let mut json = match (&self.host, self.list) {
             (Some(h), _) if !inv.hosts.contains_key(h) => {
                 return Err(Error::input(format!("there is no host `{h}` in the inventory")));
             }
             (Some(h), _) => inv.host_json(h),
             (None, true) => inv.to_json(),
             (None, false) => {
-                say_on!("{}", inv.graph(self.vars));
+                say_on!("{}", opener.redactor.redact(&inv.graph(self.vars)));
                 return Ok(Exit::Done);
             }
         };
+        // What reads it reads JSON.
+        opener.redactor.redact_json(&mut json);
         say!("{}", serde_json::to_string_pretty(&json).unwrap_or_default());
         Ok(Exit::Done)
     }

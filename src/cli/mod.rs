@@ -215,6 +215,11 @@ pub fn main() -> Exit {
     })
 }
 
+/// The beginning of a text that is too long. Whoever cuts takes the secrets out first: half a secret is not known for one.
+fn cut(text: &str, most: usize) -> String {
+    if text.chars().count() <= most { text.to_string() } else { text.chars().take(most - 1).chain(['…']).collect() }
+}
+
 /// What every verb can be told.
 pub struct Common {
     verbose: u8,

@@ -4,7 +4,7 @@ use super::HostArgs;
 use super::stages::{self, Stages};
 use crate::error::{self, Error};
 use crate::graph::{self, Checked, Program};
-use crate::inventory::{Connection, Inventory, setting_names};
+use crate::inventory::{Connection, Inventory, PASSWORDS, setting_names};
 use crate::source::{Diagnostic, Diagnostics, Node, Source, yaml};
 use crate::ssh::Prompts;
 use crate::template::{Found, Lookup as _, Templates};
@@ -25,7 +25,8 @@ pub struct Opener {
     /// Looked for only when there is something to open.
     identities: OnceCell<Result<Identities, (String, Option<String>)>>,
     pub redactor: Redactor,
-    secrets: RefCell<Secrets>,
+    /// What cannot be hidden, in the order met.
+    unredactable: RefCell<Vec<vault::redact::Unredactable>>,
     notes: RefCell<Vec<String>>,
     values: vault::bound::Reading,
     /// The files with secrets that were read.
@@ -39,7 +40,7 @@ impl Opener {
             project: project.to_path_buf(),
             identities: OnceCell::new(),
             redactor: Redactor::new(),
-            secrets: RefCell::new(Secrets::new()),
+            unredactable: RefCell::default(),
             notes: RefCell::default(),
             values: Default::default(),
             used: RefCell::default(),
@@ -91,8 +92,10 @@ impl SecretOpener for Opener {
         self.values.open(node, self.identities()?)
     }
     fn learn(&self, at: &str, value: &Value) {
-        self.secrets.borrow_mut().add_json(at, value);
-        let _ = self.redactor.add(&self.secrets.borrow());
+        let mut new = Secrets::new();
+        new.add_json(at, value);
+        self.redactor.add(&new);
+        self.unredactable.borrow_mut().extend(new.unredactable().iter().cloned());
     }
 }
 
@@ -354,10 +357,10 @@ pub fn look(
     for n in opener.notes.borrow().iter() {
         found.push(Diagnostic::warning(n.clone()));
     }
-    for u in opener.secrets.borrow().unredactable() {
+    for u in opener.unredactable.borrow().iter() {
         found.push(Diagnostic::warning(u.to_string()));
     }
-    vault::audit::check(&root, &|path| opener.used.borrow().contains(path), &mut found);
+    vault::audit::check(&root, &opener.used.borrow(), &mut found);
     found.sort();
     if stages.left.len() > 1 && !stages.options.checks_only && !found.has_errors() {
         // Only the first of it can be begun with.
@@ -435,6 +438,28 @@ fn delegates(program: &Program, found: &mut Diagnostics) -> HashMap<String, Conn
     all
 }
 
+/// The hosts' passwords in an inventory are not to be shown, nor a variable that is one: `ansible_password: "{{pw}}"`.
+pub fn hide_passwords(inventory: &Inventory, opener: &Opener) {
+    let of_groups = inventory.groups.values().map(|g| &g.vars);
+    let layers: Vec<&Vars> = of_groups.chain(inventory.hosts.values().map(|h| &h.vars)).collect();
+    let mut names: Vec<String> = PASSWORDS.map(str::to_string).to_vec();
+    let mut at = 0;
+    while let Some(name) = names.get(at).cloned() {
+        at += 1;
+        for var in layers.iter().filter_map(|l| l.get(&name)) {
+            let text = crate::template::text(&var.value);
+            let inner = text.trim().strip_prefix("{{").and_then(|t| t.strip_suffix("}}")).map(str::trim);
+            match inner {
+                Some(other) if vars::is_name(other) && !names.iter().any(|n| n == other) => {
+                    names.push(other.to_string())
+                }
+                Some(_) => {}
+                None => opener.learn(&var.span.line(), &var.value),
+            }
+        }
+    }
+}
+
 /// How a host is reached.
 fn settings(program: &Program, plan: &graph::HostPlan, found: &mut Diagnostics) -> Connection {
     let dynamic = graph::Dynamic::default();
@@ -464,13 +489,18 @@ fn settings(program: &Program, plan: &graph::HostPlan, found: &mut Diagnostics) 
     c
 }
 
+/// Findings as they are shown on standard error.
+pub fn without_secrets(found: &Diagnostics, redactor: &Redactor) -> String {
+    let text = found.render_without(console::colors_enabled_stderr(), &|text| redactor.redact(text));
+    redactor.redact(&text).into_owned()
+}
+
 /// Prints findings on standard error, with a count of errors at the end.
 pub fn print(found: &Diagnostics, redactor: &Redactor) {
     if found.is_empty() {
         return;
     }
-    let text = found.render(console::colors_enabled_stderr());
-    eprint!("{}", redactor.redact(&text));
+    eprint!("{}", without_secrets(found, redactor));
     let (errors, _) = found.counts();
     if errors > 0 {
         eprintln!("{errors} error{}; no host was contacted", if errors == 1 { "" } else { "s" });
@@ -505,7 +535,7 @@ pub fn link_options(
 ) -> error::Result<crate::run::LinkOptions> {
     let ask = |wanted, option, question| -> error::Result<Option<SecretString>> {
         let given = password(wanted, option, question)?;
-        given.iter().try_for_each(|p| hide(option, p, redactor))?;
+        given.iter().for_each(|p| hide(option, p, redactor));
         Ok(given)
     };
     Ok(crate::run::LinkOptions {
@@ -521,11 +551,11 @@ pub fn link_options(
 }
 
 /// From here on this password is in nothing that is shown; if it cannot be kept out, that is said.
-fn hide(option: &str, password: &SecretString, redactor: &Redactor) -> error::Result<()> {
+fn hide(option: &str, password: &SecretString, redactor: &Redactor) {
     let mut secrets = Secrets::new();
     secrets.add(option, password.expose_secret());
     secrets.unredactable().iter().for_each(|u| eprintln!("warning: {u}"));
-    redactor.add(&secrets)
+    redactor.add(&secrets);
 }
 
 #[cfg(test)]
@@ -550,7 +580,7 @@ mod tests {
     #[test]
     fn a_password_that_was_asked_for_is_hidden() {
         let redactor = Redactor::new();
-        hide("-K", &"tr0ub4dor".to_string().into(), &redactor).unwrap();
+        hide("-K", &"tr0ub4dor".to_string().into(), &redactor);
         assert_eq!(redactor.redact("sudo: tr0ub4dor"), "sudo: [redacted]");
     }
 
@@ -558,7 +588,7 @@ mod tests {
     fn a_secret_that_cannot_be_hidden_is_named() {
         let opener = Opener::new(&[], Path::new("."));
         opener.learn("all.yml.age: pins", &serde_json::json!({"door": 12}));
-        let said: Vec<String> = opener.secrets.borrow().unredactable().iter().map(|u| u.to_string()).collect();
+        let said: Vec<String> = opener.unredactable.borrow().iter().map(|u| u.to_string()).collect();
         assert!(said[0].starts_with("all.yml.age: pins.door: a secret of fewer"), "{said:?}");
     }
 }

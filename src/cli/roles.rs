@@ -6,6 +6,7 @@ use crate::modules::pages::wrap;
 use crate::playbook::{self, Argument, Role};
 use crate::source::nearest;
 use crate::template::{Templates, text};
+use crate::vault::Redactor;
 use clap::Args;
 use std::path::{Path, PathBuf};
 
@@ -43,7 +44,7 @@ impl Roles {
         let (role, found) = playbook::load_role(&from, name, &Templates::new(), &opener);
         project::print(&found, &opener.redactor);
         let Some(role) = role else { return Ok(Exit::Input) };
-        say_on!("{}", opener.redactor.redact(&page(&role)));
+        say_on!("{}", opener.redactor.redact(&page(&role, &opener.redactor)));
         Ok(Exit::Done)
     }
 }
@@ -57,7 +58,7 @@ fn about(dir: &Path) -> String {
     words[..end].trim_end_matches('.').to_string()
 }
 
-fn page(role: &Role) -> String {
+fn page(role: &Role, redactor: &Redactor) -> String {
     let mut out = format!("{}\n\n", role.name);
     let readme = about(&role.dir);
     if !readme.is_empty() {
@@ -70,7 +71,7 @@ fn page(role: &Role) -> String {
         if !a.description.is_empty() {
             wrap(&a.description, 2, &mut out);
         }
-        a.options.iter().for_each(|o| argument(o, 2, &mut out));
+        a.options.iter().for_each(|o| argument(o, 2, redactor, &mut out));
         out.push('\n');
     }
     let told = |n: &str| role.arguments.iter().any(|(_, a)| a.options.iter().any(|o| o.name == n));
@@ -79,9 +80,8 @@ fn page(role: &Role) -> String {
         out.push_str("Defaults\n");
         for (n, v) in others {
             let value = if v.span.source.secret { "[redacted]".into() } else { v.value.to_string() };
-            let value =
-                if value.chars().count() > 70 { value.chars().take(69).chain(['…']).collect() } else { value };
-            out.push_str(&format!("  {n}: {value}\n"));
+            // A part of a secret is not known for one.
+            out.push_str(&format!("  {n}: {}\n", super::cut(&redactor.redact(&value), 70)));
         }
         out.push('\n');
     }
@@ -92,7 +92,7 @@ fn page(role: &Role) -> String {
     out
 }
 
-fn argument(a: &Argument, indent: usize, out: &mut String) {
+fn argument(a: &Argument, indent: usize, redactor: &Redactor, out: &mut String) {
     let mut kind = a.kind.map_or("any", |k| k.name()).to_string();
     if let Some(e) = a.elements {
         kind.push_str(&format!(" of {}", e.name()));
@@ -106,6 +106,7 @@ fn argument(a: &Argument, indent: usize, out: &mut String) {
     if let Some((d, _)) = &a.default {
         words.push_str(&format!(" Default: {}.", text(d)));
     }
-    wrap(words.trim(), indent + 4, out);
-    a.inner.options.iter().for_each(|o| argument(o, indent + 4, out));
+    // Before a line ends within a secret.
+    wrap(&redactor.redact(words.trim()), indent + 4, out);
+    a.inner.options.iter().for_each(|o| argument(o, indent + 4, redactor, out));
 }

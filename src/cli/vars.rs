@@ -8,6 +8,7 @@ use crate::graph::{Dynamic, Layer, Program, Scope, TaskUse};
 use crate::source::nearest;
 use crate::template::{Found, Lookup as _, text};
 use crate::vars::Var;
+use crate::vault::Redactor;
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -78,7 +79,7 @@ impl VarsOf {
                 serde_json::to_string_pretty(&out).unwrap_or_default() + "\n"
             }
             Format::Text if self.name.is_some() => all.iter().map(page).collect(),
-            Format::Text => table(&all),
+            Format::Text => table(&all, &book.redactor),
         };
         say_on!("{}", book.redactor.redact(&out));
         book.note_errors();
@@ -186,18 +187,18 @@ fn as_json(s: &Shown) -> Value {
     })
 }
 
-/// A value in one line, cut where it is long.
-fn short(v: &Value) -> String {
+/// A value in one line, cut where it is long; without its secrets, of which a part would not be known for one.
+fn short(v: &Value, redactor: &Redactor) -> String {
     const MOST: usize = 60;
     let all = match v {
         Value::String(s) if !s.contains('\n') && !s.is_empty() => s.clone(),
         other => other.to_string(),
     };
-    if all.chars().count() <= MOST { all } else { all.chars().take(MOST - 1).chain(['…']).collect() }
+    super::cut(&redactor.redact(&all), MOST)
 }
 
-fn table(all: &[Shown]) -> String {
-    let values: Vec<String> = all.iter().map(|s| short(&s.value)).collect();
+fn table(all: &[Shown], redactor: &Redactor) -> String {
+    let values: Vec<String> = all.iter().map(|s| short(&s.value, redactor)).collect();
     let width = |of: &mut dyn Iterator<Item = usize>| of.max().unwrap_or(0);
     let (n, v) = (
         width(&mut all.iter().map(|s| s.name.len())).min(34),

@@ -247,7 +247,7 @@ impl Vault {
                 }
                 // Each file stands for itself: the others are brought along all the same.
                 Err(e) if files.len() > 1 => {
-                    eprintln!("error: {e}");
+                    complain(&e);
                     failed = failed.or(Some(f.clone()));
                 }
                 Err(e) => return Err(e),
@@ -275,13 +275,27 @@ impl Vault {
         dry_run: bool,
     ) -> Result<()> {
         let ids = self.identities()?;
-        let mut brought = 0;
+        let (mut brought, mut failed) = (0, None);
         for given in files {
             let is_folder = given.is_dir();
-            let inside = if is_folder { audit::files(given) } else { vec![given.clone()] };
+            let inside = if is_folder { audit::files(given, &[]).found } else { vec![given.clone()] };
             for f in inside {
                 let how = import::How { recipients: self.given(&f, to)?, keep, dry_run };
-                let Some(done) = import::import(&f, passwords, &ids, &how)? else {
+                let done = match import::import(&f, passwords, &ids, &how) {
+                    Ok(done) => done,
+                    // In a folder each file stands for itself: the others are brought over all the same.
+                    Err(_) if is_folder && import::only_mentions(&f) => {
+                        eprintln!("note: {} is passed over: it is no YAML", f.display());
+                        continue;
+                    }
+                    Err(e) if is_folder => {
+                        complain(&e);
+                        failed = failed.or(Some(f));
+                        continue;
+                    }
+                    Err(e) => return Err(e),
+                };
+                let Some(done) = done else {
                     if !is_folder {
                         return Err(Error::input(format!(
                             "there is nothing of Ansible Vault or SOPS in {}",
@@ -309,12 +323,16 @@ impl Vault {
                 }
             }
         }
-        if brought == 0 {
+        if brought == 0 && failed.is_none() {
             say!("there is nothing to bring over");
-        } else if !dry_run {
+        } else if !dry_run && brought > 0 {
             eprintln!("the old secrets are still in the history of git: change them if anyone had the old password");
         }
-        Ok(())
+        match failed {
+            Some(f) => Err(Error::input(format!("{} and perhaps others could not be brought over", f.display()))
+                .hint("The errors are above; what could be done is done.")),
+            None => Ok(()),
+        }
     }
 
     fn identities(&self) -> Result<Identities> {
@@ -411,6 +429,12 @@ fn secret(key: &KeyPath) -> Result<Zeroizing<String>> {
         );
     }
     Ok(text)
+}
+
+/// Says an error after which it goes on.
+fn complain(e: &Error) {
+    eprintln!("error: {e}");
+    e.hint.iter().for_each(|h| eprintln!(" help: {h}"));
 }
 
 /// `1 file`, `2 files`.

@@ -365,7 +365,7 @@ fn condition(c: &Condition, place: Place<'_>) -> (Option<bool>, String) {
             Some(v) if !var.span.source.secret => v,
             _ => place.program.inventory.shown(var),
         };
-        used.push(format!("{name} is {} ({of})", short(&value)));
+        used.push(format!("{name} is {} ({of})", short(&value, &place.program.redactor)));
     }
     let with = if used.is_empty() { String::new() } else { format!("  [{}]", used.join("; ")) };
     match graph::evaluate(c, &scope) {
@@ -378,9 +378,9 @@ fn condition(c: &Condition, place: Place<'_>) -> (Option<bool>, String) {
     }
 }
 
-fn short(v: &Value) -> String {
-    let all = v.to_string();
-    if all.chars().count() <= 40 { all } else { all.chars().take(39).chain(['…']).collect() }
+/// A value in one line, cut where it is long: after its secrets are out, since a part of one is not known for one.
+fn short(v: &Value, redactor: &Redactor) -> String {
+    super::cut(&redactor.redact(&v.to_string()), 40)
 }
 
 /// What a step waits for, each with its place.

@@ -554,7 +554,7 @@ impl Lookup for Scope<'_> {
     fn learn(&self, at: &str, secret: &str) {
         let mut secrets = crate::vault::Secrets::new();
         secrets.add(at, secret);
-        let _ = self.program.redactor.add(&secrets);
+        self.program.redactor.add(&secrets);
     }
 
     fn shape(&self, name: &str) -> Shape {

@@ -47,6 +47,16 @@ pub fn setting_names() -> impl Iterator<Item = &'static str> {
     KNOWN.into_iter()
 }
 
+/// The settings that are passwords.
+pub const PASSWORDS: [&str; 6] = [
+    "ansible_password",
+    "ansible_ssh_pass",
+    "ansible_ssh_password",
+    "ansible_become_password",
+    "ansible_become_pass",
+    "ansible_sudo_pass",
+];
+
 /// SSH options that tune how OpenSSH works and say nothing about whom to reach or trust.
 const TUNING: [&str; 18] = [
     "controlmaster",

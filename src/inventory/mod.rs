@@ -23,7 +23,7 @@ mod property_tests;
 #[cfg(test)]
 mod tests;
 
-pub use connection::{Connection, setting_names};
+pub use connection::{Connection, PASSWORDS, setting_names};
 pub use made::Made;
 pub use pattern::{PatternError, select, select_limit};
 

@@ -45,10 +45,16 @@ impl Inventory {
         let mut merged = Map::new();
         for (_, layer) in self.host_layers(host) {
             for (name, var) in layer {
-                merged.insert(name.clone(), self.shown(var));
+                merged.insert(name.clone(), self.shown_as(name, var));
             }
         }
         Value::Object(merged)
+    }
+
+    /// A variable's value as it may be shown under its name: a password not at all, however short it is.
+    fn shown_as(&self, name: &str, var: &Var) -> Value {
+        let is_template = || crate::template::text(&var.value).contains("{{");
+        if super::PASSWORDS.contains(&name) && !is_template() { Value::from(REDACTED) } else { self.shown(var) }
     }
 
     /// A variable's value as it may be shown.
@@ -110,7 +116,7 @@ impl Inventory {
 
     fn leaves(&self, vars: &Vars, indent: &str, out: &mut String) {
         for (name, var) in vars {
-            out.push_str(&format!("{indent}|--{{{name} = {}}}\n", self.shown(var)));
+            out.push_str(&format!("{indent}|--{{{name} = {}}}\n", self.shown_as(name, var)));
         }
     }
 }

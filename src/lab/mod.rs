@@ -119,11 +119,11 @@ fn up_locked(name: &str, nodes: usize, lock: &Locked, inventory: PathBuf, progre
     if let Some(known) = &known {
         if known.inventory != inventory {
             return Err(Error::input(format!("lab {name} is up already, for {}", known.inventory.display()))
-                .hint(format!("give this one another name, or take that one down: windlass lab down {name}")));
+                .hint(format!("give this one another name, or take that one down: {}", command("down", name))));
         }
         if known.nodes.len() > nodes {
             return Err(Error::input(format!("lab {name} has {} nodes already", known.nodes.len()))
-                .hint(format!("for fewer: windlass lab down {name}, then up again")));
+                .hint(format!("for fewer: {}, then up again", command("down", name))));
         }
     } else {
         handout::check_free(&inventory)?;
@@ -134,7 +134,7 @@ fn up_locked(name: &str, nodes: usize, lock: &Locked, inventory: PathBuf, progre
         Some(known) if known.image.is_dir() => image::Image::at(&known.image, progress)?,
         Some(known) if !known.nodes.is_empty() => {
             return Err(Error::environment(format!("the image of lab {name} is gone: {}", known.image.display()))
-                .hint(format!("windlass lab down {name}, then up again")));
+                .hint(format!("{}, then up again", command("down", name))));
         }
         _ => image::ready(progress)?,
     };
@@ -215,7 +215,9 @@ pub fn down(name: &str, progress: Progress) -> Result<bool> {
             }
         }
     }
-    progress(&if found { format!("lab {name} is down, nothing left") } else { format!("there is no lab {name}") });
+    if found {
+        progress(&format!("lab {name} is down, nothing left"));
+    }
     Ok(found)
 }
 
@@ -304,12 +306,17 @@ pub fn start_node(name: &str, node: &str) -> Result<()> {
     node::wait_ready(&lab, node, BOOT_TIME)
 }
 
+/// The command line of a verb for a lab.
+fn command(verb: &str, name: &str) -> String {
+    if name == DEFAULT_NAME { format!("windlass lab {verb}") } else { format!("windlass lab {verb} --name {name}") }
+}
+
 fn existing(name: &str) -> Result<(PathBuf, State)> {
     paths::check_name(name)?;
     let lab = paths::lab(name);
     match State::load(&lab)? {
         Some(state) => Ok((lab, state)),
-        None => Err(Error::input(format!("there is no lab {name}")).hint(format!("windlass lab up {name}"))),
+        None => Err(Error::input(format!("there is no lab {name}")).hint(command("up", name))),
     }
 }
 
@@ -373,4 +380,19 @@ fn join(handle: std::thread::ScopedJoinHandle<'_, Result<()>>) -> Result<()> {
 
 fn count(n: usize, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[test]
+    fn the_commands_that_hints_name_exist() {
+        let hint = existing("there-is-none-of-this-name").map(|_| ()).unwrap_err().hint.unwrap();
+        for line in [hint, command("down", "a"), command("up", DEFAULT_NAME)] {
+            assert!(crate::cli::Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+        assert!(crate::cli::Cli::try_parse_from(["windlass", "lab", "down", "a"]).is_err());
+    }
 }

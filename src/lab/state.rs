@@ -41,7 +41,7 @@ impl State {
             let name = lab.file_name().unwrap_or_default().to_string_lossy();
             Error::environment(format!("{} is not a lab's state", path.display()))
                 .because(e)
-                .hint(format!("windlass lab down {name}"))
+                .hint(super::command("down", &name))
         })
     }
 
@@ -147,7 +147,8 @@ mod tests {
         let lab = tempfile::tempdir().unwrap();
         fs::write(lab.path().join("lab.json"), "{\"name\":").unwrap();
         let error = State::load(lab.path()).unwrap_err();
-        assert!(error.hint.unwrap().starts_with("windlass lab down"));
+        let hint = error.hint.unwrap();
+        assert!(hint.starts_with("windlass lab down --name "), "{hint}");
     }
 
     #[test]

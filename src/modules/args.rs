@@ -243,7 +243,8 @@ impl JsonSchema for Mode {
         true
     }
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"type": "string"})
+        // Windlass takes `0644` for the text it looks like; whoever reads a schema takes it for a number.
+        json_schema!({"type": "string", "x-octal": true})
     }
 }
 

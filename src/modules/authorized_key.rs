@@ -194,8 +194,9 @@ impl Module for AuthorizedKey {
         }
         for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
             let Some(mut key) = Key::parse(line) else {
-                let start: String = line.chars().take(24).collect();
-                return Err(ArgError::new("key", format!("`{start}…` is not a public SSH key"))
+                // What stands here by mistake may be a secret, and a part of one is not known for one.
+                let shown = crate::template::shown(&line.into());
+                return Err(ArgError::new("key", format!("{shown} is not a public SSH key"))
                     .hint("a key is `ssh-ed25519 AAAA… comment`, one a line"));
             };
             if let Some(o) = self.key_options.as_deref() {

@@ -24,7 +24,7 @@ pub struct Copy {
     /// a trailing slash, only what is in it.
     src: Option<Text>,
     /// The file's text, instead of `src`.
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("x-any" = true))]
     content: Option<Value>,
     /// Where the file goes. A folder, if it is one or ends in a slash: the file goes into it under its own name.
     dest: Text,

@@ -119,7 +119,11 @@ impl Reader<'_> {
         let e = ArgError::new(param, format!("there is no {what} `{name}`"));
         let shown: Vec<String> =
             roots.iter().map(|r| crate::source::display_path(&r.join(name)).display().to_string()).collect();
+        let sealed = format!("{name}.age");
         let e = match nearest(name, there.iter().map(String::as_str)) {
+            _ if roots.iter().any(|r| r.join(&sealed).is_file()) => {
+                e.hint(format!("it is there encrypted: write `{sealed}`"))
+            }
             Some(n) => e.hint(format!("did you mean `{n}`?")),
             None => e.hint(format!("looked for {}", shown.join(", "))),
         };

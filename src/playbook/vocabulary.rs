@@ -29,6 +29,8 @@ pub enum Shape {
     Words,
     /// One text, or a list of texts.
     OneOrMore,
+    /// A variable's name.
+    Name,
     /// Variables by name.
     Vars,
     /// A mapping, or a template that comes to one.
@@ -107,7 +109,7 @@ words! {
     "when" Expression, "Only if this holds; a list means AND.";
     "loop" Ref("loop"), "Done once for each item of a list; the item is `item`.";
     "loop_control" Ref("loop_control"), "The loop's variable, index and label.";
-    "register" Text, "The variable that gets its result.";
+    "register" Name, "The variable that gets its result.";
     "notify" OneOrMore, "Handlers that are due when it changes something.";
     "listen" OneOrMore, "For a handler: other names it hears.";
     "tags" Words, "For `--tags` and `--skip-tags`; `always` and `never` are special.";
@@ -249,8 +251,8 @@ words! {
 words! {
     /// `loop_control`.
     LOOP_CONTROL, LOOP_CONTROL_KEYS:
-    "loop_var" Text, "The variable in place of `item`.";
-    "index_var" Text, "A variable that gets the item's number, from 0.";
+    "loop_var" Name, "The variable in place of `item`.";
+    "index_var" Name, "A variable that gets the item's number, from 0.";
     "label" Text, "What an item is called in reports.";
     "pause" NumberOrTemplate, "Seconds between two items, where the first of them did something.";
     "extended" Bool, "Items get `ansible_loop`: index, index0, first, last, length, revindex, revindex0, previtem, nextitem, allitems.";

@@ -671,7 +671,7 @@ impl Worker {
                 _ => {}
             }
         }
-        let _ = self.shared.emit.redactor().add(&secrets);
+        self.shared.emit.redactor().add(&secrets);
     }
 
     /// The task's name on this host, as far as it can be rendered.

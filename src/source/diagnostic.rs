@@ -3,6 +3,7 @@
 use super::Span;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -265,6 +266,13 @@ impl Diagnostics {
     }
     /// The findings as text, a blank line between them. Of very many the first are shown, errors before warnings.
     pub fn render(&self, colour: bool) -> String {
+        self.render_without(colour, &|text| Cow::Borrowed(text))
+    }
+
+    /// The same without what `hide` takes out of text. A long source line is cut where it is shown, and half a secret is
+    /// not known for one: a finding with something to hide in it shows its lines whole.
+    pub fn render_without(&self, colour: bool, hide: &dyn for<'t> Fn(&'t str) -> Cow<'t, str>) -> String {
+        let whole = Renderer::plain().term_width(1 << 30);
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let mut out = String::new();
         let errors = self.counts().0;
@@ -276,7 +284,10 @@ impl Diagnostics {
             }
             warnings -= usize::from(d.severity == Severity::Warning);
             shown += 1;
-            out.push_str(&d.render(&renderer));
+            match hide(&d.render(&whole)) {
+                Cow::Owned(clean) => out.push_str(&clean),
+                Cow::Borrowed(_) => out.push_str(&d.render(&renderer)),
+            }
             out.push_str("\n\n");
         }
         if shown < self.items.len() {

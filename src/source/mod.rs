@@ -84,6 +84,10 @@ pub(crate) fn unreadable(shown: &Path, e: &std::io::Error) -> Diagnostic {
                 .map(|e| e.file_name().to_string_lossy().into_owned())
                 .collect();
             let name = shown.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            let sealed = format!("{name}.age");
+            if here.contains(&sealed) {
+                return d.hint(format!("it is there encrypted: write `{}`", shown.with_file_name(sealed).display()));
+            }
             // Of short names with one ending, everything is nearly something.
             let stem = |n: &str| n.split('.').next().unwrap_or_default().to_string();
             let near = here

@@ -1,5 +1,6 @@
 //! Who can read what lies here, as far as headers tell, against who should.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::crypt::{self, Header};
@@ -38,7 +39,7 @@ pub fn look(path: &Path) -> Result<Held> {
         return crypt::header(&bytes, &shown.display().to_string()).map(Held::Whole);
     }
     let text = match std::str::from_utf8(&bytes) {
-        Ok(t) if is_yaml(path) && t.contains("!age") => t,
+        Ok(t) if may_hold_values(path, t) => t,
         _ => return Ok(Held::Plain),
     };
     let document = Document::parse(&shown, text, false)?;
@@ -57,35 +58,99 @@ pub fn is_yaml(path: &Path) -> bool {
     path.extension().is_some_and(|e| e == "yml" || e == "yaml")
 }
 
-/// The files below a folder, sorted: without hidden ones, and what is built or downloaded.
-pub fn files(root: &Path) -> Vec<PathBuf> {
-    let mut found = vec![];
+/// Whether values can be put into a file of this name: YAML, also without an ending, as `group_vars/all` is.
+pub fn takes_values(path: &Path) -> bool {
+    is_yaml(path) || path.extension().is_none()
+}
+
+/// Whether a text of this name may have `!age` values in it. Variables are read from YAML, JSON, and files without an
+/// ending, of which most are something else.
+pub fn may_hold_values(path: &Path, text: &str) -> bool {
+    let by_name = takes_values(path) || path.extension().is_some_and(|e| e == "json");
+    by_name && text.contains("!age") && (is_yaml(path) || text.contains("-----BEGIN AGE ENCRYPTED FILE-----"))
+}
+
+/// The files below a folder.
+#[derive(Debug, Default)]
+pub struct Files {
+    /// Sorted.
+    pub found: Vec<PathBuf>,
+    /// Those that are too large to be searched for values.
+    pub large: Vec<PathBuf>,
+    /// There are more than anybody looks at.
+    pub more: bool,
+}
+
+/// The files below a folder: without hidden ones (but those in `hidden`), and what is built or downloaded.
+pub fn files(root: &Path, hidden: &[&str]) -> Files {
+    let mut all = Files::default();
     let mut folders = vec![root.to_path_buf()];
     while let Some(dir) = folders.pop() {
         for e in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            let name = e.file_name();
+            let (path, name) = (e.path(), e.file_name());
             let name = name.to_string_lossy();
             let Ok(kind) = e.file_type() else { continue };
-            if name.starts_with('.') || found.len() >= MOST {
+            if name.starts_with('.') && !hidden.contains(&name.as_ref()) {
                 continue;
             }
             if kind.is_dir() {
-                if !["target", "node_modules", "logs"].contains(&name.as_ref()) {
-                    folders.push(e.path());
+                if !is_built(&dir, &path, &name) {
+                    folders.push(path);
                 }
-            } else if kind.is_file() && e.metadata().is_ok_and(|m| m.len() <= LARGEST) {
-                found.push(e.path());
+            } else if kind.is_file() {
+                let is_large = e.metadata().is_ok_and(|m| m.len() > LARGEST);
+                if all.found.len() >= MOST {
+                    all.more = true;
+                } else if !is_large || path.extension().is_some_and(|e| e == "age") {
+                    all.found.push(path);
+                } else if is_yaml(&path) || (path.extension().is_none() && is_text(&path)) {
+                    all.large.push(path);
+                }
             }
         }
     }
-    found.sort();
-    found
+    all.found.sort();
+    all.large.sort();
+    all
 }
 
-/// The project's files that a rule covers, each with its rule.
-pub fn covered(rules: &Rules) -> Vec<(PathBuf, &Rule)> {
-    let all = files(&rules.root);
-    all.into_iter().filter_map(|p| rules.rule(&p).map(|r| (p, r))).collect()
+/// Whether a folder says of itself that it is a cache, or holds what npm has brought.
+fn is_built(dir: &Path, path: &Path, name: &str) -> bool {
+    path.join("CACHEDIR.TAG").is_file() || (name == "node_modules" && dir.join("package.json").is_file())
+}
+
+fn is_text(path: &Path) -> bool {
+    use std::io::Read;
+    let mut start = [0; 1024];
+    let read = std::fs::File::open(path).and_then(|mut f| f.read(&mut start));
+    read.is_ok_and(|n| start.get(..n).is_some_and(|s| !s.contains(&0)))
+}
+
+/// The project's files that a rule covers, each with its rule; and what is to be said of those that are left out.
+pub fn covered(rules: &Rules) -> (Vec<(PathBuf, &Rule)>, Vec<String>) {
+    // Hidden ones only where a rule names them.
+    let parts = rules.rules.iter().flat_map(|r| &r.paths).flat_map(|p| p.split('/'));
+    let hidden: Vec<&str> = parts.filter(|p| p.starts_with('.')).collect();
+    let all = files(&rules.root, &hidden);
+    let logs = rules.root.join("logs");
+    let mut notes: Vec<String> = all
+        .large
+        .iter()
+        .filter(|p| rules.rule(p).is_some())
+        .map(|p| {
+            let shown = display_path(p);
+            format!("{} is larger than {} MiB, so it was not searched for secrets", shown.display(), LARGEST >> 20)
+        })
+        .collect();
+    if all.more {
+        notes.push(format!(
+            "there are more than {MOST} files below {}: not all were searched for secrets",
+            display_path(&rules.root).display()
+        ));
+    }
+    // What runs have left has no secrets in it, and there may be much of it.
+    let found = all.found.into_iter().filter(|p| !p.starts_with(&logs));
+    (found.filter_map(|p| rules.rule(&p).map(|r| (p, r))).collect(), notes)
 }
 
 /// How those who can read fit those who should.
@@ -194,11 +259,20 @@ pub fn readers(header: &Header, rules: Option<&Rules>) -> Vec<String> {
 
 /// What is wrong with the secrets of the project in `dir`, by its rules: of those that are used, who can read them and
 /// whether they are bound; of all, whether they lie in the clear.
-pub fn check(dir: &Path, used: &dyn Fn(&Path) -> bool, found: &mut Diagnostics) {
+pub fn check(dir: &Path, used: &HashSet<PathBuf>, found: &mut Diagnostics) {
     let (rules, wrong) = Rules::look(dir);
     found.extend(wrong);
     let Some(rules) = rules else { return };
-    for (path, rule) in covered(&rules) {
+    let (mut all, notes) = covered(&rules);
+    for note in notes {
+        found.push(Diagnostic::warning(note).hint("keep secrets in files of their own: windlass vault encrypt"));
+    }
+    // What was opened counts wherever it lies.
+    let seen: HashSet<PathBuf> = all.iter().map(|(p, _)| p.clone()).collect();
+    let others = used.iter().filter(|p| !seen.contains(*p));
+    all.extend(others.filter_map(|p| rules.rule(p).map(|r| (p.clone(), r))));
+    let used = |p: &Path| used.contains(p);
+    for (path, rule) in all {
         let shown = display_path(&path);
         let is_age = path.extension().is_some_and(|e| e == "age");
         let top = || Span::new(&Source::secret(&shown, ""), 0..0);
@@ -326,11 +400,13 @@ mod tests {
         dir: tempfile::TempDir,
         anna: String,
         ben: String,
+        /// What is used and not found.
+        used: Vec<PathBuf>,
     }
 
     impl Project {
         fn new(rule: &str) -> Project {
-            let p = Project { dir: tempfile::tempdir().unwrap(), anna: x25519().1, ben: x25519().1 };
+            let p = Project { dir: tempfile::tempdir().unwrap(), anna: x25519().1, ben: x25519().1, used: vec![] };
             p.file(
                 "windlass.yml",
                 &format!("vault:\n  keys: {{anna: {}, ben: {}}}\n  recipients: [{rule}]\n", p.anna, p.ben),
@@ -348,10 +424,15 @@ mod tests {
         /// Findings: severity and message, without the folder.
         fn found(&self) -> Vec<String> {
             let mut unused = Diagnostics::default();
-            check(self.dir.path(), &|_| false, &mut unused);
+            check(self.dir.path(), &HashSet::new(), &mut unused);
             assert!(!unused.has_errors(), "what is not used is not checked");
             let mut found = Diagnostics::default();
-            check(self.dir.path(), &|_| true, &mut found);
+            let all = files(self.dir.path(), &[])
+                .found
+                .into_iter()
+                .map(|p| p.canonicalize().unwrap())
+                .chain(self.used.clone());
+            check(self.dir.path(), &all.collect(), &mut found);
             found.sort();
             let dir = format!("{}/", self.dir.path().canonicalize().unwrap().display());
             let word = |s| if s == Severity::Error { "error" } else { "warning" };
@@ -369,6 +450,73 @@ mod tests {
         p.file("other/vault.yml", "a: 1\n");
         p.file(".git/vault.yml", "a: 1\n");
         assert_eq!(p.found(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn no_file_is_passed_over_for_its_folder() {
+        let mut p = Project::new("{path: '**', to: [anna]}, {path: '.private/**', to: [anna]}");
+        let sealed = p.sealed(&[&p.anna]);
+        for name in
+            ["roles/logs/vars/main.yml", "roles/target/vars/main.yml", "target/a", "node_modules/a", ".private/a"]
+        {
+            p.file(name, &sealed);
+        }
+        for name in ["logs/run.log", "cache/a", "web/node_modules/x/a", ".git/a", ".other/a"] {
+            p.file(name, &sealed);
+        }
+        p.file("cache/CACHEDIR.TAG", "Signature: 8a477f597d28d172789f06886806bc55\n");
+        p.file("web/package.json", "{}");
+        let (rules, _) = Rules::look(p.dir.path());
+        let rules = rules.unwrap();
+        let (all, notes) = covered(&rules);
+        let names: Vec<String> = all.iter().filter_map(|(p, _)| rules.relative(p)).collect();
+        let mut expected = [
+            ".private/a",
+            "node_modules/a",
+            "roles/logs/vars/main.yml",
+            "roles/target/vars/main.yml",
+            "target/a",
+            "web/package.json",
+            "windlass.yml",
+        ];
+        expected.sort_unstable();
+        assert_eq!((names, notes), (expected.iter().map(|n| n.to_string()).collect(), vec![]));
+        // What was opened is checked wherever it lies.
+        p.file(".other/b.age", &p.sealed(&[&p.anna, &p.ben]));
+        assert_eq!(p.found(), Vec::<String>::new());
+        p.used.push(p.dir.path().canonicalize().unwrap().join(".other/b.age"));
+        assert!(p.found()[0].starts_with("error: .other/b.age can be read by ben"), "{:?}", p.found());
+    }
+
+    #[test]
+    fn what_is_too_large_is_said_and_an_encrypted_file_never_is() {
+        let p = Project::new("{path: '**', to: [anna]}");
+        let large = "x".repeat(LARGEST as usize + 1);
+        p.file("all.yml", &format!("a: {large}\n"));
+        p.file("v.yml.age", &encrypt(large.as_bytes(), &to(&[&p.anna, &p.ben])).unwrap());
+        p.file("tool", &format!("\u{0}{large}"));
+        let found = p.found();
+        assert!(found[1].starts_with("error: v.yml.age can be read by ben"), "{found:?}");
+        assert_eq!(found[..1], ["warning: all.yml is larger than 4 MiB, so it was not searched for secrets"]);
+    }
+
+    #[test]
+    fn files_without_an_ending_are_looked_at() {
+        let p = Project::new("{path: '**', to: [anna]}");
+        let slot = document::Slot { indent: 2, flow: false };
+        let value = document::armored(&p.sealed(&[&p.anna, &p.ben]), slot);
+        for name in ["group_vars/all", "vars.json", "all.yml"] {
+            p.file(name, &format!("k: {value}\n"));
+            let held = look(&p.dir.path().join(name)).unwrap();
+            assert!(matches!(held, Held::Values(_, v) if v.len() == 1), "{name}");
+        }
+        p.file("README", "Use `!age |` for values: [\n");
+        p.file("notes.txt", &format!("k: {value}\n"));
+        for name in ["README", "notes.txt"] {
+            assert!(matches!(look(&p.dir.path().join(name)).unwrap(), Held::Plain), "{name}");
+        }
+        p.file("group_vars/web", &format!("k: {value}\nb: [\n"));
+        assert!(look(&p.dir.path().join("group_vars/web")).is_err(), "nothing that is encrypted is passed over");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::crypt::{self, Opened};
-use super::document::Document;
+use super::document::{self, Document, Tagged};
 use super::identity::Identities;
 use super::note::Place;
 use super::recipient::Recipients;
@@ -92,12 +92,9 @@ pub(super) fn open(block: &str, what: &str, identities: &Identities) -> Result<O
 /// Opens values for whoever reads variables, and sees that each stands where it belongs.
 #[derive(Default)]
 pub struct Reading {
-    /// Of sources with bound values: the place of each value by where it starts.
-    known: RefCell<Vec<(Arc<Source>, Vec<Known>)>>,
+    /// Of sources with bound values: all values.
+    known: RefCell<Vec<(Arc<Source>, Vec<Tagged>)>>,
 }
-
-/// From where to where a value stands, and under which path.
-type Known = (usize, usize, String);
 
 impl Reading {
     /// The text of an `!age` value at a node.
@@ -120,17 +117,14 @@ impl Reading {
             None => {
                 let source = &node.span.source;
                 let document = Document::parse(&source.path, &source.text, source.secret)?;
-                let keys = document.values().into_iter().map(|t| (t.range.start, t.range.end, t.path.to_string()));
-                known.push((source.clone(), keys.collect()));
+                known.push((source.clone(), document.values()));
                 known.len() - 1
             }
         };
-        let start = node.span.range.start;
-        let keys = known.get(at).map(|(_, k)| k.as_slice()).unwrap_or_default();
-        // The node starts at the tag or behind it. A value that an alias brings has the place of its anchor.
-        let found = keys.iter().find(|(from, to, _)| (*from..=*to).contains(&start));
-        found
-            .map(|(_, _, key)| key.clone())
+        let values = known.get(at).map(|(_, k)| k.as_slice()).unwrap_or_default();
+        // A value that an alias brings has the place of its anchor.
+        document::which(values, node)
+            .map(|v| v.path.to_string())
             .ok_or_else(|| Error::input("where this value stands cannot be told").hint("Write it without an alias."))
     }
 }

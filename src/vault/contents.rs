@@ -12,7 +12,7 @@ use super::file::{self, Chosen};
 use super::identity::Identities;
 use super::keypath::KeyPath;
 use super::recipient::{Recipient, Recipients};
-use super::store;
+use super::store::{self, Access};
 use super::value;
 use crate::error::{Error, Result};
 use crate::source::{Node, display_path};
@@ -29,6 +29,13 @@ pub(super) struct Original {
     plain: Zeroizing<String>,
     armored: String,
     pub(super) header: Header,
+}
+
+/// Whether a file is one with values in it, not encrypted whole.
+pub(super) fn is_of_values(path: &Path, bytes: &[u8]) -> bool {
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    let by_name = audit::is_yaml(path) || audit::may_hold_values(path, text);
+    by_name && !crypt::is_encrypted(bytes) && !is_foreign(bytes)
 }
 
 /// Whether a file's bytes are some other program's encryption, or no text.
@@ -49,10 +56,10 @@ pub(super) fn open(path: &Path, bytes: &[u8], identities: &Identities) -> Result
     let (mut values, mut parts) = (vec![], vec![]);
     for v in document.values() {
         let (original, plain) = opened(&v, &shown, Some(&here), identities)?;
-        parts.push((v.range.clone(), document::plain(&plain, v.slot).to_string()));
+        parts.push((v.range.clone(), v.plain(&plain).to_string()));
         values.push(original);
     }
-    Ok(Shown { text: document.replaced(parts), values })
+    Ok(Shown { text: document.with_values(parts)?, values })
 }
 
 fn opened(v: &Tagged, shown: &Path, here: Option<&Here>, ids: &Identities) -> Result<(Original, Zeroizing<String>)> {
@@ -93,9 +100,9 @@ pub(super) fn seal(path: &Path, before: &Shown, edited: &[u8], to: &Recipients) 
             Some(o) => o.armored.clone(),
             None => bound::seal(text, to, &here.place(&v.path))?,
         };
-        parts.push((v.range.clone(), document::armored(&armored, v.slot)));
+        parts.push((v.range.clone(), v.armored(&armored)));
     }
-    Ok(document.replaced(parts))
+    document.with_values(parts)
 }
 
 /// Whether a header is for those wanted, as far as it tells.
@@ -110,7 +117,7 @@ fn serves(header: &Header, wanted: &[Recipient]) -> bool {
 /// Unreadable; something in it cannot be opened, or stands where it does not belong.
 pub fn view(path: &Path, identities: &Identities) -> Result<Zeroizing<Vec<u8>>> {
     let bytes = store::read(path)?;
-    if !audit::is_yaml(path) || crypt::is_encrypted(&bytes) || is_foreign(&bytes) {
+    if !is_of_values(path, &bytes) {
         return crypt::decrypt(&bytes, &display_path(path).display().to_string(), identities);
     }
     let shown = open(path, &bytes, identities)?;
@@ -133,7 +140,7 @@ pub fn textconv(path: &Path, identities: &Identities) -> Result<Zeroizing<Vec<u8
     };
     let parts = document.values().into_iter().filter_map(|v| {
         let (_, plain) = opened(&v, &shown, None, identities).ok()?;
-        Some((v.range.clone(), document::plain(&plain, v.slot).to_string()))
+        Some((v.range.clone(), v.plain(&plain).to_string()))
     });
     Ok(Zeroizing::new(document.replaced(parts.collect()).as_bytes().to_vec()))
 }
@@ -156,7 +163,9 @@ pub fn get(path: &Path, key: &KeyPath, identities: &Identities) -> Result<Zeroiz
     if crypt::is_encrypted(&bytes) {
         let plain = crypt::decrypt(&bytes, &shown.display().to_string(), identities)?;
         let document = Document::parse(&shown, text_of(&plain, &shown)?, true)?;
-        return key.find(&document.root).map(written).ok_or_else(|| missing(&document));
+        let node = key.find(&document.root).ok_or_else(|| missing(&document))?;
+        refuse_sealed(node, &[])?;
+        return Ok(written(node));
     }
     if is_foreign(&bytes) {
         return crypt::decrypt(&bytes, &shown.display().to_string(), identities).map(|_| Zeroizing::default());
@@ -165,21 +174,41 @@ pub fn get(path: &Path, key: &KeyPath, identities: &Identities) -> Result<Zeroiz
     let node = key.find(&document.root).ok_or_else(|| missing(&document))?;
     // Only what was asked for is opened.
     let here = Here::of(path);
+    let values = document.values();
+    refuse_sealed(node, &values)?;
+    if node.tag.is_some()
+        && let Some(v) = document::which(&values, node)
+    {
+        return opened(v, &shown, Some(&here), identities).map(|(_, plain)| plain);
+    }
+    let mut wanted = vec![];
+    node.walk(&mut |n| {
+        wanted.extend(n.tag.as_ref().and_then(|_| document::which(&values, n)).map(|v| v.range.start));
+    });
     let mut parts = vec![];
-    for v in document.values() {
-        let is_it = node.tag.is_some() && (v.range.start..=v.range.end).contains(&node.span.range.start);
-        let is_below =
-            node.tag.is_none() && node.span.range.start <= v.range.start && v.range.end <= node.span.range.end;
-        if is_it || is_below {
-            let (_, plain) = opened(&v, &shown, Some(&here), identities)?;
-            if is_it {
-                return Ok(plain);
-            }
-            parts.push((v.range.clone(), document::plain(&plain, v.slot).to_string()));
-        }
+    for v in values.iter().filter(|v| wanted.contains(&v.range.start)) {
+        let (_, plain) = opened(v, &shown, Some(&here), identities)?;
+        parts.push((v.range.clone(), v.plain(&plain).to_string()));
     }
     let open = Document::parse(&shown, &document.replaced(parts), true)?;
     key.find(&open.root).map(written).ok_or_else(|| missing(&document))
+}
+
+/// What stays encrypted is no value to print.
+fn refuse_sealed(node: &Node, open: &[Tagged]) -> Result<()> {
+    let mut left = None;
+    node.walk(&mut |n| {
+        let tag = n.tag.as_deref().filter(|t| document::SEALED.contains(t));
+        if let Some(tag) = tag.filter(|_| document::which(open, n).is_none()) {
+            left = left.take().or(Some((n.span.place(), tag.to_string())));
+        }
+    });
+    let Some((place, tag)) = left else { return Ok(()) };
+    let e = Error::input(format!("{place}: this `{tag}` value cannot be opened"));
+    Err(match tag.as_str() {
+        "!age" => e.hint("Within a file that is encrypted whole, values stand as they are."),
+        _ => e.hint("Bring it over with windlass vault import."),
+    })
 }
 
 fn written(node: &Node) -> Zeroizing<String> {
@@ -208,14 +237,15 @@ pub struct Set {
 /// # Errors
 /// The file is no YAML; something else stands at the path; nobody is known to encrypt for.
 pub fn set(path: &Path, key: &KeyPath, text: &str, to: Option<Recipients>, identities: &Identities) -> Result<Set> {
-    let created = matches!(path.symlink_metadata(), Err(e) if e.kind() == std::io::ErrorKind::NotFound);
-    if created {
-        let dir = store::parent(path);
+    let dir = store::parent(path);
+    if !dir.is_dir() {
         std::fs::create_dir_all(&dir).map_err(|e| {
             Error::environment(format!("cannot make {}", dir.display())).because(e).hint("Choose another path.")
         })?;
     }
     let path = &super::rules::real(path);
+    let _lock = store::lock(path);
+    let created = matches!(path.symlink_metadata(), Err(e) if e.kind() == std::io::ErrorKind::NotFound);
     let shown = display_path(path);
     let bytes = if created { Zeroizing::default() } else { store::read(path)? };
     let whole = if created { path.extension().is_some_and(|e| e == "age") } else { crypt::is_encrypted(&bytes) };
@@ -236,10 +266,10 @@ pub fn set(path: &Path, key: &KeyPath, text: &str, to: Option<Recipients>, ident
         let sealed = if changed { crypt::encrypt(after.as_bytes(), &to)? } else { String::new() };
         (sealed, Set { changed, created, key: key.to_string(), chosen })
     } else {
-        if is_foreign(&bytes) || !audit::is_yaml(path) {
+        if is_foreign(&bytes) || !audit::takes_values(path) {
             let e = Error::input(format!("{} is neither YAML nor an age file", shown.display()));
             return Err(
-                e.hint("Values are set in .yml, .yaml and .age files; bring others over with windlass vault import.")
+                e.hint("Values are set in .yml, .yaml and .age files and those without an ending; bring others over with windlass vault import.")
             );
         }
         let document = Document::parse(&shown, text_of(&bytes, &shown)?, false)?;
@@ -268,7 +298,7 @@ pub fn set(path: &Path, key: &KeyPath, text: &str, to: Option<Recipients>, ident
         (sealed, Set { changed: !is_there, created, key: name.to_string(), chosen })
     };
     if done.changed {
-        store::write(path, new.as_bytes(), if created { 0o644 } else { file::mode(path) }, !created)?;
+        store::write(path, new.as_bytes(), if created { Access::new(0o644) } else { Access::of(path) }, !created)?;
     }
     Ok(done)
 }

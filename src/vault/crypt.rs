@@ -74,9 +74,14 @@ pub fn decrypt(data: &[u8], what: &str, identities: &Identities) -> Result<Zeroi
     open(data, what, identities).map(|opened| opened.plain)
 }
 
+/// Data without the byte order mark that some editors put before text, and without the white space before it.
+fn beginning(data: &[u8]) -> &[u8] {
+    data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data).trim_ascii_start()
+}
+
 /// Whether `data` begins like an age file, armored or binary.
 pub fn is_encrypted(data: &[u8]) -> bool {
-    let data = data.trim_ascii_start();
+    let data = beginning(data);
     data.starts_with(MAGIC) || data.starts_with(ARMOR)
 }
 
@@ -251,7 +256,7 @@ fn work_factor(stanzas: &[Stanza]) -> Option<u8> {
 
 /// Takes the armor off, if there is any.
 fn dearmor<'a>(data: &'a [u8], what: &str) -> Result<Cow<'a, [u8]>> {
-    let trimmed = data.trim_ascii_start();
+    let trimmed = beginning(data);
     if trimmed.starts_with(MAGIC) {
         return Ok(Cow::Borrowed(trimmed));
     }
@@ -410,6 +415,9 @@ mod tests {
             assert_eq!(*decrypt(sealed.as_bytes(), "x", &ids).unwrap(), plain);
             assert_eq!(*decrypt(&binary(&sealed), "x", &ids).unwrap(), plain);
             assert_eq!(*decrypt(format!("\n{sealed}\n\n").as_bytes(), "x", &ids).unwrap(), plain);
+            let marked = format!("\u{feff}{sealed}");
+            assert!(is_encrypted(marked.as_bytes()));
+            assert_eq!(*decrypt(marked.as_bytes(), "x", &ids).unwrap(), plain);
         }
         let kinds: Vec<_> = stanzas(sealed.as_bytes(), "x").unwrap().into_iter().map(|s| s.kind).collect();
         assert_eq!(kinds, ["X25519", "ssh-ed25519", "X25519"]);

@@ -1,5 +1,6 @@
 //! Where plaintext is edited: a private folder in memory, wiped whatever happens but the death of this process.
 
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -50,7 +51,11 @@ impl Watch {
         let hint = "Set $VISUAL or $EDITOR to an editor that waits until the file is closed.";
         let mut command = tokio::process::Command::new("sh");
         // Through sh, since people write arguments into $EDITOR.
-        command.arg("-c").arg(format!("{}{} \"$1\"", editor, discreet(&editor))).arg("sh").arg(file);
+        command
+            .arg("-c")
+            .arg(format!("{}{} \"$1\"", editor, discreet(&editor, &std::env::var_os("PATH").unwrap_or_default())))
+            .arg("sh")
+            .arg(file);
         command.env_remove(super::identity::ENV_KEY);
         let Watch { runtime, signals } = self;
         let status = runtime.block_on(async {
@@ -120,11 +125,22 @@ async fn end(child: &mut tokio::process::Child) {
 }
 
 /// What keeps an editor from writing copies elsewhere: vim's swap, undo, backup and history files.
-fn discreet(editor: &str) -> &'static str {
-    let program = editor.split_whitespace().next().unwrap_or_default();
-    match program.rsplit('/').next() {
-        Some("vim" | "nvim") => " -n -i NONE -c 'set nobackup nowritebackup noundofile'",
-        _ => "",
+fn discreet(editor: &str, path: &OsStr) -> &'static str {
+    let program = editor.split_whitespace().find(|w| !w.contains('=')).unwrap_or_default();
+    // `vi` and many others are links to it.
+    let file = match program.contains('/') {
+        true => Some(PathBuf::from(program)),
+        false => std::env::split_paths(path).map(|dir| dir.join(program)).find(|p| p.is_file()),
+    };
+    let file = file.and_then(|p| p.canonicalize().ok());
+    let names = [file.as_deref().unwrap_or(Path::new("")), Path::new(program)];
+    let is_vim = |p: &&Path| {
+        let name = p.file_name().unwrap_or_default().to_string_lossy();
+        ["vim", "nvim", "gvim", "rvim", "vimx"].contains(&name.as_ref()) || name.starts_with("vim.")
+    };
+    match names.iter().any(is_vim) {
+        true => " -n -i NONE -c 'set nobackup nowritebackup noundofile'",
+        false => "",
     }
 }
 
@@ -223,4 +239,30 @@ pub(super) fn is_memory(dir: &Path) -> bool {
 #[cfg(not(target_os = "linux"))]
 pub(super) fn is_memory(_dir: &Path) -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn vim_keeps_no_copies_whatever_it_is_called() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for real in ["vim.basic", "nvim", "nano"] {
+            fs::write(at(real), "").unwrap();
+        }
+        symlink(at("vim.basic"), at("alternative")).unwrap();
+        for (name, to) in [("vi", "alternative"), ("view", "vim.basic"), ("rvim", "vim.basic"), ("editor", "nano")] {
+            symlink(at(to), at(name)).unwrap();
+        }
+        let quiet = |editor: &str| !discreet(editor, dir.path().as_os_str()).is_empty();
+        for editor in ["vi", "view -X", "rvim", "vim", "nvim", "TERM=vt100 vi", &at("vi").display().to_string()] {
+            assert!(quiet(editor), "{editor}");
+        }
+        for editor in ["nano", "editor", "none", "", "vimdiff-like"] {
+            assert!(!quiet(editor), "{editor}");
+        }
+    }
 }

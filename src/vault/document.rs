@@ -23,8 +23,54 @@ pub struct Tagged {
     pub text: Option<String>,
     /// The line it stands on, counted from 1.
     pub line: usize,
+    /// The name others repeat it by.
+    pub(super) anchor: Option<String>,
+    /// Where its node begins: at the tag, or at an anchor before it.
+    at: usize,
+    /// From the tag to the end of the text. An anchor before the tag is outside, one behind it inside.
     pub(super) range: Range<usize>,
     pub(super) slot: Slot,
+}
+
+impl Tagged {
+    /// An armored value in its place.
+    pub(super) fn armored(&self, text: &str) -> String {
+        self.anchored(armored(text, self.slot))
+    }
+
+    /// A plain value in its place, with its tag.
+    pub(super) fn plain(&self, text: &str) -> Zeroizing<String> {
+        Zeroizing::new(self.anchored(plain(text, self.slot).to_string()))
+    }
+
+    /// With the anchor behind the tag, where one was.
+    fn anchored(&self, mut new: String) -> String {
+        if self.at == self.range.start
+            && let (Some(name), Some(i)) = (&self.anchor, new.find(' '))
+        {
+            new.insert_str(i, &format!(" &{name}"));
+        }
+        new
+    }
+}
+
+/// Which of these values stands at a node, or is repeated there by an alias.
+pub(super) fn which<'a>(values: &'a [Tagged], node: &Node) -> Option<&'a Tagged> {
+    let start = node.span.range.start;
+    match node.span.text().strip_prefix('*') {
+        Some(name) => values.iter().rev().find(|v| v.at < start && v.anchor.as_deref() == Some(name.trim_end())),
+        None => values.iter().find(|v| (v.at..=v.range.end).contains(&start)),
+    }
+}
+
+/// The tags of encrypted values: ours, and Ansible's two.
+pub(super) const SEALED: [&str; 3] = ["!age", "!vault", "!vault-encrypted"];
+
+/// What stands before a value: its tag and its anchor.
+#[derive(Default)]
+struct Before {
+    tag: Option<Range<usize>>,
+    anchor: Option<Range<usize>>,
 }
 
 /// How a value must be written where it stands.
@@ -46,11 +92,27 @@ impl Document {
     /// Parses a file's text.
     ///
     /// # Errors
-    /// It is not valid YAML, or more than one document.
+    /// It is not valid YAML, or more than one document; an encrypted value is in it whose tag cannot be found.
     pub fn parse(shown: &Path, text: &str, secret: bool) -> Result<Document> {
         let source = if secret { Source::secret(shown, text) } else { Source::new(shown, text) };
         let root = yaml::parse(&source).map_err(said)?;
-        Ok(Document { source, root })
+        let document = Document { source, root };
+        // One that is not seen would be passed over by whatever is done with all of them.
+        let mut lost = None;
+        document.root.walk(&mut |n| {
+            let tag = n.tag.as_deref().filter(|t| SEALED.contains(t));
+            if tag.is_some_and(|t| document.tagged_range(n, t).is_none()) && !n.span.text().starts_with('*') {
+                lost = lost.or(Some(n.span.range.start));
+            }
+        });
+        match lost {
+            None => Ok(document),
+            Some(at) => {
+                let line = document.source.line_column(at).0;
+                Err(Error::input(format!("{}:{line}: where this value's tag stands cannot be told", shown.display()))
+                    .hint("Write it as `KEY: !age |`, with the block below."))
+            }
+        }
     }
 
     /// The whole text.
@@ -81,6 +143,8 @@ impl Document {
                 tag: tag.clone(),
                 text: node.as_str().map(str::to_string),
                 line: self.source.line_column(range.start).0,
+                anchor: self.before(node.span.range.start).anchor.and_then(|r| self.text().get(r)).map(str::to_string),
+                at: node.span.range.start.min(range.start),
                 slot: self.slot(range.start),
                 range,
             });
@@ -95,20 +159,40 @@ impl Document {
     fn tagged_range(&self, node: &Node, tag: &str) -> Option<Range<usize>> {
         let text = self.text();
         let span = &node.span.range;
-        let start = if text.get(span.start..)?.starts_with(tag) {
-            span.start
-        } else {
-            let before = text.get(..span.start)?;
-            let at = before.rfind(tag)?;
-            // Between the tag and the value there is white space, an anchor, or a block's sign.
-            before
-                .get(at + tag.len()..)?
-                .chars()
-                .all(|c| c.is_whitespace() || "|>+-0123456789".contains(c))
-                .then_some(at)?
-        };
+        let own = self.before(span.start).tag?;
+        let written = text.get(own.clone())?;
+        if written != tag && written.strip_prefix("!<").and_then(|t| t.strip_suffix('>')) != Some(tag) {
+            return None;
+        }
+        let start = own.start;
         let end = start + text.get(start..span.end.max(start))?.trim_end().len();
         Some(start..end)
+    }
+
+    /// The tag and the anchor of a node that begins at `at`, in whatever order.
+    fn before(&self, at: usize) -> Before {
+        let mut found = Before::default();
+        let mut at = at;
+        loop {
+            let rest = self.text().get(at..).unwrap_or_default();
+            let end =
+                |ends: &[char]| at + rest.find(|c: char| c.is_whitespace() || ends.contains(&c)).unwrap_or(rest.len());
+            match rest.chars().next() {
+                Some(c) if c.is_whitespace() => at += c.len_utf8(),
+                Some('#') => at += rest.find('\n').unwrap_or(rest.len()),
+                Some('&') if found.anchor.is_none() => {
+                    let end = end(&[',', '[', ']', '{', '}']);
+                    found.anchor = Some(at + 1..end);
+                    at = end;
+                }
+                Some('!') if found.tag.is_none() => {
+                    let end = end(&[',', '[', ']', '{', '}']);
+                    found.tag = Some(at..end);
+                    at = end;
+                }
+                _ => return found,
+            }
+        }
     }
 
     /// SOPS's encrypted comments, in the clear. Which mapping a comment belongs to is tried out.
@@ -179,13 +263,33 @@ impl Document {
         let mut out =
             Zeroizing::new(String::with_capacity(self.text().len() + parts.iter().map(|p| p.1.len()).sum::<usize>()));
         let mut at = 0;
+        let crlf = self.text().contains("\r\n");
         for (range, text) in &parts {
             out.push_str(self.text().get(at..range.start).unwrap_or_default());
-            out.push_str(text);
+            // New lines end as the others do.
+            match text.contains('\n') && crlf {
+                true => out.push_str(&Zeroizing::new(text.replace("\r\n", "\n").replace('\n', "\r\n"))),
+                false => out.push_str(text),
+            }
             at = range.end;
         }
         out.push_str(self.text().get(at..).unwrap_or_default());
         out
+    }
+
+    /// The text with the text of values replaced, ready to be written: nothing else is different in it.
+    ///
+    /// # Errors
+    /// It would not be the same document any more.
+    pub(super) fn with_values(&self, parts: Vec<(Range<usize>, String)>) -> Result<Zeroizing<String>> {
+        let text = self.replaced(parts);
+        let after = Document::parse(&self.source.path, &text, true);
+        let shape = |d: &Document| d.tagged().into_iter().map(|t| (t.path, t.anchor)).collect::<Vec<_>>();
+        match after {
+            Ok(after) if shape(&after) == shape(self) => Ok(text),
+            _ => Err(Error::input(format!("{}: a value in it has an unusual form", self.source.path.display()))
+                .hint("Write it as `KEY: !age |`, with the block below.")),
+        }
     }
 
     /// The text with the value at `path` put in or replaced; `write` makes it for its place. The parents that are missing
@@ -236,7 +340,8 @@ impl Document {
                     .hint("Name a key below it."));
             }
             let range = self.value_range(node, entry_end);
-            if self.text().get(range.clone()).is_some_and(|t| t.starts_with(['&', '*'])) {
+            let anchored = node.tag.is_some() && self.before(node.span.range.start).anchor.is_some();
+            if anchored || self.text().get(range.clone()).is_some_and(|t| t.starts_with(['&', '*'])) {
                 return Err(Error::input(format!("{shown}: `{path}` is an anchor or an alias"))
                     .hint("Others take their value from it; write it by hand with windlass vault edit."));
             }
@@ -532,6 +637,56 @@ mod tests {
         }
         // Nothing is written where it would be the text of a block.
         assert!(set("- |\n\n- b\n", "[0]").is_err());
+    }
+
+    #[test]
+    fn a_value_with_an_anchor_is_found_and_keeps_it() {
+        for (text, anchored) in [
+            ("pw: &a !age |\n  X\n  Y\nb: *a\n", "pw: &a !age |\n  A\n  B\nb: *a\n"),
+            ("pw: !age &a |\n  X\n  Y\nb: *a\n", "pw: !age &a |\n  A\n  B\nb: *a\n"),
+            ("pw: &a # c\n  !age |\n  X\nb: *a\n", "pw: &a # c\n  !age |\n  A\n  B\nb: *a\n"),
+            ("pw: !<!age> &a x\nb: *a\n", "pw: !age &a |\n  A\n  B\nb: *a\n"),
+            ("l: [&a !age \"x\", *a]\n", "l: [&a !age \"A\\nB\\n\", *a]\n"),
+            ("l: [!age &a \"x\", *a]\n", "l: [!age &a \"A\\nB\\n\", *a]\n"),
+            ("- &a !age >-\n  x\n- *a\n", "- &a !age |\n  A\n  B\n- *a\n"),
+        ] {
+            let d = document(text);
+            let values = d.values();
+            assert_eq!(values.iter().map(|v| v.anchor.as_deref()).collect::<Vec<_>>(), [Some("a")], "{text}");
+            let parts = values.iter().map(|v| (v.range.clone(), v.armored("A\nB\n"))).collect();
+            assert_eq!(*d.with_values(parts).unwrap(), anchored, "{text}");
+            // The alias leads to it.
+            let mut at = 0;
+            d.root.walk(&mut |n| at += usize::from(n.tag.is_some() && which(&values, n).is_some()));
+            assert_eq!(at, 2, "{text}");
+            for shown in ["x", "x\ny\n"] {
+                let parts = values.iter().map(|v| (v.range.clone(), v.plain(shown).to_string())).collect();
+                let open = d.with_values(parts).unwrap();
+                assert_eq!(document(&open).values()[0].text.as_deref(), Some(shown), "{open:?}");
+            }
+        }
+        // The last one of a name counts.
+        let d = document("a: &x !age \"1\"\nb: *x\nc: &x !age \"2\"\nd: *x\n");
+        let values = d.values();
+        let path = |key: &str| which(&values, d.root.get(key).unwrap()).unwrap().path.to_string();
+        assert_eq!((path("b"), path("d")), ("a".into(), "c".into()));
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_found_is_not_passed_over() {
+        let text = "%TAG !e! !ag\n---\na: !e!e x\n";
+        let e = Document::parse(Path::new("t.yml"), text, false).map(|d| d.values().len()).unwrap_err();
+        assert!(e.message.starts_with("t.yml:3: where this value's tag stands"), "{e}");
+    }
+
+    #[test]
+    fn lines_end_as_the_others_do() {
+        let text = "a: 1\r\nb: !age |\r\n  X\r\nc:\r\n  d: 2\r\n";
+        for path in ["a", "b", "c.d", "c.e.f", "g"] {
+            let new = set(text, path).unwrap();
+            assert_eq!(new.matches('\n').count(), new.matches("\r\n").count(), "{path}: {new:?}");
+            assert!(new.contains("A\r\n"), "{new:?}");
+        }
     }
 
     #[test]

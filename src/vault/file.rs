@@ -4,20 +4,19 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use age::secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use super::audit;
 use super::contents;
 use super::crypt::{self, Opened};
 use super::desk::{Desk, Watch, memory_dir};
 use super::identity::Identities;
 use super::recipient::{Recipient, Recipients};
 use super::rules::Rules;
-use super::store;
+use super::store::{self, Access};
 use crate::error::{Error, Result};
 
 /// Where recipients are listed, beside or above the file they are for.
@@ -54,6 +53,7 @@ pub enum Chosen {
 /// # Errors
 /// It is encrypted already, is a symbolic link, or the target exists; and what [`crypt::encrypt`] says.
 pub fn encrypt_file(path: &Path, recipients: &Recipients, output: &Output) -> Result<PathBuf> {
+    let _lock = store::lock(path);
     let plain = store::read(path)?;
     if crypt::is_encrypted(&plain) {
         return Err(Error::input(format!("{} is encrypted already", path.display()))
@@ -68,7 +68,7 @@ pub fn encrypt_file(path: &Path, recipients: &Recipients, output: &Output) -> Re
         PathBuf::from(name)
     });
     let sealed = crypt::encrypt(&plain, recipients)?;
-    store::write(&target, sealed.as_bytes(), mode(path), output.overwrite)?;
+    store::write(&target, sealed.as_bytes(), Access::of(path), output.overwrite)?;
     if !output.keep && !same(path, &target) {
         store::remove(path)?;
     }
@@ -91,8 +91,9 @@ pub fn decrypt_file(path: &Path, identities: &Identities, output: &Output) -> Re
     if !output.keep {
         refuse_link(path)?;
     }
+    let _lock = store::lock(path);
     let plain = view(path, identities)?;
-    store::write(&target, &plain, 0o600, output.overwrite)?;
+    store::write(&target, &plain, Access::of(path).with_mode(0o600), output.overwrite)?;
     if !output.keep && !same(path, &target) {
         store::remove(path)?;
     }
@@ -219,7 +220,7 @@ pub fn edit(path: &Path, identities: &Identities, how: &Edit) -> Result<Edited> 
     // A link is followed, so that it stays one.
     let path = if new { path.to_path_buf() } else { path.canonicalize().unwrap_or_else(|_| path.to_path_buf()) };
     let sealed = if new { Zeroizing::default() } else { store::read(&path)? };
-    let of_values = audit::is_yaml(&path) && !crypt::is_encrypted(&sealed) && !contents::is_foreign(&sealed);
+    let of_values = contents::is_of_values(&path, &sealed);
     let (plain, recipients, chosen, values) = if of_values {
         let shown = contents::open(&path, &sealed, identities)?;
         let before = shown.values.iter().map(|v| v.header.stanzas.len()).max().unwrap_or(0);
@@ -236,6 +237,8 @@ pub fn edit(path: &Path, identities: &Identities, how: &Edit) -> Result<Edited> 
         // A recipient that cannot be used must show before the work, not after it.
         crypt::encrypt(b"", &recipients)?;
     }
+    // So must a folder that cannot be written to.
+    store::can_write(&path)?;
     let mut watch = Watch::new()?;
     let desk = Desk::new(memory_dir(), how.allow_disk)?;
     let name = match path.file_name().map(Path::new) {
@@ -263,17 +266,49 @@ pub fn edit(path: &Path, identities: &Identities, how: &Edit) -> Result<Edited> 
             Err(e) if identities.prompt().again(&e) => continue,
             text => text?,
         };
-        if !new && *store::read(&path)? != *sealed {
-            return Err(Error::input(format!("{} was changed by someone else meanwhile", path.display()))
-                .hint("Edit it again; your changes were not saved."));
-        }
-        let changed = text.as_bytes() != sealed.as_slice();
-        if changed {
-            store::write(&path, text.as_bytes(), if new { 0o644 } else { mode(&path) }, !new)?;
-        }
-        break changed;
+        let put = || {
+            let _lock = store::lock(&path);
+            if !new && *store::read(&path)? != *sealed {
+                return Err(Error::input(format!("{} was changed by someone else meanwhile", path.display())));
+            }
+            let changed = text.as_bytes() != sealed.as_slice();
+            if changed {
+                let access = if new { Access::new(0o644) } else { Access::of(&path) };
+                store::write(&path, text.as_bytes(), access, !new)?;
+            }
+            Ok(changed)
+        };
+        break put().map_err(|e| match keep(&path, &edited, &recipients) {
+            Ok(kept) => e.hint(format!(
+                "Your text is not lost: windlass vault view {}. Edit the file again, then remove this one.",
+                crate::quote::shell_quote(&kept.display().to_string())
+            )),
+            Err(second) => Error::environment(format!("{e}, and the edited text could not be kept either: {second}")),
+        })?;
     };
     Ok(Edited { changed, chosen, recipients: recipients.len() })
+}
+
+/// Puts an edited text that cannot go where it belongs beside it, or among the temporary files, encrypted whole.
+fn keep(path: &Path, text: &[u8], to: &Recipients) -> Result<PathBuf> {
+    let sealed = crypt::encrypt(text, to)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut failed = Err(Error::environment("there is no place for it"));
+    for dir in [store::parent(path), std::env::temp_dir()] {
+        for n in 1..100 {
+            // No name under which variables are looked for.
+            let kept = dir.join(format!("{name}.edited-{n}.age"));
+            if kept.symlink_metadata().is_ok() {
+                continue;
+            }
+            failed = store::write(&kept, sealed.as_bytes(), Access::new(0o600), false).map(|()| kept);
+            match failed {
+                Ok(_) => return failed,
+                Err(_) => break,
+            }
+        }
+    }
+    failed
 }
 
 /// Whom to encrypt for what is encrypted for `before` recipients now, or for a passphrase.
@@ -316,18 +351,18 @@ fn same(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
 }
 
-/// A file's permission bits.
-pub(super) fn mode(path: &Path) -> u32 {
-    path.metadata().map_or(0o600, |m| m.permissions().mode() & 0o777)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::desk::*;
     use super::super::testing::*;
     use super::*;
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
     use std::process::Command;
+
+    fn mode(path: &Path) -> u32 {
+        Access::of(path).mode
+    }
 
     struct Place {
         dir: tempfile::TempDir,
@@ -472,8 +507,13 @@ mod tests {
         let p = place();
         let path = p.sealed("vault.yml.age", "a: 1\n", &[&p.public]);
         let script = format!("f() {{ echo theirs > '{}'; echo mine > \"$1\"; }}; f", path.display());
-        assert!(edit(&path, &p.ids, &with(&script)).unwrap_err().message.contains("meanwhile"));
+        let e = edit(&path, &p.ids, &with(&script)).unwrap_err();
+        assert!(e.message.contains("meanwhile") && e.hint.unwrap().contains("vault.yml.age.edited-1.age"));
         assert_eq!(fs::read_to_string(&path).unwrap(), "theirs\n");
+        // Whose work could not be written does not lose it.
+        let kept = p.at("vault.yml.age.edited-1.age");
+        assert_eq!((p.text(&kept), mode(&kept)), ("mine\n".to_string(), 0o600));
+        assert_eq!(p.names(), ["vault.yml.age", "vault.yml.age.edited-1.age"]);
     }
 
     #[test]

@@ -223,7 +223,7 @@ impl LockedFile {
 impl Inner {
     fn read_file(&mut self, path: &Path) -> Result<()> {
         let origin = path.display().to_string();
-        let bytes = store::read(path).map_err(|mut e| {
+        let bytes = store::read_stream(path).map_err(|mut e| {
             e.message = format!("cannot read the identity {origin}");
             e
         })?;
@@ -329,7 +329,7 @@ pub fn keygen(path: &Path) -> Result<String> {
     let key = age::x25519::Identity::generate();
     let public = key.to_public().to_string();
     let text = Zeroizing::new(format!("# public key: {public}\n{}\n", key.to_string().expose_secret()));
-    store::write(path, text.as_bytes(), 0o600, false)?;
+    store::write(path, text.as_bytes(), store::Access::new(0o600), false)?;
     Ok(public)
 }
 

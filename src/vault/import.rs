@@ -43,7 +43,7 @@ impl Passwords {
     pub fn add_file(&self, given: &str) -> Result<()> {
         let split = given.split_once(['=', '@']).filter(|(l, _)| !l.is_empty() && !Path::new(given).exists());
         let (label, path) = split.map_or((None, given), |(l, p)| (Some(l.to_string()), p));
-        let bytes = store::read(Path::new(path))?;
+        let bytes = store::read_stream(Path::new(path))?;
         let text = std::str::from_utf8(&bytes).map(str::trim).unwrap_or_default();
         if text.is_empty() || text.starts_with("#!") {
             return Err(Error::input(format!("{path} holds no password"))
@@ -76,6 +76,16 @@ impl Passwords {
         };
         Err(e.hint("Give the old password with --password-file [LABEL=]FILE, or run in a terminal to be asked for it."))
     }
+}
+
+/// Whether a file that cannot be imported only speaks of these things: it is no YAML, neither by its name nor by what is
+/// in it.
+pub fn only_mentions(path: &Path) -> bool {
+    let bytes = store::read(path).unwrap_or_default();
+    let text = std::str::from_utf8(&bytes).unwrap_or_default();
+    let sealed =
+        audit::takes_values(path) && text.contains(ansible::MAGIC) || text.trim_start().starts_with(ansible::MAGIC);
+    !audit::is_yaml(path) && !sealed && Document::parse(path, text, true).is_err()
 }
 
 /// What was brought over.
@@ -120,6 +130,7 @@ pub struct How {
 pub fn import(path: &Path, passwords: &Passwords, identities: &Identities, how: &How) -> Result<Option<Imported>> {
     let shown = display_path(path);
     let what = shown.display().to_string();
+    let _lock = store::lock(path);
     let bytes = store::read(path)?;
     let Ok(text) = std::str::from_utf8(&bytes) else { return Ok(None) };
     let recipients = || file::recipients_for(path, how.recipients.clone(), identities).map(|(r, _)| r);
@@ -129,11 +140,13 @@ pub fn import(path: &Path, passwords: &Passwords, identities: &Identities, how: 
         target.push(".age");
         let target = PathBuf::from(target);
         let sealed = crypt::encrypt(&plain, &recipients()?)?;
+        // What would be refused is refused without writing too.
+        if !how.keep {
+            file::refuse_link(path)?;
+        }
+        store::refuse_existing(&target)?;
         if !how.dry_run {
-            if !how.keep {
-                file::refuse_link(path)?;
-            }
-            store::write(&target, sealed.as_bytes(), file::mode(path), false)?;
+            store::write(&target, sealed.as_bytes(), store::Access::of(path), false)?;
             if !how.keep {
                 store::remove(path)?;
             }
@@ -148,7 +161,7 @@ pub fn import(path: &Path, passwords: &Passwords, identities: &Identities, how: 
     let here = Here::of(path);
     let mut parts = vec![];
     let (from, typed) = if sops::is_sops(&document.root) {
-        if !audit::is_yaml(path) {
+        if !audit::takes_values(path) {
             return Err(Error::input(format!("{what} is a SOPS file, and not YAML"))
                 .hint("Only SOPS's YAML files are read: decrypt it with sops -d, then encrypt it with windlass vault encrypt."));
         }
@@ -174,7 +187,7 @@ pub fn import(path: &Path, passwords: &Passwords, identities: &Identities, how: 
         parts.extend(document.entry_range(sops::META).map(|r| (r, String::new())));
         (From::Sops(found.len()), found.iter().filter(|f| f.was_typed).count())
     } else {
-        let values: Vec<_> = document.tagged().into_iter().filter(|t| t.tag == "!vault").collect();
+        let values: Vec<_> = document.tagged().into_iter().filter(|t| t.tag.starts_with("!vault")).collect();
         if values.is_empty() {
             return Ok(None);
         }
@@ -193,15 +206,21 @@ pub fn import(path: &Path, passwords: &Passwords, identities: &Identities, how: 
                 None => to.insert(recipients()?),
             };
             let armored = bound::seal(plain, to, &here.place(&v.path))?;
-            parts.push((v.range.clone(), document::armored(&armored, v.slot)));
+            parts.push((v.range.clone(), v.armored(&armored)));
         }
         (From::AnsibleValues(values.len()), 0)
     };
-    let new = document.replaced(parts);
     // Nothing but the values may be different.
-    Document::parse(&shown, &new, true)?;
+    let new = match from {
+        From::Sops(_) => {
+            let new = document.replaced(parts);
+            Document::parse(&shown, &new, true)?;
+            new
+        }
+        _ => document.with_values(parts)?,
+    };
     if !how.dry_run {
-        store::write(&super::rules::real(path), new.as_bytes(), file::mode(path), true)?;
+        store::write(&super::rules::real(path), new.as_bytes(), store::Access::of(path), true)?;
     }
     Ok(Some(Imported { from, path: path.to_path_buf(), typed }))
 }

@@ -85,7 +85,7 @@ impl Recipient {
     /// # Errors
     /// Unreadable, not text, a line that is no recipient (named by its number), or no recipient at all.
     pub fn parse_file(path: &Path) -> Result<Vec<Recipient>> {
-        let bytes = store::read(path)?;
+        let bytes = store::read_stream(path)?;
         let text = std::str::from_utf8(&bytes).map_err(|_| {
             Error::input(format!("{} is not text", path.display())).hint("A recipients file has one public key a line.")
         })?;

@@ -2,8 +2,8 @@
 //!
 //! # What is redacted
 //! Every string and number of at least [`MIN_CHARS`] characters found in decrypted data, without the white space
-//! around it: as it is; as base64 (standard and URL-safe, whatever its alignment in a longer blob, and broken at 64 or
-//! 76 columns); URL-encoded; escaped as in JSON, in shell quotes and in Rust's debug form; from [`MIN_CASED_CHARS`]
+//! around it: as it is; as base64 (standard and URL-safe, whatever its alignment in a longer blob; of its own, also broken
+//! at 64 or 76 columns); URL-encoded; escaped as in JSON, in YAML's and shells' quotes and in Rust's debug form; from [`MIN_CASED_CHARS`]
 //! characters on, all in upper or all in lower case. Of a value with several lines, also each line of at least
 //! [`MIN_LINE_CHARS`] characters (PEM's BEGIN and END lines excepted, which are public).
 //!
@@ -11,21 +11,22 @@
 //! Values shorter than that, and words so common that redacting them would blank out the text while telling where they
 //! stood (`true`, `root`, `password`, …; see [`Why::CommonWord`]). They are returned as [`Unredactable`], so that the
 //! loader can warn or refuse. Booleans and null are no secrets. Nor is anything that a template makes of a secret beyond
-//! the forms above (a hash, a part, a replacement) or that a command on a host prints of its own: that is what `no_log`
+//! the forms above (a hash, a part, a replacement, the base64 of a longer text whose lines break within it) or that a command on a host prints of its own: that is what `no_log`
 //! is for. Redact before cutting text to length: half a secret is
 //! not recognised.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use aho_corasick::AhoCorasick;
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
-
-use crate::error::{Error, Result};
 
 /// What stands in a secret's place.
 pub const PLACEHOLDER: &str = "[redacted]";
@@ -119,7 +120,7 @@ const STATUS_WORDS: &[&str] = &[
 ];
 
 /// What is hidden of a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Extent {
     /// A secret: everywhere, and its lines too.
     All,
@@ -294,9 +295,20 @@ pub struct Redactor {
 #[derive(Default)]
 struct Shared {
     /// All values known; its lock is held while a new state is made.
-    values: Mutex<Vec<Value>>,
+    values: Mutex<Values>,
     /// What readers use; swapped whole.
     state: RwLock<Arc<State>>,
+    /// The state does not know all values yet: it is made anew for the next reader, since values come one by one.
+    stale: AtomicBool,
+}
+
+#[derive(Default)]
+struct Values {
+    all: Vec<Value>,
+    /// The same, as digests.
+    known: HashSet<([u8; 32], Extent)>,
+    /// How many of them are what tasks keep to themselves.
+    told: usize,
 }
 
 impl fmt::Debug for Redactor {
@@ -311,36 +323,19 @@ impl Redactor {
         Redactor::default()
     }
 
-    /// Adds secrets. They are hidden in all text redacted from now on, by every clone.
-    ///
-    /// # Errors
-    /// The secrets are too many or too large to search for (gigabytes); then nothing was added.
-    pub fn add(&self, secrets: &Secrets) -> Result<()> {
+    /// Adds secrets. They are hidden in all text redacted from now on, by every clone. Should they be too many or too large
+    /// to search for (gigabytes), all text is hidden.
+    pub fn add(&self, secrets: &Secrets) {
         let mut values = self.shared.values.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = values.len();
-        let mut told = values.iter().filter(|(_, extent)| *extent != Extent::All).count();
         for value in &secrets.values {
             let is_told = value.1 != Extent::All;
-            if (is_told && told >= MAX_TOLD) || values.contains(value) {
+            if (is_told && values.told >= MAX_TOLD) || !values.known.insert((Sha256::digest(&*value.0).into(), value.1))
+            {
                 continue;
             }
-            told += usize::from(is_told);
-            values.push(value.clone());
-        }
-        if values.len() == known {
-            return Ok(());
-        }
-        match State::new(&values) {
-            Ok(state) => {
-                *self.shared.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
-                Ok(())
-            }
-            Err(e) => {
-                values.truncate(known);
-                Err(Error::input("the secrets are too large to be kept out of logs")
-                    .because(e)
-                    .hint("Keep large data in files of their own, copied as they are."))
-            }
+            values.told += usize::from(is_told);
+            values.all.push(value.clone());
+            self.shared.stale.store(true, Ordering::Release);
         }
     }
 
@@ -353,6 +348,26 @@ impl Redactor {
         }
     }
 
+    /// As [`Redactor::redact`], for all texts and numbers of a value; it stays what it is, JSON.
+    pub fn redact_json(&self, value: &mut serde_json::Value) {
+        use serde_json::Value;
+        match value {
+            Value::String(s) => {
+                if let Cow::Owned(clean) = self.redact(s) {
+                    *s = clean;
+                }
+            }
+            Value::Number(n) => {
+                if let Cow::Owned(clean) = self.redact(&n.to_string()) {
+                    *value = Value::String(clean);
+                }
+            }
+            Value::Array(list) => list.iter_mut().for_each(|v| self.redact_json(v)),
+            Value::Object(map) => map.values_mut().for_each(|v| self.redact_json(v)),
+            Value::Null | Value::Bool(_) => {}
+        }
+    }
+
     /// As [`Redactor::redact`], for output that may not be UTF-8.
     pub fn redact_bytes<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         self.state().redact(bytes)
@@ -362,7 +377,7 @@ impl Redactor {
     /// characters). For refusing text where redaction comes too late, such as a remote command line.
     pub fn contains_secret(&self, text: &str) -> bool {
         let state = self.state();
-        let Some(search) = &state.search else { return false };
+        let Some(search) = &state.search else { return state.hides_all };
         search
             .find_overlapping_iter(text)
             .any(|m| state.forms.get(m.pattern().as_usize()).is_some_and(|form| form.telling))
@@ -374,6 +389,15 @@ impl Redactor {
     }
 
     fn state(&self) -> Arc<State> {
+        if self.shared.stale.load(Ordering::Acquire) {
+            let values = self.shared.values.lock().unwrap_or_else(PoisonError::into_inner);
+            // Another reader may have been first.
+            if self.shared.stale.load(Ordering::Acquire) {
+                let state = State::new(&values.all).unwrap_or(State { hides_all: true, ..State::default() });
+                *self.shared.state.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(state);
+                self.shared.stale.store(false, Ordering::Release);
+            }
+        }
         Arc::clone(&self.shared.state.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -389,6 +413,8 @@ struct State {
     multiline: Vec<Zeroizing<String>>,
     /// The longest pattern, in bytes.
     longest: usize,
+    /// What there is to hide is not known: everything is hidden.
+    hides_all: bool,
 }
 
 /// What is known of one pattern.
@@ -430,12 +456,16 @@ impl State {
             forms: found.iter().map(|(_, form)| *form).collect(),
             longest: found.iter().map(|(text, _)| text.len()).max().unwrap_or(0),
             multiline: found.into_iter().map(|(text, _)| text).filter(|t| t.contains('\n')).collect(),
+            hides_all: false,
         })
     }
 
     /// The parts of `text` to hide: sorted, apart from each other. Overlapping secrets are hidden as one, so no rest
     /// of either remains.
     fn ranges(&self, text: &[u8]) -> Vec<(usize, usize)> {
+        if self.hides_all && !text.is_empty() {
+            return vec![(0, text.len())];
+        }
         let Some(search) = &self.search else { return Vec::new() };
         let is_base64 = |i: usize| text.get(i).is_some_and(|b| b.is_ascii_alphanumeric() || b"+/-_".contains(b));
         let mut ranges: Vec<(usize, usize)> = Vec::new();
@@ -568,8 +598,12 @@ impl Patterns {
             // Within '…', as sh and as Python's shlex write it.
             value.replace('\'', "'\\''"),
             value.replace('\'', "'\"'\"'"),
+            // Within '…' in YAML.
+            value.replace('\'', "''"),
             backslashed(value, |c| matches!(c, '$' | '`' | '"' | '\\')),
-            backslashed(value, |c| c.is_ascii() && !c.is_ascii_alphanumeric() && !"_-./:@%+,=\n".contains(c)),
+            backslashed(value, |c| unsafe_in_shell(c, "_-./:@%+,=\n")),
+            // As bash's printf %q.
+            backslashed(value, |c| unsafe_in_shell(c, "_-./:@%+=~#\n")),
         ];
         for form in forms {
             self.push(form, telling);
@@ -643,6 +677,10 @@ fn backslashed(value: &str, special: impl Fn(char) -> bool) -> String {
         out.push(c);
     }
     out
+}
+
+fn unsafe_in_shell(c: char, plain: &str) -> bool {
+    c.is_ascii() && !c.is_ascii_alphanumeric() && !plain.contains(c)
 }
 
 fn percent(value: &str, unreserved: &str, upper: bool) -> String {
@@ -776,7 +814,7 @@ mod tests {
         }
         assert!(secrets.unredactable().is_empty(), "{:?}", secrets.unredactable());
         let redactor = Redactor::new();
-        redactor.add(&secrets).unwrap();
+        redactor.add(&secrets);
         redactor
     }
 
@@ -807,6 +845,7 @@ mod tests {
             r#"p@ss'w\"o$r d/ü\u0026\u003c\\"#.to_string(),
             r#"p@ss'w\"o$r d\/ü&<\\"#.to_string(),
             format!("{secret:?}"),
+            r#"'p@ss''w"o$r d/ü&<\'"#.to_string(),
             r#"'p@ss'\''w"o$r d/ü&<\'"#.to_string(),
             r#"'p@ss'"'"'w"o$r d/ü&<\'"#.to_string(),
             r#""p@ss'w\"o\$r d/ü&<\\""#.to_string(),
@@ -883,7 +922,7 @@ mod tests {
         assert_eq!(secrets.unredactable()[2].at, "uri.token[4]");
         assert_eq!(secrets.len(), 7);
         let r = Redactor::new();
-        r.add(&secrets).unwrap();
+        r.add(&secrets);
         for value in ["s3cr3t", "54321", "plain-text", "tagged-value", "numeric-key", "json-secret", "98765"] {
             assert_eq!(r.redact(value), PLACEHOLDER);
         }
@@ -899,7 +938,7 @@ mod tests {
             secrets.add_told(told);
         }
         let r = Redactor::new();
-        r.add(&secrets).unwrap();
+        r.add(&secrets);
         for (text, expected) in [
             ("x9y8z7", "[redacted]"),
             ("pw=x9y8z7, x9y8z7-b", "pw=[redacted], [redacted]-b"),
@@ -917,7 +956,7 @@ mod tests {
         // A secret is hidden everywhere, whatever else is known of it.
         let mut more = Secrets::new();
         more.add("x", "x9y8z7");
-        r.add(&more).unwrap();
+        r.add(&more);
         assert_eq!(r.redact("ax9y8z7b"), "a[redacted]b");
     }
 
@@ -928,22 +967,22 @@ mod tests {
         secrets.add_told(&long);
         assert_eq!(secrets.len(), MAX_TOLD_LINES);
         let r = Redactor::new();
-        r.add(&secrets).unwrap();
+        r.add(&secrets);
         assert_eq!(r.redact("line number 63 of many, line number 64 of many"), "[redacted], line number 64 of many");
         let since = std::time::Instant::now();
         for i in 0..40 {
             let mut more = Secrets::new();
             (0..50).for_each(|j| more.add_told(&format!("token-{i}-{j}-x9y8z7")));
-            r.add(&more).unwrap();
+            r.add(&more);
         }
         let took = since.elapsed();
-        let known = r.shared.values.lock().unwrap().len();
+        let known = r.shared.values.lock().unwrap().all.len();
         assert!(known <= MAX_TOLD && known > 900, "{known}");
         assert!(took.as_secs() < 60, "{took:?}");
         // A secret is known all the same.
         let mut more = Secrets::new();
         more.add("x", "one-more-secret");
-        r.add(&more).unwrap();
+        r.add(&more);
         assert_eq!(r.redact("one-more-secret"), PLACEHOLDER);
     }
 
@@ -955,10 +994,41 @@ mod tests {
             let mut more = Secrets::new();
             more.add("register", "second-secret");
             more.add("register", "first-secret");
-            clone.add(&more).unwrap();
+            clone.add(&more);
         });
         thread.join().unwrap();
         assert_eq!(r.redact("first-secret second-secret"), "[redacted] [redacted]");
+    }
+
+    #[test]
+    fn many_secrets_learned_one_by_one_are_searched_for_once() {
+        let r = Redactor::new();
+        let since = std::time::Instant::now();
+        for i in 0..3000 {
+            let mut one = Secrets::new();
+            one.add("x", &format!("secret-{i}-x9y8z7"));
+            r.add(&one);
+        }
+        assert_eq!(r.redact("secret-0-x9y8z7 secret-2999-x9y8z7"), "[redacted] [redacted]");
+        assert!(since.elapsed().as_secs() < 60, "{:?}", since.elapsed());
+    }
+
+    #[test]
+    fn what_cannot_be_searched_for_hides_all() {
+        let state = State { hides_all: true, ..State::default() };
+        assert_eq!(*state.redact(b"any text"), *PLACEHOLDER.as_bytes());
+        assert!(state.redact(b"").is_empty());
+    }
+
+    #[test]
+    fn a_value_stays_json() {
+        let r = knowing(&["hunter2", "123456"]);
+        let mut value = serde_json::json!({"a": ["hunter2", 123456, 7, null, true], "b": {"c": "x hunter2"}});
+        r.redact_json(&mut value);
+        assert_eq!(
+            value,
+            serde_json::json!({"a": ["[redacted]", "[redacted]", 7, null, true], "b": {"c": "x [redacted]"}})
+        );
     }
 
     #[test]
@@ -1047,6 +1117,8 @@ mod tests {
             core.to_string(),
             json[1..json.len() - 1].to_string(),
             core.replace('\'', "'\\''"),
+            core.replace('\'', "''"),
+            backslashed(core, |c| unsafe_in_shell(c, "_-./:@%+=~#\n")),
             percent(core, "-_.~", true),
             percent(core, "-_.~", false),
             percent(core, "-_.!~*'()", true),
@@ -1058,7 +1130,7 @@ mod tests {
 
         #[test]
         fn no_form_of_a_secret_survives(
-            secrets in prop::collection::vec(secret(), 1..4), before in "\\PC{0,30}", after in "\\PC{0,30}", pick in 0..6usize,
+            secrets in prop::collection::vec(secret(), 1..4), before in "\\PC{0,30}", after in "\\PC{0,30}", pick in 0..8usize,
         ) {
             let r = knowing(&secrets.iter().map(String::as_str).collect::<Vec<_>>());
             for secret in &secrets {

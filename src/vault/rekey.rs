@@ -5,7 +5,6 @@ use std::path::Path;
 use super::audit::{self, Fit, Held};
 use super::bound::{self, Here};
 use super::crypt;
-use super::document;
 use super::file;
 use super::identity::Identities;
 use super::recipient::{Recipient, Recipients};
@@ -42,6 +41,7 @@ pub struct Rekeyed {
 /// to encrypt for. The file is then as it was.
 pub fn rekey(path: &Path, identities: &Identities, how: &How) -> Result<Rekeyed> {
     let shown = crate::source::display_path(path).display().to_string();
+    let _lock = store::lock(path);
     let rules = Rules::of(&store::parent(path))?;
     let rule = rules.as_ref().and_then(|r| r.rule(path)).filter(|_| how.recipients.is_none());
     let held = audit::look(path)?;
@@ -88,7 +88,7 @@ pub fn rekey(path: &Path, identities: &Identities, how: &How) -> Result<Rekeyed>
             let opened = crypt::open(&sealed, &shown, identities)?;
             if !how.dry_run {
                 let text = crypt::encrypt(&opened.plain, &recipients()?)?;
-                store::write(&super::rules::real(path), text.as_bytes(), file::mode(path), true)?;
+                store::write(&super::rules::real(path), text.as_bytes(), store::Access::of(path), true)?;
             }
             Ok(done)
         }
@@ -123,12 +123,12 @@ pub fn rekey(path: &Path, identities: &Identities, how: &How) -> Result<Rekeyed>
                 }
                 if let Some(to) = &chosen {
                     let sealed = bound::seal(&found.text, to, &place)?;
-                    parts.push((v.range.clone(), document::armored(&sealed, v.slot)));
+                    parts.push((v.range.clone(), v.armored(&sealed)));
                 }
             }
             if !parts.is_empty() {
-                let text = document.replaced(parts);
-                store::write(&super::rules::real(path), text.as_bytes(), file::mode(path), true)?;
+                let text = document.with_values(parts)?;
+                store::write(&super::rules::real(path), text.as_bytes(), store::Access::of(path), true)?;
             }
             Ok(done)
         }
@@ -137,6 +137,7 @@ pub fn rekey(path: &Path, identities: &Identities, how: &How) -> Result<Rekeyed>
 
 #[cfg(test)]
 mod tests {
+    use super::super::document;
     use super::super::testing::*;
     use super::super::{decrypt, encrypt, value};
     use super::*;

@@ -132,7 +132,7 @@ pub fn create(dir: &Path, keys: &[(String, Recipient)]) -> Result<PathBuf> {
         names.join(", ")
     ));
     let path = dir.join(FILE);
-    store::write(&path, text.as_bytes(), 0o644, false)?;
+    store::write(&path, text.as_bytes(), store::Access::new(0o644), false)?;
     Ok(path)
 }
 
@@ -146,6 +146,11 @@ pub fn real(path: &Path) -> PathBuf {
 }
 
 impl Rules {
+    /// Keeps others from changing the rules that hold here, from reading them until they are written.
+    pub fn lock() -> Option<impl Sized> {
+        find(&std::env::current_dir().ok()?).map(|file| store::lock(&file))
+    }
+
     /// The rules that hold for files of a folder; nothing where there are none.
     ///
     /// # Errors
@@ -268,7 +273,15 @@ impl Rules {
             return Err(Error::input(format!("{shown}: nobody would be left to read `{pattern}`"))
                 .hint("Add another reader first, or take the rule out by hand."));
         }
+        let unusual = || {
+            Error::input(format!("{}: this cannot be changed without losing something", rule.span.place()))
+                .hint("Change the rule by hand; then run windlass vault rekey.")
+        };
         let at = rule.to_span.range.clone();
+        // What others share is not this rule's alone.
+        if rule.to_span.text().starts_with(['*', '&']) {
+            return Err(unusual());
+        }
         let block = !rule.to_span.text().starts_with('[');
         // A block's span goes on to what follows it.
         let last = rule.to.last().map_or(at.end, |r| r.span.range.start + r.span.text().trim_end().len());
@@ -280,6 +293,9 @@ impl Rules {
         } else {
             format!("[{}]", words.join(", "))
         };
+        if end < at.start {
+            return Err(unusual());
+        }
         text.replace_range(at.start..end, &new);
         // Read again: what was meant must be in it, and no comment may be lost.
         let source = Source::new(&self.shown, text.clone());
@@ -291,11 +307,7 @@ impl Rules {
                 && text.matches('#').count() == self.source.text.matches('#').count()
         });
         if !fits {
-            return Err(Error::input(format!(
-                "{}: this cannot be changed without losing something",
-                rule.span.place()
-            ))
-            .hint("Change the rule by hand; then run windlass vault rekey."));
+            return Err(unusual());
         }
         Ok(text)
     }
@@ -342,7 +354,7 @@ impl Rules {
     /// # Errors
     /// It cannot be written.
     pub fn write(&self, text: &str) -> Result<()> {
-        store::write(&real(&self.file()), text.as_bytes(), super::file::mode(&self.file()), true)
+        store::write(&real(&self.file()), text.as_bytes(), store::Access::of(&self.file()), true)
     }
 
     /// A key by its name under `keys`, or as it is.
@@ -589,6 +601,19 @@ mod tests {
         assert!(more.changed("**", &["carl".into()], &[]).unwrap().contains("to: [anna, ben, carl]\n"));
         assert!(rules.with_key("anna", &carl).unwrap_err().message.contains("`anna` is another key"));
         assert!(rules.with_key("passphrase", &carl).unwrap_err().message.contains("cannot be a key's name"));
+    }
+
+    #[test]
+    fn readers_that_rules_share_are_changed_by_hand() {
+        let (a, b) = (x25519().1, x25519().1);
+        let (_dir, rules, _) = project(&format!(
+            "vault:\n  keys: {{anna: {a}, ci: {b}}}\n  recipients:\n  - {{path: prod, to: &team [anna]}}\n  - {{path: staging, to: *team}}\n"
+        ));
+        let rules = rules.unwrap();
+        for path in ["prod", "staging"] {
+            let e = rules.changed(path, &["ci".into()], &[]).unwrap_err();
+            assert!(e.message.contains("without losing something") && e.hint.unwrap().contains("by hand"), "{path}");
+        }
     }
 
     #[test]

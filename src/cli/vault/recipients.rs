@@ -40,6 +40,8 @@ fn here() -> Result<Rules> {
 
 /// Lists the rules, or changes one.
 pub fn run(change: Option<&Change>) -> Result<()> {
+    // Until a change is written.
+    let _lock = change.and_then(|_| Rules::lock());
     let rules = here()?;
     match change {
         None => {
@@ -96,7 +98,9 @@ pub fn against_the_rule(path: &Path, given: &[Recipient]) -> Result<()> {
 /// The files with something encrypted in them that rules cover.
 pub fn secrets() -> Result<Vec<PathBuf>> {
     let rules = here()?;
-    let covered = audit::covered(&rules).into_iter().map(|(p, _)| p);
+    let (covered, notes) = audit::covered(&rules);
+    notes.iter().for_each(|n| eprintln!("warning: {n}"));
+    let covered = covered.into_iter().map(|(p, _)| p);
     // What cannot be read is left in: it is to be said, not passed over.
     let is_secret = |p: &PathBuf| !matches!(audit::look(p), Ok(Held::Plain));
     Ok(covered.filter(is_secret).map(|p| display_path(&p)).collect())
@@ -105,7 +109,7 @@ pub fn secrets() -> Result<Vec<PathBuf>> {
 /// Who can read each secret, and who should.
 pub fn who_can_read(files: &[PathBuf]) -> Result<Exit> {
     let files = if files.is_empty() { secrets()? } else { files.to_vec() };
-    let mut differs = false;
+    let (mut differs, mut failed) = (false, None);
     for f in &files {
         let dir = f.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let rules = Rules::of(dir)?;
@@ -128,7 +132,17 @@ pub fn who_can_read(files: &[PathBuf]) -> Result<Exit> {
                 }
             }
         };
-        match audit::look(f)? {
+        let held = match audit::look(f) {
+            Ok(held) => held,
+            // The others are told all the same.
+            Err(e) if files.len() > 1 => {
+                super::complain(&e);
+                failed = failed.or(Some(f));
+                continue;
+            }
+            Err(e) => return Err(e),
+        };
+        match held {
             Held::Whole(header) => tell(f.display().to_string(), &header),
             Held::Values(_, values) => {
                 for (v, header) in &values {
@@ -145,7 +159,11 @@ pub fn who_can_read(files: &[PathBuf]) -> Result<Exit> {
             }
         }
     }
-    Ok(if differs { Exit::Changes } else { Exit::Done })
+    match failed {
+        Some(f) => Err(Error::input(format!("{} and perhaps others could not be read", f.display()))
+            .hint("The errors are above; of the others all is told.")),
+        None => Ok(if differs { Exit::Changes } else { Exit::Done }),
+    }
 }
 
 fn is_passphrase(header: &crypt::Header) -> bool {

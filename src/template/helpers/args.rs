@@ -153,12 +153,17 @@ pub fn as_text(v: &Value) -> Cow<'_, str> {
     }
 }
 
-/// A value for an error message: short.
+/// A value for an error message: a long one by its kind and size alone, since the beginning of a secret is not known for one.
 pub fn shown(v: &Value) -> String {
+    const MOST: usize = 60;
     let t = text(v);
-    match t.char_indices().nth(60) {
-        Some((i, _)) => format!("`{}…`", &t[..i]),
-        None => format!("`{t}`"),
+    let length = t.chars().count();
+    let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    match v {
+        _ if length <= MOST => format!("`{t}`"),
+        Value::Array(a) => format!("a list of {}", count(a.len(), "item")),
+        Value::Object(o) => format!("a mapping of {}", count(o.len(), "key")),
+        _ => format!("text of {length} characters"),
     }
 }
 
