@@ -119,7 +119,10 @@ w_result() {
   [ -s "$W/e$1" ] && tail -c 1048576 "$W/e$1"
   if [ "$2" -ne 0 ]; then
     # What could not be written is lost, the reason too.
-    { printf '%s' "$W" >"$W/f"; } 2>/dev/null || printf "\nthe host's temporary folder %s is full\n" "$W"
+    { printf '%s' "$W" >"$W/f"; } 2>/dev/null || {
+      [ ! -s "$W/e$1" ] || echo
+      printf "the host's temporary folder %s is full\n" "$W"
+    }
   fi
   [ -s "$W/o$1" ] || [ -s "$W/e$1" ] || [ -e "$W/f" ] && rm -f -- "$W/o$1" "$W/e$1" "$W/f"
   [ "$2" -eq 0 ] || w_ok=0
