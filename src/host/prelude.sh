@@ -18,15 +18,30 @@ w_tmp() {
   w_m "broken no folder on this host takes a temporary file (full or read-only?)"
   return 1
 }
+# Whether this user may not look into the folder that a path leads to. Of a path that is there it does not ask.
+w_denied() {
+  [ -e "$1" ] || [ -L "$1" ] && return 1
+  case $1 in /*) w_f=$1 ;; *) return 1 ;; esac
+  while w_f=${w_f%/*}; [ -n "$w_f" ] && [ ! -e "$w_f" ]; do :; done
+  # To some shells a folder without any x is closed to root too.
+  [ -n "$w_f" ] && [ -d "$w_f" ] && [ ! -x "$w_f" ] && [ "$(id -u)" != 0 ]
+}
 w_paths() {
   w_m paths
-  stat --printf='%n\0%f\0%u\0%g\0%U\0%G\0%s\0%Y\0%h\0%d:%i\0' -- "$@" 2>/dev/null
+  stat --printf='%n\0%f\0%u\0%g\0%U\0%G\0%s\0%Y\0%h\0%d:%i\0%X\0%Z\0' -- "$@" 2>/dev/null
   w_m links
   for w_p; do [ -L "$w_p" ] && { printf '%s\0' "$w_p"; readlink -zn -- "$w_p"; printf '\0'; }; done
   w_m targets
-  for w_p; do [ -L "$w_p" ] && stat -L --printf='%n\0%f\0%u\0%g\0%U\0%G\0%s\0%Y\0%h\0%d:%i\0' -- "$w_p" 2>/dev/null; done
+  for w_p; do [ -L "$w_p" ] && stat -L --printf='%n\0%f\0%u\0%g\0%U\0%G\0%s\0%Y\0%h\0%d:%i\0%X\0%Z\0' -- "$w_p" 2>/dev/null; done
   w_m canonical
   realpath -zm -- "$@" 2>/dev/null
+  w_n=
+  for w_p; do
+    w_denied "$w_p" || continue
+    [ -n "$w_n" ] || w_m denied
+    w_n=1
+    printf '%s\0' "$w_p"
+  done
 }
 w_sha() {
   w_n=$#
@@ -43,6 +58,7 @@ w_content() {
   for w_p; do
     if [ -f "$w_p" ] && [ -r "$w_p" ]; then w_m "content $w_i"; head -c 1048577 -- "$w_p"
     elif [ -e "$w_p" ]; then w_m "unavailable $w_i"
+    elif w_denied "$w_p"; then w_m "denied $w_i"
     else w_m "absent $w_i"; fi
     w_i=$((w_i + 1))
   done
@@ -51,16 +67,31 @@ w_packages() {
   w_m packages
   dpkg-query -W -f '${Package}\t${Architecture}\t${db:Status-Want}\t${db:Status-Status}\t${Version}\n' -- "$@" 2>/dev/null
 }
-w_units() {
-  w_m units
+w_show() {
   systemctl show -p Id,LoadState,ActiveState,SubState,UnitFileState,NeedDaemonReload,DropInPaths,MainPID,FragmentPath -- "$@" 2>/dev/null
+}
+w_templates() {
+  w_m templates
+  [ -d /run/systemd/system ] && echo systemd && systemctl list-unit-files --no-legend --no-pager --plain --full -- "$@" 2>/dev/null
+}
+w_units() {
+  w_m "units $#"
+  w_show "$@" || {
+    # It stops at a name it refuses: each by itself, then.
+    [ -d /run/systemd/system ] && for w_p; do w_m "unit $w_p"; w_show "$w_p"; done
+  }
   w_m dropins
   for w_p; do for w_d in "/etc/systemd/system/$w_p.d"/*.conf; do [ ! -f "$w_d" ] || printf '%s\n' "$w_d"; done; done
 }
 w_users() { w_m users; getent passwd "$@" 2>/dev/null; }
 w_shadow() { w_m shadow; getent shadow "$@" 2>/dev/null; }
 w_groups() { w_m groups; getent group 2>/dev/null; }
-w_sysctls() { w_m sysctls; grep -sH '' -- "$@"; }
+w_sysctls() {
+  w_m sysctls
+  grep -sH '' -- "$@"
+  w_m sysctls-there
+  for w_p; do [ ! -e "$w_p" ] || printf '%s\n' "$w_p"; done
+}
 # name, the kernel's spelling of it, a pattern for both
 w_kmod() {
   w_m "kmod $1"
@@ -82,10 +113,18 @@ w_hostname() { w_m hostname; uname -n; head -n 1 /etc/hostname 2>/dev/null; }
 w_timezone() { w_m timezone; readlink /etc/localtime; }
 w_result() {
   w_m "rc $1 $2"
-  [ -s "$W/o$1" ] && head -c 8388608 "$W/o$1"
+  # One byte more than is taken tells that there is more.
+  [ -s "$W/o$1" ] && head -c 8388609 "$W/o$1"
   w_m "err $1"
   [ -s "$W/e$1" ] && tail -c 1048576 "$W/e$1"
-  [ -s "$W/o$1" ] || [ -s "$W/e$1" ] && rm -f -- "$W/o$1" "$W/e$1"
+  if [ "$2" -ne 0 ]; then
+    # What could not be written is lost, the reason too.
+    { printf '%s' "$W" >"$W/f"; } 2>/dev/null || {
+      [ ! -s "$W/e$1" ] || echo
+      printf "the host's temporary folder %s is full\n" "$W"
+    }
+  fi
+  [ -s "$W/o$1" ] || [ -s "$W/e$1" ] || [ -e "$W/f" ] && rm -f -- "$W/o$1" "$W/e$1" "$W/f"
   [ "$2" -eq 0 ] || w_ok=0
 }
 # path temporary mode owner[:group] body-reader...: the body comes on standard input. All is done to the file that was

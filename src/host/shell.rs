@@ -172,7 +172,6 @@ impl Shell {
 }
 
 fn outputs(frames: &[Frame<'_>]) -> Vec<Output> {
-    let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
     let mut found: Vec<Output> = vec![];
     for pair in frames.windows(2) {
         let words: Vec<&str> = pair[0].head.split(' ').collect();
@@ -180,11 +179,7 @@ fn outputs(frames: &[Frame<'_>]) -> Vec<Output> {
             && id.contains('a')
             && pair[1].head.strip_prefix("err ") == Some(id)
         {
-            found.push(Output {
-                rc: rc.parse().unwrap_or(255),
-                stdout: text(pair[0].body),
-                stderr: text(pair[1].body),
-            });
+            found.push(Output::new(rc.parse().unwrap_or(255), pair[0].body, pair[1].body));
         }
     }
     found
@@ -206,7 +201,7 @@ pub fn nonce() -> String {
 mod tests {
     use super::*;
     use crate::action::{Action, Command, CommandLine, Put};
-    use crate::probe::{Content, EntryKind};
+    use crate::probe::{Content, EntryKind, SysctlState};
     use std::process::Stdio;
 
     fn shell(program: &str) -> (Shell, tokio::process::Child) {
@@ -276,7 +271,7 @@ mod tests {
             let Answer::User(Some(u)) = get(&probes[9]) else { panic!() };
             assert_eq!((u.uid, u.home.as_str()), (0, "/root"));
             assert_eq!(get(&probes[10]), Answer::User(None));
-            assert_eq!(get(&probes[12]), Answer::Sysctl(Some("Linux".into())));
+            assert_eq!(get(&probes[12]), Answer::Sysctl(SysctlState::Value("Linux".into())));
             assert_eq!(
                 get(&probes[14]),
                 Answer::Script(Output { rc: 3, stdout: "out\n".into(), stderr: "err\n".into() })
@@ -375,6 +370,56 @@ mod tests {
             assert!(said.starts_with("644 ") && !said.contains("12345"), "{shell}: {said}");
             assert!(said.ends_with("precious"), "{shell}: {said}");
         }
+    }
+
+    #[test]
+    fn what_a_user_may_not_look_at_is_told_from_what_is_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let d = dir.path().to_str().unwrap();
+        let mode = |p: &str, m: u32| {
+            std::fs::set_permissions(format!("{d}/{p}"), std::os::unix::fs::PermissionsExt::from_mode(m)).unwrap()
+        };
+        std::fs::create_dir(format!("{d}/closed")).unwrap();
+        std::fs::write(format!("{d}/closed/f"), "").unwrap();
+        mode("closed", 0o600);
+        mode("", 0o755);
+        let script = format!(
+            "N=x\n{}\nw_paths {d}/closed/f {d}/closed/a/b {d}/none/f {d}/closed; w_content {d}/closed/f {d}/none",
+            include_str!("prelude.sh")
+        );
+        for shell in ["dash", "bash"] {
+            let run = |program: &str, args: &[&str]| {
+                let out = std::process::Command::new(program).args(args).args([shell, "-c", &script]).output().unwrap();
+                assert!(out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
+                String::from_utf8_lossy(&out.stdout).into_owned()
+            };
+            let closed = format!("\nx denied\n{d}/closed/f\0{d}/closed/a/b\0\nx denied 0\n\nx absent 1\n");
+            if rustix::process::geteuid().is_root() {
+                assert!(run("setpriv", &["--reuid=65534", "--regid=65534", "--clear-groups"]).ends_with(&closed));
+                assert!(!run("env", &[]).contains("x denied"));
+            } else {
+                assert!(run("env", &[]).ends_with(&closed));
+            }
+        }
+        mode("closed", 0o700);
+    }
+
+    #[tokio::test]
+    async fn output_that_is_cut_or_lost_says_so() {
+        let (mut s, _c) = shell("sh");
+        let size = crate::probe::OUTPUT_LIMIT;
+        let run = |n: usize| Action::Script(format!("head -c {n} /dev/zero; echo end >&2"));
+        let r = ask(&mut s, &[run(size), run(size + 1)], &[]).await;
+        assert_eq!((r.outputs[0].stdout.len(), r.outputs[0].stderr.as_str()), (size, "end\n"));
+        assert_eq!(r.outputs[1].stdout.len(), size);
+        assert!(r.outputs[1].stderr.starts_with("end\nwindlass: ") && r.outputs[1].stderr.contains("8 MiB"));
+        // Nothing can be made there, as where all is full.
+        let script = format!("N=x\n{}\nW=/proc/nothing; w_result a 2; w_result b 0", include_str!("prelude.sh"));
+        let out = std::process::Command::new("sh").arg("-c").arg(&script).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stdout);
+        assert_eq!(said.matches("temporary folder /proc/nothing is full").count(), 1, "{said}");
+        let r = ask(&mut s, &[Action::Script("echo why >&2; exit 3".into())], &[]).await;
+        assert_eq!(r.outputs[0], Output { rc: 3, stdout: String::new(), stderr: "why\n".into() });
     }
 
     #[tokio::test]

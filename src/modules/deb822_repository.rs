@@ -296,6 +296,8 @@ impl Deb822Repository {
             mtime: ctx.now,
             links: 1,
             inode: String::new(),
+            atime: None,
+            ctime: None,
         };
         let put = Put {
             path: path.clone(),

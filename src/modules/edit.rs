@@ -4,7 +4,7 @@ use super::args::Mode;
 use super::place::{self, Wanted, nothing_at};
 use super::{Ctx, Decision, Failure, Stop};
 use crate::action::Action;
-use crate::probe::{Answer, Content, EntryKind, Observed, PathState, Probe};
+use crate::probe::{Answer, CONTENT_LIMIT, Content, EntryKind, Observed, PathState, Probe};
 use serde_json::{Map, Value, json};
 
 /// A file on the host whose text is changed.
@@ -42,7 +42,13 @@ impl<'a> Edit<'a> {
         }
         match seen.content(path)? {
             Content::Bytes(b) => Ok(Some(b)),
-            _ => Err(Stop::fail(format!("{path} cannot be read, or is larger than this module edits"))),
+            _ => Err(match seen.path(path)?.followed() {
+                Some(e) if e.size > CONTENT_LIMIT => Stop::fail_hint(
+                    format!("{path} has {} bytes; a file that is edited may have at most {CONTENT_LIMIT}", e.size),
+                    "change it on the host with `command: sed -i …`, or write all of it with `copy` or `template`",
+                ),
+                _ => Stop::fail(format!("{path} cannot be read")),
+            }),
         }
     }
 
@@ -148,7 +154,13 @@ pub fn failure(rc: u32, message: String) -> Failure {
 
 /// Text that a module edits must be text.
 pub fn utf8<'a>(path: &str, bytes: &'a [u8]) -> Result<&'a str, Stop> {
-    std::str::from_utf8(bytes).map_err(|_| Stop::fail(format!("{path} is not text (UTF-8)")))
+    std::str::from_utf8(bytes).map_err(|e| {
+        let line = bytes[..e.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+        Stop::fail_hint(
+            format!("{path} is not text (UTF-8): line {line} is not"),
+            format!("`iconv -f latin1 -t utf8 {path}` shows it as such text; `command: sed -i …` changes it as it is"),
+        )
+    })
 }
 
 #[cfg(test)]
@@ -171,6 +183,29 @@ mod tests {
             Some(Action::Put(p)) => p,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn what_cannot_be_edited_says_why_and_what_can_be_done() {
+        let fails = |content: Content, size: u64| {
+            let m: Replace = bind("{path: /etc/x, regexp: a, replace: b}");
+            let e = crate::probe::Entry { size, ..entry(EntryKind::File, 0o640) };
+            match m.decide(
+                &seen([at("/etc/x", Some(e)), (Probe::Content("/etc/x".into()), Answer::Content(content))]),
+                &ctx(),
+            ) {
+                Err(Stop::Fail(f)) => (f.message, f.hint.unwrap_or_default()),
+                other => panic!("{other:?}"),
+            }
+        };
+        let (message, hint) = fails(Content::Unavailable, 2_000_000);
+        assert!(
+            message.contains("2000000 bytes") && message.contains("1048576") && hint.contains("sed -i"),
+            "{message}"
+        );
+        assert_eq!(fails(Content::Unavailable, 3).0, "/etc/x cannot be read");
+        let (message, hint) = fails(Content::Bytes(b"a\ncaf\xe9\n".to_vec()), 7);
+        assert!(message.contains("(UTF-8): line 2") && hint.contains("iconv"), "{message}");
     }
 
     /// Each of them hands on whose the file is, its mode, what tries it, and whether the old one is kept.

@@ -576,6 +576,7 @@ impl File {
                 target,
                 link: Some(src.to_string()),
                 canonical: lead.canonical.clone(),
+                denied: false,
             }),
         ));
         after.extend(unchanged_folders(&self.path, seen));
@@ -697,6 +698,8 @@ fn combination(line: &str) -> Option<(u64, Entry)> {
         mtime: 0,
         links: 1,
         inode: String::new(),
+        atime: None,
+        ctime: None,
     };
     Some((count.parse().ok()?, entry))
 }

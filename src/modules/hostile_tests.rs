@@ -4,7 +4,7 @@
 use super::kit::*;
 use super::*;
 use crate::host::Request;
-use crate::probe::{Content, EntryKind, GroupState, PackageState, PathState, UnitState, UserState};
+use crate::probe::{Content, EntryKind, GroupState, PackageState, PathState, SysctlState, UnitState, UserState};
 use serde_json::json;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -234,6 +234,7 @@ fn answer(probe: &Probe, full: bool, kind: EntryKind) -> Answer {
             target: some.filter(|()| kind == EntryKind::Link).map(|()| entry(EntryKind::File, 0o644)),
             link: some.filter(|()| kind == EntryKind::Link).map(|()| "/elsewhere".into()),
             canonical: p.clone(),
+            denied: false,
         }),
         Probe::Sha256(_) => Answer::Sha256(some.map(|()| "ab".repeat(32))),
         Probe::Content(_) => Answer::Content(some.map_or(Content::Absent, |()| Content::Bytes(b"old\n".to_vec()))),
@@ -261,7 +262,7 @@ fn answer(probe: &Probe, full: bool, kind: EntryKind) -> Answer {
                 .into_iter()
                 .collect(),
         ),
-        Probe::Sysctl(_) => Answer::Sysctl(some.map(|()| "0".into())),
+        Probe::Sysctl(_) => Answer::Sysctl(some.map_or(SysctlState::Absent, |()| SysctlState::Value("0".into()))),
         Probe::KernelModule(_) => Answer::KernelModule(Default::default()),
         Probe::Mounts => Answer::Mounts(vec![]),
         Probe::Hostname => Answer::Hostname { running: "old".into(), stored: Some("old".into()) },

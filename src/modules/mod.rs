@@ -730,6 +730,8 @@ pub(crate) mod kit {
             size: m.len(),
             mtime: m.mtime(),
             links: m.nlink(),
+            atime: Some(m.atime()),
+            ctime: Some(m.ctime()),
             inode: format!("{}:{}", m.dev(), m.ino()),
             kind: match m.file_type() {
                 t if t.is_dir() => EntryKind::Directory,
@@ -747,6 +749,7 @@ pub(crate) mod kit {
                     target: link.as_ref().and_then(|_| std::fs::metadata(p).ok().map(entry)),
                     link: link.map(|l| l.to_string_lossy().into_owned()),
                     canonical: String::from_utf8_lossy(&canonical.stdout).trim_end_matches('\n').into(),
+                    denied: false,
                 })
             }
             Probe::Content(p) => Answer::Content(std::fs::read(p).map(Content::Bytes).unwrap_or(Content::Absent)),
@@ -777,6 +780,8 @@ pub(crate) mod kit {
             size: 3,
             mtime: 1_700_000_000,
             links: 1,
+            atime: Some(1_700_000_001),
+            ctime: Some(1_700_000_002),
             inode: "1:1".into(),
         }
     }

@@ -306,7 +306,7 @@ impl Apk {
     fn run(&self, verb: &[&str], names: &[String]) -> String {
         let mut w: Vec<String> = vec!["apk".into()];
         w.extend(verb.iter().map(|v| v.to_string()));
-        if self.no_cache.0 && verb[0] != "update" {
+        if self.no_cache.0 && !matches!(verb[0], "update" | "version") {
             w.push("--no-cache".into());
         }
         self.repository.iter().for_each(|r| w.extend(["--repository".to_string(), r.clone()]));
@@ -326,13 +326,15 @@ impl Manager for Apk {
         format!("apk info -e {} </dev/null 2>/dev/null\n", shell_join(names))
     }
     fn look_newer(&self, _: &[String]) -> String {
-        "apk version -l '<' </dev/null 2>/dev/null\n".into()
+        // What is taken even if it is older counts too.
+        let which = if self.available.0 && self.upgrade.0 { "<>" } else { "<" };
+        format!("{} </dev/null 2>/dev/null\n", self.run(&["version", "-l", which], &[]))
     }
     fn read(&self, said: &str, names: &[String]) -> Seen {
         let (is, newer) = said.split_once(NEWER).unwrap_or((said, ""));
         let there = |n: &str| is.lines().any(|l| bare(l.trim()) == bare(n));
         let row = |l: &str| {
-            let (now, version) = l.split_once(" < ")?;
+            let (now, version) = l.split_once(" < ").or_else(|| l.split_once(" > "))?;
             let (name, _) = parted(now.trim())?;
             Some((name.to_string(), version.trim().to_string()))
         };
@@ -438,6 +440,13 @@ mod tests {
         assert_eq!(done(&m, "bash\n").1, ["apk del bash"]);
         let m: Apk = bind("{upgrade: true, available: true, repository: http://r}");
         assert_eq!(done(&m, newer).1, ["apk upgrade --available --repository http://r --repositories-file /dev/null"]);
+        let said = format!("{:?}", m.probes(&ctx()));
+        assert!(said.contains("apk version -l '<>' --repository http://r --repositories-file /dev/null"), "{said}");
+        let older = "== newer\nInstalled:   Available:\nmusl-1.2.4-r2        > 1.2.3-r9 \n";
+        assert_eq!(done(&m, older).0, "upgrades musl -> 1.2.3-r9");
+        let m: Apk = bind("{name: musl, state: latest, no_cache: true, available: true}");
+        let said = format!("{:?}", m.probes(&ctx()));
+        assert!(said.contains("apk version -l '<' </dev/null"), "{said}");
         assert_eq!(parted("a-b-1.2_p3-r0"), Some(("a-b", "1.2_p3-r0")));
     }
 

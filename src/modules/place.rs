@@ -102,6 +102,8 @@ impl Wanted<'_> {
             mtime: ctx.now,
             links: 1,
             inode: String::new(),
+            atime: None,
+            ctime: None,
         };
         let entry = Meta { mode: None, owner: self.owner, group: self.group }.onto(&entry);
         let new = PathState { entry: Some(entry), canonical: state.canonical.clone(), ..Default::default() };
@@ -190,6 +192,7 @@ impl Meta<'_> {
     pub fn onto(&self, now: &Entry) -> Entry {
         let mut e = now.clone();
         e.mode = self.mode.unwrap_or(e.mode);
+        (e.atime, e.ctime) = (None, None);
         if let Some(o) = self.owner.filter(|o| **o != now.owner && **o != now.uid.to_string()) {
             e.uid = o.parse().unwrap_or(if o == "root" { 0 } else { UNKNOWN_ID });
             e.owner = o.to_string();
@@ -230,6 +233,11 @@ pub fn state_name(e: &Entry) -> &'static str {
         EntryKind::File if e.links > 1 => "hard",
         EntryKind::File | EntryKind::Other => "file",
     }
+}
+
+/// What is at a path is not told to the task's user.
+pub fn may_not_look(ctx: &Ctx, path: &str) -> Stop {
+    Stop::fail_hint(format!("{} may not look at {path}", ctx.user), "`become: true` looks as root")
 }
 
 /// The path without doubled or trailing slashes and single dots.
@@ -286,6 +294,23 @@ pub fn beside(path: &str) -> String {
     let dir = path.rsplit_once('/').map_or("", |(d, _)| d);
     format!("{dir}/.windlass-{}", &hex(&Sha256::digest(path))[..12])
 }
+
+/// Shell: `new_file FROM NEW MODE OWNER` makes NEW with what FROM holds. All is done to the file that was opened, not to its
+/// name: whoever may write in the folder can put a link to another file in its place. The session's own `w_put` is not
+/// known where a command runs.
+pub const NEW_FILE: &str = r#"new_file() {
+  rm -f -- "$2" || return 1
+  (
+    umask 077; set -C
+    exec 8>"$2" || exit 1
+    it=/proc/self/fd/8
+    [ -e "$it" ] || it=$2
+    [ -f "$it" ] || { echo "someone put something else in the place of $2" >&2; exit 1; }
+    cat -- "$1" >&8 && sync -- "$it" || exit 1
+    { [ -z "$4" ] || chown -- "$4" "$it"; } && chmod -- "$3" "$it"
+  ) || { rm -f -- "$2"; return 1; }
+}
+"#;
 
 /// A folder as it should be made, with every folder above it that is missing.
 #[derive(Debug, Clone, Copy)]
@@ -359,6 +384,8 @@ mv -T -- "$n" "$t"
                 mtime: ctx.now,
                 links: 2,
                 inode: String::new(),
+                atime: None,
+                ctime: None,
             };
             let entry = Meta { mode: self.mode, owner: self.owner, group: self.group }.onto(&made);
             let state = PathState { entry: Some(entry), canonical: state.canonical, ..Default::default() };
@@ -387,6 +414,8 @@ pub fn new_entry(
         mtime: ctx.now,
         links: 1,
         inode: String::new(),
+        atime: None,
+        ctime: None,
     };
     Meta { mode: None, owner, group }.onto(&e)
 }
@@ -413,6 +442,6 @@ fn text_of(content: &Content) -> String {
     match content {
         Content::Absent => String::new(),
         Content::Bytes(b) => text(b),
-        Content::Unavailable => "(too large to show)\n".into(),
+        Content::Unavailable | Content::Denied => "(too large to show)\n".into(),
     }
 }

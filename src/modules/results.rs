@@ -76,7 +76,9 @@ const UNTOLD: &[(&str, &[&str])] = &[
 const OPEN: &[&str] = &["debug", "uri", "set_fact"];
 
 const STAT: &[&str] = &[
+    "atime",
     "checksum",
+    "ctime",
     "executable",
     "exists",
     "gid",

@@ -16,7 +16,8 @@ pub struct ServiceFacts {}
 
 const LOOK: &str = "command -v systemctl >/dev/null 2>&1 || { echo none; exit 0; }\n\
     systemctl list-units --type service --all --plain --no-legend --no-pager; echo --\n\
-    systemctl list-unit-files --type service --all --plain --no-legend --no-pager";
+    systemctl list-unit-files --type service --all --plain --no-legend --no-pager; echo --\n\
+    systemctl show --no-pager -p Names,ActiveState -- '*.service'";
 
 impl Module for ServiceFacts {
     const NAME: &'static str = "service_facts";
@@ -30,9 +31,19 @@ impl Module for ServiceFacts {
     }
     fn decide(&self, seen: &Observed, _: &Ctx) -> Result<Decision, Stop> {
         let out = &seen.script(LOOK)?.stdout;
-        let Some((units, files)) = out.split_once("--\n") else {
+        // A line for itself: a description may end in anything.
+        let out = format!("\n{out}");
+        let mut parts = out.split("\n--\n");
+        let (Some(units), Some(files)) = (parts.next(), parts.next()) else {
             return Err(Stop::fail("the host has no systemd that tells of its services"));
         };
+        let mut other_names: std::collections::HashMap<&str, &str> = Default::default();
+        for block in parts.next().unwrap_or_default().split("\n\n") {
+            let get = |key: &str| block.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
+            if let (Some(names), Some(active)) = (get("Names"), get("ActiveState")) {
+                other_names.extend(names.split(' ').map(|n| (n, active)));
+            }
+        }
         let mut services: Map<String, Value> = Map::new();
         let mut put = |name: &str, state: &str, status: &str| {
             services
@@ -52,9 +63,11 @@ impl Module for ServiceFacts {
             let f: Vec<&str> = l.split_whitespace().collect();
             let [name, status, ..] = f.as_slice() else { continue };
             match services.get_mut(*name) {
+                Some(s) if matches!(s["status"].as_str(), Some("not-found" | "masked" | "failed")) => {}
                 Some(s) => s["status"] = json!(status),
                 None => {
-                    let s = json!({"name": name, "state": "inactive", "status": status, "source": "systemd"});
+                    let state = other_names.get(name).copied().unwrap_or("inactive");
+                    let s = json!({"name": name, "state": state, "status": status, "source": "systemd"});
                     services.insert(name.to_string(), s);
                 }
             }
@@ -82,8 +95,9 @@ mod tests {
     fn services_by_name() {
         sh_accepts(LOOK);
         let r = satisfied(decide(
-            "ssh.service loaded active running OpenBSD\nx.service not-found inactive dead x\n● y.service loaded failed failed y\n--\n\
-             ssh.service enabled enabled\nz.service disabled enabled\n",
+            "ssh.service loaded active running OpenBSD --\nx.service not-found inactive dead x\n● y.service loaded failed failed y\n--\n\
+             ssh.service enabled enabled\ny.service enabled enabled\nz.service disabled enabled\nsshd.service alias -\n--\n\
+             Names=ssh.service sshd.service\nActiveState=active\n\nNames=x.service\nActiveState=inactive\n",
         ));
         let s = &r.facts["services"];
         assert_eq!(
@@ -92,6 +106,10 @@ mod tests {
         );
         assert_eq!((&s["x.service"]["status"], &s["y.service"]["status"]), (&json!("not-found"), &json!("failed")));
         assert_eq!((&s["z.service"]["state"], &s["z.service"]["status"]), (&json!("inactive"), &json!("disabled")));
+        assert_eq!(
+            s["sshd.service"],
+            json!({"name": "sshd.service", "state": "active", "status": "alias", "source": "systemd"})
+        );
         let Err(Stop::Fail(_)) = decide("none\n") else { panic!() };
     }
 }

@@ -2,7 +2,7 @@
 
 use super::args::Text;
 use super::copy::absolute;
-use super::place::tidy;
+use super::place::{may_not_look, tidy};
 use super::{ArgError, Ctx, Decision, Local, Module, Stop};
 use crate::probe::{CONTENT_LIMIT, Content, EntryKind, Observed, Probe};
 use base64::Engine as _;
@@ -38,10 +38,11 @@ impl Module for Slurp {
     fn probes(&self, _: &Ctx) -> Vec<Probe> {
         vec![Probe::Content(self.src.0.clone())]
     }
-    fn decide(&self, seen: &Observed, _: &Ctx) -> Result<Decision, Stop> {
+    fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
         let bytes = match seen.content(&self.src)? {
             Content::Bytes(b) => b,
             Content::Absent => return Err(Stop::fail(format!("{} does not exist on the host", &*self.src))),
+            Content::Denied => return Err(may_not_look(ctx, &self.src)),
             // Why it could not be read, the path itself tells.
             Content::Unavailable => {
                 return Err(match seen.path(&self.src)?.followed() {
@@ -82,6 +83,8 @@ mod tests {
             other => panic!("{other:?}"),
         };
         assert!(fails(&seen([content(Content::Absent)])).message.contains("does not exist"));
+        let f = fails(&seen([content(Content::Denied)]));
+        assert!(f.message == "root may not look at /f" && f.hint.is_some());
         let big = crate::probe::Entry { size: CONTENT_LIMIT + 1, ..entry(EntryKind::File, 0o644) };
         let f = fails(&seen([content(Content::Unavailable), at("/f", Some(big))]));
         assert!(f.message.contains("1048577") && f.hint.unwrap().contains("fetch"));

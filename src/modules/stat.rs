@@ -2,7 +2,7 @@
 
 use super::args::{Bool, Text};
 use super::copy::absolute;
-use super::place::{UNKNOWN_ID, tidy};
+use super::place::{UNKNOWN_ID, may_not_look, tidy};
 use super::{ArgError, Ctx, Decision, Local, Module, Stop};
 use crate::probe::{Entry, EntryKind, Observed, Probe};
 use crate::quote::shell_quote;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 /// Tells what is at a path, in the field `stat` of what is registered: exists, isdir, isreg, islnk, mode, size, uid, gid,
-/// pw_name, gr_name, mtime, lnk_source, lnk_target, checksum and more.
+/// pw_name, gr_name, atime, mtime, ctime, lnk_source, lnk_target, checksum and more.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Stat {
@@ -68,7 +68,7 @@ impl Module for Stat {
     const NAME: &'static str = "stat";
     const RETURNS: &'static [(&'static str, &'static str)] = &[(
         "stat",
-        "A mapping: exists, and where something is there path, isdir, isreg, islnk, mode, size, uid, gid, pw_name, gr_name, mtime, nlink, readable, writeable, executable, lnk_source, lnk_target, checksum and more.",
+        "A mapping: exists, and where something is there path, isdir, isreg, islnk, mode, size, uid, gid, pw_name, gr_name, atime, mtime, ctime, nlink, readable, writeable, executable, lnk_source, lnk_target, checksum and more.",
     )];
     const EXAMPLE: &'static str = r#"- stat: {path: /etc/app.conf}
   register: conf
@@ -95,6 +95,9 @@ impl Module for Stat {
 
     fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
         let state = seen.path(&self.path)?;
+        if state.denied {
+            return Err(may_not_look(ctx, &self.path));
+        }
         let entry = if self.follow.0 { state.followed() } else { state.entry.as_ref() };
         let mut r = Map::new();
         r.insert("exists".into(), json!(entry.is_some()));
@@ -168,7 +171,11 @@ impl Stat {
         r.insert("gr_name".into(), json!(e.group));
         r.insert("size".into(), json!(e.size));
         r.insert("nlink".into(), json!(e.links));
-        r.insert("mtime".into(), json!(e.mtime));
+        for (name, time) in [("atime", e.atime), ("mtime", Some(e.mtime)), ("ctime", e.ctime)] {
+            if let Some(t) = time {
+                r.insert(name.into(), json!(t));
+            }
+        }
         if let Some((dev, inode)) = e.inode.split_once(':') {
             for (name, n) in [("dev", dev), ("inode", inode)] {
                 if let Ok(n) = n.parse::<u64>() {
@@ -229,6 +236,15 @@ mod tests {
     }
 
     #[test]
+    fn what_may_not_be_looked_at_is_not_nothing() {
+        let denied = PathState { denied: true, ..Default::default() };
+        let o = seen([(Probe::Path("/x".into()), Answer::Path(denied))]);
+        let m: Stat = bind("{path: /x}");
+        let Err(Stop::Fail(f)) = m.decide(&o, &ctx()) else { panic!() };
+        assert_eq!(f.message, "root may not look at /x");
+    }
+
+    #[test]
     fn a_file_and_a_folder() {
         let s = stat("{path: /x/}", &seen([at("/x", Some(entry(EntryKind::File, 0o4754)))]));
         assert_eq!(
@@ -241,6 +257,10 @@ mod tests {
         );
         assert_eq!((&s["woth"], &s["xusr"], &s["inode"]), (&json!(false), &json!(true), &json!(1)));
         assert_eq!(s.get("checksum"), None);
+        assert_eq!((&s["atime"], &s["ctime"]), (&json!(1_700_000_001), &json!(1_700_000_002)));
+        let foreseen = super::super::place::new_entry(EntryKind::File, 0o644, 3, (None, None), &ctx());
+        let s = stat("{path: /x}", &seen([at("/x", Some(foreseen))]));
+        assert_eq!((s.get("atime"), s.get("ctime")), (None, None));
         let s = stat("{path: /x}", &seen([at("/x", Some(entry(EntryKind::Directory, 0o755)))]));
         assert_eq!((&s["isdir"], &s["executable"]), (&json!(true), &json!(true)));
     }
@@ -252,6 +272,7 @@ mod tests {
             target: Some(entry(EntryKind::Directory, 0o700)),
             link: Some("../d".into()),
             canonical: "/d".into(),
+            denied: false,
         };
         let o = seen([(Probe::Path("/l".into()), Answer::Path(state))]);
         let s = stat("{path: /l}", &o);

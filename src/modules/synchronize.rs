@@ -208,8 +208,13 @@ impl Module for Synchronize {
         let perms = self.perms.unwrap_or(self.archive).0;
         let (mut all, mut lines, mut needs) = (Change::default(), vec![], vec![]);
         let mut again: Vec<(Probe, Answer)> = vec![];
+        // Links to folders that folders take the place of: what is seen below them is elsewhere.
+        let mut replaced: Vec<&str> = vec![];
         for i in &self.items {
+            let hidden = folders(&i.path).any(|f| replaced.contains(&f));
+            let nothing = PathState { canonical: i.path.clone(), ..Default::default() };
             let state = match seen.path(&i.path) {
+                Ok(_) if hidden => &nothing,
                 Ok(s) => s,
                 Err(Stop::Need(p)) => {
                     needs.extend(p);
@@ -226,15 +231,18 @@ impl Module for Synchronize {
                 What::File(..) => (kind == Some(EntryKind::File), kind == Some(EntryKind::Directory)),
                 What::Link(_) => (kind == Some(EntryKind::Link), kind == Some(EntryKind::Directory)),
             };
-            // A link to a folder counts as one: it may be where the data are to go.
-            let through = matches!(i.what, What::Folder(_))
+            // A link to the folder itself counts as one: it may be where the data are to go.
+            let to_folder = matches!(i.what, What::Folder(_))
                 && kind == Some(EntryKind::Link)
                 && state.followed().is_some_and(|e| e.kind == EntryKind::Directory);
+            let through = to_folder && (i.path == self.root || self.existing_only.0);
             if self.existing_only.0 && now.is_none() {
                 continue;
             }
             if in_the_way && !right && !through {
-                if !self.delete.0 {
+                if to_folder {
+                    replaced.push(&i.path);
+                } else if !self.delete.0 {
                     return Err(Stop::fail_hint(
                         format!("{} is something else on the host", i.path),
                         "`delete: true` removes what is in the way",
@@ -242,7 +250,7 @@ impl Module for Synchronize {
                 }
                 all.actions.push(Action::Script(format!("rm -rf -- {}", shell_quote(&i.path))));
                 all.touches = all.touches.and(Touches::path(&i.path));
-                all.after.extend(nothing_at(&i.path, &state.canonical));
+                all.after.extend(nothing_at(&i.path, &i.path));
             }
             match &i.what {
                 What::Folder(mode) => {
@@ -263,7 +271,7 @@ impl Module for Synchronize {
                     all.actions.push(Action::Script(new.script()));
                     all.touches = all.touches.and(Touches::entry(&i.path));
                     let mut bare = Observed::new();
-                    nothing_at(&i.path, &state.canonical).into_iter().for_each(|(p, a)| bare.insert(p, a));
+                    nothing_at(&i.path, &i.path).into_iter().for_each(|(p, a)| bare.insert(p, a));
                     again.extend(new.after(&bare, ctx).into_iter().filter(|(p, _)| *p == Probe::Path(i.path.clone())));
                     lines.push(format!("{rel}/ new folder"));
                 }
@@ -279,10 +287,11 @@ impl Module for Synchronize {
                         backup: false,
                     };
                     let mut bare = Observed::new();
-                    if in_the_way && !right {
+                    let anew = hidden || (in_the_way && !right);
+                    if anew {
                         nothing_at(&i.path, &state.canonical).into_iter().for_each(|(p, a)| bare.insert(p, a));
                     }
-                    match wanted.decide(if in_the_way && !right { &bare } else { seen }, ctx) {
+                    match wanted.decide(if anew { &bare } else { seen }, ctx) {
                         Ok(Decision::Change(c)) => {
                             lines.push(format!("{rel} {}", c.summary));
                             let own = |p: &Probe| matches!(p, Probe::Path(p) | Probe::Sha256(p) | Probe::Content(p) if *p == i.path);
@@ -383,6 +392,10 @@ impl Synchronize {
             return Ok(());
         }
         let mode = std::fs::metadata(from).map_or(0o644, |m| m.permissions().mode() & 0o7777);
+        if meta.is_ok() && !from.is_dir() && !from.is_file() {
+            return Err(ArgError::new("src", format!("{} is neither a file nor a folder", from.display()))
+                .hint("leave it out with `rsync_opts: ['--exclude=NAME']`"));
+        }
         if !from.is_dir() {
             items.push(Item { path, what: What::File(local.read(from)?.into(), mode) });
             return Ok(());
@@ -439,6 +452,12 @@ impl Synchronize {
             .filter(|(_, p)| !p.match_indices('/').any(|(at, _)| gone.iter().any(|(f, g)| *f && *g == &p[..at])))
             .collect();
         for (is_folder, path) in &tops {
+            if path.contains('\u{fffd}') {
+                return Err(Stop::fail_hint(
+                    format!("{}/{path} is to be removed, and its name is not UTF-8", self.root),
+                    "remove it by hand, or leave it with `rsync_opts: ['--exclude=PATTERN']`",
+                ));
+            }
             let full = format!("{}/{path}", self.root);
             all.actions.push(Action::Script(format!("rm -rf -- {}", shell_quote(&full))));
             all.touches = std::mem::take(&mut all.touches).and(Touches::path(&full));
@@ -574,6 +593,56 @@ mod tests {
         let m = made(&format!("{src}/"), &dest, "");
         let Err(Stop::Fail(f)) = m.decide(&look(m.probes(&ctx())), &ctx()) else { panic!() };
         assert!(f.message.contains("something else"), "{}", f.message);
+    }
+
+    #[test]
+    fn a_link_below_the_folder_is_not_written_through() {
+        let (dir, src, dest) = folders_of_two();
+        let victim = dir.path().join("victim");
+        fs::create_dir_all(&victim).unwrap();
+        fs::write(victim.join("own"), "1").unwrap();
+        fs::write(victim.join("b.log"), "two").unwrap();
+        fs::create_dir_all(dir.path().join("real")).unwrap();
+        // The folder itself may be one.
+        symlink("real", &dest).unwrap();
+        symlink("../victim", dir.path().join("real/sub")).unwrap();
+        let m = made(&format!("{src}/"), &dest, ", perms: false");
+        assert_eq!(once(&m), ["a new file", "l -> a", "sub/ new folder", "sub/b.log new file"]);
+        assert!(once(&m).is_empty());
+        assert!(fs::symlink_metadata(&dest).unwrap().is_symlink());
+        assert!(fs::symlink_metadata(format!("{dest}/sub")).unwrap().is_dir());
+        assert_eq!(fs::read_dir(&victim).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_is_neither_file_nor_folder_is_not_read() {
+        let (_dir, src, dest) = folders_of_two();
+        rustix::fs::mkfifoat(rustix::fs::CWD, format!("{src}/pipe"), rustix::fs::Mode::RUSR).unwrap();
+        let text = |o: &str| {
+            let node = crate::source::yaml::parse(&crate::source::Source::new(
+                "t.yml",
+                format!("{{src: {src}/, dest: {dest}{o}}}"),
+            ))
+            .unwrap();
+            let mut m: Synchronize = serde_json::from_value(node.to_value()).unwrap();
+            m.prepare(&Real)
+        };
+        assert!(text("").unwrap_err().message.contains("pipe is neither a file nor a folder"));
+        text(", rsync_opts: ['--exclude=pipe']").unwrap();
+    }
+
+    #[test]
+    fn a_name_that_is_not_text_is_not_said_to_be_removed() {
+        use std::os::unix::ffi::OsStrExt;
+        let (_dir, src, dest) = folders_of_two();
+        fs::create_dir_all(format!("{dest}/old")).unwrap();
+        let odd = |d: &str| Path::new(d).join(std::ffi::OsStr::from_bytes(b"caf\xe9"));
+        fs::write(odd(&format!("{dest}/old")), "").unwrap();
+        let m = made(&format!("{src}/"), &dest, ", perms: false, delete: true");
+        assert!(once(&m).contains(&"old/ removed".to_string()));
+        fs::write(odd(&dest), "").unwrap();
+        let Err(Stop::Fail(f)) = m.decide(&look(m.probes(&ctx())), &ctx()) else { panic!() };
+        assert!(f.message.contains("not UTF-8"), "{}", f.message);
     }
 
     #[test]

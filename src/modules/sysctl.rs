@@ -5,7 +5,7 @@ use super::copy::absolute;
 use super::place::Wanted;
 use super::{ArgError, Change, Ctx, Decision, Local, Module, Stop};
 use crate::action::Action;
-use crate::probe::{Answer, Content, EntryKind, Observed, Probe, Touches};
+use crate::probe::{Answer, Content, EntryKind, Observed, Output, Probe, SysctlState, Touches};
 use crate::quote::shell_quote;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -109,41 +109,54 @@ impl Module for Sysctl {
             Content::Bytes(b) => {
                 std::str::from_utf8(b).map_err(|_| Stop::fail(format!("{file} is not text (UTF-8)")))?
             }
-            Content::Unavailable => return Err(Stop::fail(format!("{file} cannot be read, or is no file"))),
+            Content::Unavailable | Content::Denied => {
+                return Err(Stop::fail(format!("{file} cannot be read, or is no file")));
+            }
         };
         let new = edited(old, &self.name, (self.state == State::Present).then_some(value));
 
         let running = match self.minds_running() {
-            true => Some(seen.sysctl(&key)?.as_deref().map(folded)),
+            true => Some(seen.sysctl(&key)?),
             false => None,
         };
-        if running == Some(None) && !self.ignoreerrors.0 {
+        if running == Some(&SysctlState::Absent) && !self.ignoreerrors.0 {
             return Err(Stop::fail_hint(
                 format!("the kernel of this host has no setting {}", self.name.0),
                 "the kernel module that brings it may not be loaded yet (`modprobe`); `ignoreerrors: true` goes on without it",
             ));
         }
-        let differs = running.clone().flatten().filter(|r| *r != folded(value));
-        if new.is_none() && differs.is_none() {
+        let was = match running {
+            Some(SysctlState::Value(r)) => Some(folded(r)),
+            _ => None,
+        };
+        let differs = match &was {
+            Some(r) => !same(r, value),
+            // What cannot be read is there to be written: it is, where that is asked for.
+            None => running == Some(&SysctlState::Unreadable) && self.sysctl_set.0,
+        };
+        if new.is_none() && !differs {
             return Ok(Decision::satisfied(result));
         }
 
         let mut change = Change::default();
         let mut says = vec![];
         let text_after = new.clone().unwrap_or_else(|| old.to_string());
-        let set = self.sysctl_set.0 && differs.is_some();
-        let reload = self.reload.0 && (new.is_some() || (differs.is_some() && !set));
-        if let Some(was) = &differs {
-            says.push(format!("{was} -> {value}"));
+        let set = self.sysctl_set.0 && differs;
+        let reload = self.reload.0 && (new.is_some() || (differs && !set));
+        if differs {
+            says.push(was.as_ref().map_or(format!("sets {value}"), |was| format!("{was} -> {value}")));
             change.touches.sysctls = true;
         }
+        let was = was.filter(|_| differs);
+        // The kernel may write a value in its own way: only afterwards is it known whether it is another.
+        change.verdict = (differs && new.is_none()).then_some(moved);
         let proc_file = shell_quote(&format!("/proc/sys/{}", levels(&key)));
         let go_on = if self.ignoreerrors.0 { " || :" } else { " || exit" };
         if set {
             change.actions.push(Action::Script(format!(
                 "export LC_ALL=C\n{{ printf '%s\\n' {} >{proc_file}; }}{go_on}\n{}",
                 shell_quote(value),
-                self.kept(&differs, value, &proc_file)
+                self.kept(was.as_deref(), value, &proc_file)
             )));
         }
         if let Some(new) = new {
@@ -176,13 +189,13 @@ impl Module for Sysctl {
             };
             change.actions.push(Action::Script(format!(
                 "export LC_ALL=C\nif command -v sysctl >/dev/null 2>&1; then\n  sysctl {lenient}-p {f}\nelif [ -x /lib/systemd/systemd-sysctl ]; then\n  /lib/systemd/systemd-sysctl {f}\nelse\n  {by_hand}\nfi{go_on}\n{}",
-                self.kept(&differs, value, &proc_file)
+                self.kept(was.as_deref(), value, &proc_file)
             )));
             // The file may hold other settings too.
             change.touches.sysctls = true;
         }
         if set || reload {
-            let known = self.state == State::Present && running.as_ref().is_some_and(|r| r.is_some());
+            let known = self.state == State::Present && matches!(running, Some(SysctlState::Value(_)));
             let own = known.then(|| (key.clone(), value.to_string()));
             let written = if reload { settings(&text_after) } else { vec![] };
             change.after.extend(others_after(seen, written.into_iter().chain(own).collect()));
@@ -202,20 +215,32 @@ impl Sysctl {
         self.state == State::Present && (self.sysctl_set.0 || self.reload.0)
     }
 
-    /// Shell that fails if the kernel still has the old value: it may be read-only, or refuse without an error.
-    fn kept(&self, differs: &Option<String>, value: &str, proc_file: &str) -> String {
-        match differs {
-            Some(was) if !self.ignoreerrors.0 => format!(
-                "set -f\n[ \"$(echo $(cat {proc_file}))\" != {} ] || {{ printf '%s\\n' {} >&2; exit 1; }}",
-                shell_quote(was),
+    /// Shell for a kernel that still has the old value: it may be read-only, or refuse without an error, which writing
+    /// the value shows. A value that it takes and writes as it did before is the same value.
+    fn kept(&self, was: Option<&str>, value: &str, proc_file: &str) -> String {
+        let Some(was) = was else { return String::new() };
+        let q = shell_quote(was);
+        let refused = match self.ignoreerrors.0 {
+            true => String::new(),
+            false => format!(
+                "{{ printf '%s\\n' {} >{proc_file}; }} 2>/dev/null || {{ printf '%s\\n' {} >&2; exit 1; }}\n",
+                shell_quote(value),
                 shell_quote(&format!(
                     "the kernel did not take {value} for {} and keeps {was}; it may be read-only",
                     self.name.0
                 ))
             ),
-            _ => String::new(),
-        }
+        };
+        format!(
+            "set -f\nif [ \"$(echo $(cat {proc_file}))\" = {q} ]; then\n{refused}[ \"$(echo $(cat {proc_file}))\" != {q} ] || echo '{KEPT}'\nfi"
+        )
     }
+}
+
+const KEPT: &str = "windlass: the kernel has it so already";
+
+fn moved(outputs: &[Output]) -> bool {
+    !outputs.iter().any(|o| o.stdout.lines().any(|l| l == KEPT))
 }
 
 /// The settings of a file, in order.
@@ -230,18 +255,17 @@ fn settings(text: &str) -> Vec<(String, String)> {
 /// What is certain of the settings that were looked at, once these have been written one after the other. The kernel
 /// changes some settings along with others: of those nothing is said.
 fn others_after(seen: &Observed, written: Vec<(String, String)>) -> Vec<(Probe, Answer)> {
-    let now = |key: &str| seen.sysctl(key).ok().and_then(|v| v.as_deref()).map(folded);
+    let is = |key: &str, value: &str| matches!(seen.sysctl(key), Ok(SysctlState::Value(now)) if same(now, value));
     // Writing what is there already moves nothing.
-    let moved: Vec<&String> =
-        written.iter().filter(|(k, v)| now(k).as_deref() != Some(&folded(v))).map(|(k, _)| k).collect();
+    let moved: Vec<&String> = written.iter().filter(|(k, v)| !is(k, v)).map(|(k, _)| k).collect();
     let mut after = vec![];
     for (probe, answer) in seen.iter() {
-        let (Probe::Sysctl(key), Answer::Sysctl(Some(was))) = (probe, answer) else { continue };
+        let (Probe::Sysctl(key), Answer::Sysctl(SysctlState::Value(was))) = (probe, answer) else { continue };
         if moved.iter().any(|m| *m != key && move_together(m, key)) {
             continue;
         }
         let value = written.iter().rev().find(|(k, _)| k == key).map_or(was, |(_, v)| v);
-        after.push((probe.clone(), Answer::Sysctl(Some(value.clone()))));
+        after.push((probe.clone(), Answer::Sysctl(SysctlState::Value(value.clone()))));
     }
     after
 }
@@ -275,6 +299,55 @@ fn normal(value: &str) -> String {
 /// White space between values does not matter.
 fn folded(value: &str) -> String {
     value.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Whether the kernel takes both for the same value: it writes numbers, lists of ranges and IPv6 addresses in its own way.
+fn same(a: &str, b: &str) -> bool {
+    let (a, b): (Vec<&str>, Vec<&str>) = (a.split_whitespace().collect(), b.split_whitespace().collect());
+    let alike = |(a, b): (&&str, &&str)| {
+        let both = |a: Option<i128>, b: Option<i128>| a.is_some() && a == b;
+        let listed = |t: &str| t.contains([',', '-']);
+        let ipv6 = |t: &str| t.parse::<std::net::Ipv6Addr>().ok();
+        a == b
+            || both(number(a), number(b))
+            || ((listed(a) || listed(b)) && ranges(a).is_some_and(|r| Some(r) == ranges(b)))
+            || ipv6(a).is_some_and(|x| Some(x) == ipv6(b))
+    };
+    a.len() == b.len() && a.iter().zip(&b).all(alike)
+}
+
+/// A number as the kernel reads it: hexadecimal after `0x`, octal after `0`.
+fn number(text: &str) -> Option<i128> {
+    let (sign, digits) = text.strip_prefix('-').map_or((1, text), |d| (-1, d));
+    let (digits, base) = match (digits.strip_prefix("0x").or(digits.strip_prefix("0X")), digits.strip_prefix('0')) {
+        (Some(hex), _) => (hex, 16),
+        (None, Some(octal)) if !octal.is_empty() => (octal, 8),
+        _ => (digits, 10),
+    };
+    let plain = !digits.is_empty() && digits.chars().all(|c| c.is_digit(base));
+    plain.then(|| i128::from_str_radix(digits, base).ok().map(|n| sign * n))?
+}
+
+/// `8080,30000-32767`, in order and with what touches joined. Words of a bit mask have leading zeros and are none.
+fn ranges(text: &str) -> Option<Vec<(u64, u64)>> {
+    let one = |n: &str| {
+        let plain = n.bytes().all(|b| b.is_ascii_digit()) && (n == "0" || !n.starts_with('0'));
+        plain.then(|| n.parse::<u64>().ok())?
+    };
+    let parts = text.split(',').map(|p| {
+        let (from, to) = p.split_once('-').unwrap_or((p, p));
+        Some((one(from)?, one(to)?))
+    });
+    let mut parts = parts.collect::<Option<Vec<_>>>()?;
+    parts.sort_unstable();
+    let mut joined: Vec<(u64, u64)> = vec![];
+    for (from, to) in parts {
+        match joined.last_mut() {
+            Some(last) if from <= last.1.saturating_add(1) => last.1 = last.1.max(to),
+            _ => joined.push((from, to)),
+        }
+    }
+    Some(joined)
 }
 
 /// The name with dots between its levels, whichever of `.` and `/` it was written with.
@@ -340,7 +413,7 @@ mod tests {
 
     #[test]
     fn others_stay_known_unless_the_kernel_moves_them() {
-        let run = |k: &str, v: &str| (Probe::Sysctl(k.into()), Answer::Sysctl(Some(v.into())));
+        let run = |k: &str, v: &str| (Probe::Sysctl(k.into()), Answer::Sysctl(SysctlState::Value(v.into())));
         let all = [
             run("net.ipv4.ip_forward", "0"),
             run("net.ipv4.conf.all.accept_redirects", "1"),
@@ -352,7 +425,7 @@ mod tests {
             let mut a: Vec<(String, String)> = others_after(&seen(all.clone()), pairs(w))
                 .into_iter()
                 .map(|(p, a)| match (p, a) {
-                    (Probe::Sysctl(k), Answer::Sysctl(Some(v))) => (k, v),
+                    (Probe::Sysctl(k), Answer::Sysctl(SysctlState::Value(v))) => (k, v),
                     other => panic!("{other:?}"),
                 })
                 .collect();
@@ -377,7 +450,10 @@ mod tests {
             at(F, body.map(|_| entry(EntryKind::File, 0o644))),
             (Probe::Sha256(F.into()), Answer::Sha256(body.map(|b| hex(&Sha256::digest(b))))),
             (Probe::Content(F.into()), Answer::Content(content)),
-            (Probe::Sysctl(K.into()), Answer::Sysctl(running.map(str::to_string))),
+            (
+                Probe::Sysctl(K.into()),
+                Answer::Sysctl(running.map_or(SysctlState::Absent, |r| SysctlState::Value(r.into()))),
+            ),
         ])
     }
     fn module(more: &str) -> Sysctl {
@@ -457,6 +533,70 @@ mod tests {
         assert!(scripts(&c)[0].contains("sysctl -e -p"));
         satisfied(m.decide(&is(Some("net.ipv4.ip_forward=1\n"), None), &ctx()));
         change(module("value: 1, reload: false").decide(&is(None, None), &ctx()));
+    }
+
+    #[test]
+    fn a_value_the_kernel_writes_in_its_own_way() {
+        for (a, b) in [
+            ("2", "02"),
+            ("8", "010"),
+            ("255", "0xff"),
+            ("1 2", "1\t02"),
+            ("8080,30000-32767", "30000-32767,8080"),
+            ("1-3", "3,1,2"),
+            ("2001:0db8:0000:0000:0000:0000:0000:0001", "2001:db8::1"),
+            ("-1", "-1"),
+        ] {
+            assert!(same(a, b) && same(b, a), "{a} {b}");
+        }
+        for (a, b) in [
+            ("1", "2"),
+            ("1 2", "1"),
+            ("00000000,00000003", "00000003,00000000"),
+            ("1-3", "1-4"),
+            ("a", "b"),
+            ("-", ""),
+        ] {
+            assert!(!same(a, b) && !same(b, a), "{a} {b}");
+        }
+        // Where nothing tells beforehand, the kernel is asked: written and as before, it is the same.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "one\n").unwrap();
+        let run = |proc_file: &str, was: &str| {
+            let m = module("value: ONE");
+            let s = m.kept(Some(was), "ONE", proc_file);
+            sh_accepts(&s);
+            let o = std::process::Command::new("sh").arg("-c").arg(s).output().unwrap();
+            let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+            Output { rc: o.status.code().unwrap(), stdout: text(&o.stdout), stderr: text(&o.stderr) }
+        };
+        let path = file.path().to_str().unwrap();
+        assert!(moved(&[run(path, "two")]));
+        let it = tempfile::tempdir().unwrap();
+        let refused = run(&format!("{}/", it.path().display()), "");
+        assert!(refused.rc == 1 && refused.stderr.contains("did not take ONE"), "{refused:?}");
+        std::fs::write(&file, "ONE\n").unwrap();
+        let same = run(path, "ONE");
+        assert!(same.rc == 0 && !moved(&[same]));
+        let c = change(module("value: 1").decide(&is(Some("net.ipv4.ip_forward=1\n"), Some("0")), &ctx()));
+        assert!(c.verdict.is_some());
+        assert!(change(module("value: 1").decide(&is(None, Some("0")), &ctx())).verdict.is_none());
+    }
+
+    #[test]
+    fn a_setting_that_can_only_be_written() {
+        let o = |body| {
+            let mut o = is(body, None);
+            o.insert(Probe::Sysctl(K.into()), Answer::Sysctl(SysctlState::Unreadable));
+            o
+        };
+        let c = change(
+            module("value: 1, sysctl_set: true, reload: false").decide(&o(Some("net.ipv4.ip_forward=1\n")), &ctx()),
+        );
+        assert_eq!(c.summary, "sets 1");
+        assert!(!scripts(&c)[0].contains("cat "));
+        satisfied(module("value: 1").decide(&o(Some("net.ipv4.ip_forward=1\n")), &ctx()));
+        change(module("value: 1").decide(&o(None), &ctx()));
     }
 
     #[test]

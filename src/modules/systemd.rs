@@ -150,7 +150,7 @@ impl Module for Systemd {
                     return Err(ArgError::new("name", format!("`{}` has wildcards; one unit must be named", n.0)));
                 }
                 if n.is_empty()
-                    || n.starts_with('-')
+                    || n.starts_with(['-', '@', '.'])
                     || !n.chars().all(|c| c.is_ascii_alphanumeric() || ":_.\\@-".contains(c))
                 {
                     return Err(ArgError::new("name", format!("`{}` is not a unit's name", n.0)));
@@ -619,7 +619,9 @@ mod tests {
         assert!(err("{}").contains("needs a `name`"));
         assert!(err("{state: started}").contains("needs a `name`"));
         assert!(err("{name: 'a*', state: started}").contains("wildcards"));
-        assert!(err("{name: 'a b', state: started}").contains("not a unit's name"));
+        for bad in ["a b", "@", "@a.service"] {
+            assert!(err(&format!("{{name: '{bad}', state: started}}")).contains("not a unit's name"), "{bad}");
+        }
         assert!(err("{name: a, state: running}").contains("unknown variant"));
         assert!(err("{name: a, state: started, scope: user}").contains("only `system`"));
         assert!(err("{name: a, masked: true, enabled: true}").contains("masked"));

@@ -11,8 +11,8 @@ use serde_json::{Map, json};
 
 /// Rules, default policies and state of ufw. What a rule would change, ufw itself is asked beforehand.
 ///
-/// In one task, `logging`, `default` and the rule come before `state`: nobody is locked out in between. Registers
-/// `commands`.
+/// In one task, `logging`, `default` and the rule come before `state`: nobody is locked out in between. `reset` comes
+/// first: what the task says besides is there afterwards. Registers `commands`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Ufw {
@@ -223,6 +223,35 @@ impl Module for Ufw {
         }
         let mut then = now.clone();
         let (mut commands, mut says) = (vec![], vec![]);
+        let resets = self.state == Some(State::Reset);
+        // With a reset, what is there afterwards is this rule alone. Of one that is there already ufw plans nothing: which
+        // of several it is, is not known.
+        let own = |family: usize| -> Vec<String> {
+            let mut before = now.rules[family].clone();
+            let planned = now.planned[family].iter().filter(|r| match before.iter().position(|b| b == *r) {
+                Some(i) => {
+                    before.remove(i);
+                    false
+                }
+                None => true,
+            });
+            planned.cloned().collect()
+        };
+        let adds = self.rule.is_some() && !self.delete.0;
+        let there = adds && now.planned == now.rules;
+        let most = if there { 1 } else { 0 };
+        let mut certain = true;
+        let reset =
+            resets && (now.enabled || now.active || now.rules.iter().any(|r| r.len() > most) || (adds && !there));
+        if reset {
+            if now.enabled || now.active || now.rules.iter().any(|r| !r.is_empty()) {
+                commands.push(vec!["--force".into(), "reset".into()]);
+                says.push("all rules taken away, disabled".into());
+            }
+            then.rules = if adds { [own(0), own(1)] } else { Default::default() };
+            certain = !adds || then.rules.iter().zip(&now.rules).all(|(own, was)| !own.is_empty() || was.is_empty());
+            (then.active, then.enabled) = (false, false);
+        }
         if let Some(l) = self.logging
             && !(now.level == l.word() || (l == Logging::On && now.level != "off"))
         {
@@ -242,7 +271,12 @@ impl Module for Ufw {
                 then.policies[slot] = p.word().into();
             }
         }
-        if let Some(words) = self.rule_words()
+        if reset && adds {
+            let words = self.rule_words().unwrap_or_default();
+            says.push(format!("rule: {}", shell_join(&words[..])));
+            commands.push(words);
+        } else if let Some(words) = self.rule_words()
+            && !resets
             && now.planned != now.rules
         {
             says.push(format!("{} {}", if self.delete.0 { "removes" } else { "rule:" }, shell_join(&words[..])));
@@ -261,12 +295,6 @@ impl Module for Ufw {
                 says.push("disabled".into());
                 (then.active, then.enabled) = (false, false);
             }
-            Some(State::Reset) if now.enabled || now.rules.iter().any(|r| !r.is_empty()) || !commands.is_empty() => {
-                commands.push(vec!["--force".into(), "reset".into()]);
-                says.push("all rules taken away, disabled".into());
-                then.rules = Default::default();
-                (then.active, then.enabled) = (false, false);
-            }
             Some(State::Reloaded) => reload = true,
             _ => {}
         }
@@ -281,7 +309,7 @@ impl Module for Ufw {
         if commands.is_empty() {
             return Ok(Decision::satisfied(result));
         }
-        let diff = (ctx.diff && now.text() != then.text()).then(|| Diff {
+        let diff = (ctx.diff && certain && now.text() != then.text()).then(|| Diff {
             what: "ufw".into(),
             before: Some(now.text()),
             after: Some(then.text()),
@@ -296,7 +324,10 @@ impl Module for Ufw {
             ))],
             touches: Touches { loads: true, sysctls: true, ..Touches::path("/etc/ufw") }
                 .and(Touches::entry("/etc/default/ufw")),
-            after: vec![(Probe::Script(look), Answer::Script(Output { stdout: then.said(), ..Default::default() }))],
+            after: certain
+                .then(|| (Probe::Script(look), Answer::Script(Output { stdout: then.said(), ..Default::default() })))
+                .into_iter()
+                .collect(),
             diff: diff.into_iter().collect(),
             summary: says.join(", "),
             result,
@@ -407,7 +438,7 @@ impl Ufw {
         }
         if self.delete.0 {
             w.push("delete".into());
-        } else if let Some(n) = self.insert {
+        } else if let Some(n) = self.insert.filter(|_| self.state != Some(State::Reset)) {
             w.extend(["insert".into(), n.0.to_string()]);
         }
         w.push(rule.word().into());
@@ -554,6 +585,31 @@ mod tests {
         let m: Ufw = bind("{state: reset}");
         let c = change(m.decide(&host(&m, &format!("now 4\n{SSH4}now 6\n"), ""), &ctx()));
         assert_eq!(commands(&c), ["ufw --force reset"]);
+    }
+
+    #[test]
+    fn after_a_reset_there_is_what_the_task_says() {
+        const WEB: &str = "### tuple ### allow tcp 80 0.0.0.0/0 any 0.0.0.0/0 in\n";
+        const WEB6: &str = "### tuple ### allow tcp 80 ::/0 any ::/0 in\n";
+        let m: Ufw = bind("{state: reset, rule: allow, to_port: 22, proto: tcp, insert: 3, policy: allow}");
+        let others = || {
+            host(&m, &format!("now 4\n{WEB}now 6\n{WEB6}"), &dump(&format!("{WEB}{SSH4}"), &format!("{WEB6}{SSH6}")))
+        };
+        let c = change(m.decide(&others(), &ctx()));
+        assert_eq!(
+            commands(&c),
+            ["ufw --force reset", "ufw default allow incoming", "ufw allow from any to any port 22 proto tcp"]
+        );
+        let after = c.diff[0].after.clone().unwrap();
+        assert!(after.contains("tcp 22 ::/0") && !after.contains("tcp 80"), "{after}");
+        satisfied(m.decide(&then(others(), &c), &ctx()));
+        // It is there with others: what the notes say of it is not known.
+        let m: Ufw = bind("{state: reset, rule: allow, to_port: 22, proto: tcp}");
+        let c = change(m.decide(&host(&m, &format!("now 4\n{WEB}{SSH4}now 6\n{WEB6}{SSH6}"), ""), &ctx()));
+        assert!(c.after.is_empty() && commands(&c).len() == 2);
+        satisfied(m.decide(&host(&m, &format!("now 4\n{SSH4}now 6\n{SSH6}"), ""), &ctx()));
+        let c = change(m.decide(&host(&m, "now 4\nnow 6\n", &dump(SSH4, SSH6)), &ctx()));
+        assert_eq!(commands(&c), ["ufw allow from any to any port 22 proto tcp"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::args::{Bool, List, Mode, Text};
 use super::copy::absolute;
-use super::place::{Meta, UNKNOWN_ID, beside, chown_spec, tidy, unchanged_folders};
+use super::place::{Meta, UNKNOWN_ID, beside, chown_spec, folders, tidy, unchanged_folders};
 use super::{ArgError, Change, Ctx, Decision, FileKind, Local, Module, Stop};
 use crate::action::{Action, Put};
 use crate::fetch::Download;
@@ -11,14 +11,15 @@ use crate::quote::{shell_join, shell_quote};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// Unpacks an archive (tar, also packed with gzip, bzip2, xz or zstd; zip) into a folder of the host. It comes from here,
 /// from a URL (fetched here, once for all hosts), or lies on the host already. The archive's list is compared with what
 /// is there: of every member the kind, of files size, time and (as root, unless `extra_opts` may change them) permissions, of links where
 /// they lead; owners only if `owner` or `group` is given. If all is the same, nothing is unpacked and nothing sent;
-/// if anything differs, all of it is unpacked beside its place and moved there file by file. It needs GNU tar (or unzip)
+/// if anything differs, all of it is unpacked beside its place and moved there file by file. A link in the place of one
+/// of its folders gives way to a folder (of a tar archive, not with `extra_opts: [--keep-directory-symlink]`). It needs GNU tar (or unzip)
 /// and the archive's packer where the archive is listed and where it is unpacked.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -161,8 +162,11 @@ impl Module for Unarchive {
             result.insert("files".into(), json!(members.keys().collect::<Vec<_>>()));
         }
         let (temp, pack) = self.unfinished();
+        let above = above(&members);
         let need: Vec<Probe> = members
             .keys()
+            .map(String::as_str)
+            .chain(above.iter().copied())
             .map(|m| self.below(m))
             .chain([temp.clone(), pack.clone()])
             .map(Probe::Path)
@@ -175,9 +179,16 @@ impl Module for Unarchive {
         for (name, m) in &members {
             let path = self.below(name);
             let state = seen.path(&path)?;
-            match self.compared(m, state, ctx) {
+            match self.compared(name, m, state, ctx) {
                 None => differ.push(name.as_str()),
+                // A link that stands for a folder stays whose it is.
+                Some(_) if m.kind == EntryKind::Directory && is_link(state) => {}
                 Some(e) => fixes.extend(self.meta(m, e.kind).fix(&path, e).map(|f| f.script)),
+            }
+        }
+        for name in above {
+            if is_link(seen.path(&self.below(name))?) && !self.keeps_link(name) {
+                differ.push(name);
             }
         }
         let left = [&temp, &pack].into_iter().any(|p| seen.path(p).is_ok_and(|s| s.entry.is_some()));
@@ -225,6 +236,15 @@ impl Module for Unarchive {
             ..Default::default()
         }))
     }
+}
+
+fn is_link(state: &PathState) -> bool {
+    state.entry.as_ref().is_some_and(|e| e.kind == EntryKind::Link)
+}
+
+/// Folders that members lie in and that are no members themselves.
+fn above(members: &Members) -> BTreeSet<&str> {
+    members.keys().flat_map(|m| folders(m)).filter(|f| !members.contains_key(*f)).collect()
 }
 
 fn count(n: usize) -> String {
@@ -359,10 +379,20 @@ impl Unarchive {
         })
     }
 
+    /// Whether a link may stand for this folder of the archive. One below `dest` may be somebody else's and lead
+    /// anywhere: as with tar, it gives way to a folder. Right below `/` only root makes links, as /lib is one.
+    fn keeps_link(&self, name: &str) -> bool {
+        self.keeps_links() || (&*self.dest == "/" && !name.contains('/'))
+    }
+    fn keeps_links(&self) -> bool {
+        !self.zip && self.extra_opts.iter().any(|o| o == "--keep-directory-symlink")
+    }
+
     /// What is there, if it is what the archive has; mode and owner as the task wants them are looked at elsewhere.
-    fn compared<'a>(&self, m: &Member, state: &'a PathState, ctx: &Ctx) -> Option<&'a Entry> {
+    fn compared<'a>(&self, name: &str, m: &Member, state: &'a PathState, ctx: &Ctx) -> Option<&'a Entry> {
         if m.kind == EntryKind::Directory {
-            return state.followed().filter(|e| e.kind == EntryKind::Directory);
+            let e = if self.keeps_link(name) { state.followed() } else { state.entry.as_ref() };
+            return e.filter(|e| e.kind == EntryKind::Directory);
         }
         let e = state.entry.as_ref().filter(|e| e.kind == m.kind)?;
         if m.kind == EntryKind::Link {
@@ -386,7 +416,12 @@ impl Unarchive {
         for (name, m) in members {
             let path = self.below(name);
             let Ok(state) = seen.path(&path) else { continue };
-            let entry = match self.compared(m, state, ctx) {
+            // It leads elsewhere until it is unpacked.
+            let replaced = |f: &str| !self.keeps_link(f) && seen.path(&self.below(f)).is_ok_and(is_link);
+            if folders(name).chain((m.kind == EntryKind::Directory).then_some(name.as_str())).any(replaced) {
+                continue;
+            }
+            let entry = match self.compared(name, m, state, ctx) {
                 Some(e) => self.meta(m, e.kind).onto(e),
                 None if self.plain() && !self.zip && ctx.user == "root" && m.size.is_some() => {
                     let id = |n: u32| (if n == 0 { "root".to_string() } else { n.to_string() }, n);
@@ -406,6 +441,8 @@ impl Unarchive {
                         mtime: m.mtime,
                         links: 1,
                         inode: String::new(),
+                        atime: None,
+                        ctime: None,
                     };
                     let mut e = self.meta(m, m.kind).onto(&e);
                     for (id, name) in [(&mut e.uid, &self.owner), (&mut e.gid, &self.group)] {
@@ -418,15 +455,12 @@ impl Unarchive {
                 None => continue,
             };
             let new = match (entry.kind, &state.entry) {
-                // A link to a folder stands for one.
-                (EntryKind::Directory, Some(l)) if l.kind == EntryKind::Link => {
-                    PathState { target: Some(entry), ..state.clone() }
-                }
+                (EntryKind::Directory, Some(l)) if l.kind == EntryKind::Link => state.clone(),
                 (EntryKind::Link, _) => match state.target {
                     Some(_) => state.clone(),
                     None => continue,
                 },
-                _ => PathState { entry: Some(entry), link: None, target: None, canonical: state.canonical.clone() },
+                _ => PathState { entry: Some(entry), canonical: state.canonical.clone(), ..Default::default() },
             };
             after.push((Probe::Path(path), Answer::Path(new)));
         }
@@ -480,10 +514,18 @@ impl Unarchive {
             }
         }
         let newer = if self.keep_newer.0 { "[ \"$0/$f\" -nt \"$f\" ] && continue; " } else { "" };
+        // What is to be a folder.
+        let there = match (self.keeps_links(), &*self.dest) {
+            (true, _) => "[ -d \"$0/$f\" ] && continue;",
+            (false, "/") => {
+                "case $f in ./*/*) [ ! -L \"$0/$f\" ] || rm -f -- \"$0/$f\" || exit 1 ;; esac; [ -d \"$0/$f\" ] && continue;"
+            }
+            _ => "[ ! -L \"$0/$f\" ] || rm -f -- \"$0/$f\" || exit 1; [ -d \"$0/$f\" ] && continue;",
+        };
         let _ = write!(
             s,
             "cd -- \"$t\" && find . -type f -exec sync -- {{}} + || exit 1\n\
-             find . -mindepth 1 -type d -exec sh -c 'for f; do [ -d \"$0/$f\" ] && continue; \
+             find . -mindepth 1 -type d -exec sh -c 'for f; do {there} \
              mkdir -- \"$0/$f\" && chown --reference=\"$f\" -- \"$0/$f\" && chmod --reference=\"$f\" -- \"$0/$f\" || exit 1; done' \"$d\" {{}} + || exit 1\n\
              find . ! -type d -exec sh -c 'for f; do {newer}mv -fT -- \"$f\" \"$0/$f\" || exit 1; done' \"$d\" {{}} + || exit 1\n"
         );
@@ -491,10 +533,11 @@ impl Unarchive {
         for (name, m) in members.iter().filter(|(_, m)| m.kind == EntryKind::Directory) {
             let q = shell_quote(name);
             if let Some(spec) = chown_spec(self.owner.as_deref(), self.group.as_deref()) {
-                let _ = writeln!(s, "chown -- {} \"$d\"/{q} || exit 1", shell_quote(&spec));
+                let _ = writeln!(s, "[ -L \"$d\"/{q} ] || chown -h -- {} \"$d\"/{q} || exit 1", shell_quote(&spec));
             }
             if let Some(mode) = &self.mode {
-                let _ = writeln!(s, "chmod -- {:05o} \"$d\"/{q} || exit 1", mode.apply(m.mode, true));
+                let _ =
+                    writeln!(s, "[ -L \"$d\"/{q} ] || chmod -- {:05o} \"$d\"/{q} || exit 1", mode.apply(m.mode, true));
             }
         }
         s.push_str("cd / && exit 0\n");
@@ -542,6 +585,7 @@ fn tar_members(text: &str) -> Result<Members, String> {
         let words: Vec<&str> = line[..at].split_ascii_whitespace().collect();
         let [mode, ids, size, date, clock] = words.as_slice() else { return Err(bad()) };
         let (raw, rest) = c_string(&line[at..]).ok_or_else(bad)?;
+        let raw = String::from_utf8(raw).map_err(|e| odd_name(e.as_bytes()))?;
         let kind = match mode.chars().next() {
             Some('-' | 'h' | 'C') => EntryKind::File,
             Some('d') => EntryKind::Directory,
@@ -549,7 +593,7 @@ fn tar_members(text: &str) -> Result<Members, String> {
             _ => EntryKind::Other,
         };
         let link = match rest.strip_prefix(" -> ") {
-            Some(l) => Some(c_string(l).ok_or_else(bad)?.0),
+            Some(l) => Some(String::from_utf8(c_string(l).ok_or_else(bad)?.0).map_err(|_| odd_name(raw.as_bytes()))?),
             None => None,
         };
         let (uid, gid) = ids.split_once('/').ok_or_else(bad)?;
@@ -569,8 +613,17 @@ fn tar_members(text: &str) -> Result<Members, String> {
     Ok(all)
 }
 
+/// A member that cannot be compared: its name, or where it leads as a link, is not UTF-8.
+fn odd_name(raw: &[u8]) -> String {
+    let shown = raw.escape_ascii();
+    let pattern = String::from_utf8_lossy(raw).replace('\u{fffd}', "?");
+    format!(
+        "the name of its member {shown} (or where it leads) is not UTF-8; leave it out with `exclude: ['{pattern}']`"
+    )
+}
+
 /// A text in C's notation at the front of `text`, and what follows it.
-fn c_string(text: &str) -> Option<(String, &str)> {
+fn c_string(text: &str) -> Option<(Vec<u8>, &str)> {
     let mut out = vec![];
     let bytes = text.strip_prefix('"')?.as_bytes();
     let mut i = 0;
@@ -578,7 +631,7 @@ fn c_string(text: &str) -> Option<(String, &str)> {
         match *bytes.get(i)? {
             b'"' => {
                 let rest = text.get(i + 2..)?;
-                return Some((String::from_utf8(out).ok()?, rest));
+                return Some((out, rest));
             }
             b'\\' => {
                 let c = *bytes.get(i + 1)?;
@@ -778,6 +831,8 @@ mod tests {
         assert_eq!((m["d/s -> t"].link.as_deref(), m["d/hard"].size), (Some("a b"), None));
         assert!(tar_members("-rw-r--r-- 0/0 1 2024-01-02 03:04:05 \"a/../../x\"\n").unwrap_err().contains("leads out"));
         assert!(tar_members("garbage\n").is_err());
+        let odd = tar_members("-rw-r--r-- 0/0 1 2024-01-02 03:04:05 \"d/caf\\351\"\n").unwrap_err();
+        assert!(odd.contains(r"d/caf\xe9") && odd.contains("exclude: ['d/caf?']"), "{odd}");
     }
 
     #[test]
@@ -810,6 +865,49 @@ mod tests {
         satisfied(m.decide(&seen([at("/opt/f", Some(entry(EntryKind::File, 0o644)))]), &ctx()));
         let m: Unarchive = bind("{src: /x.tgz, dest: /opt}");
         assert!(matches!(m.decide(&seen([at("/opt", None)]), &ctx()), Err(Stop::Fail(_))));
+    }
+
+    #[test]
+    fn a_link_below_dest_is_not_followed() {
+        // With and without a member for the folder itself.
+        for (of, names_only) in [("d", ""), ("d/f", ""), ("d", ", extra_opts: [--keep-directory-symlink]")] {
+            let t = tempfile::tempdir().unwrap();
+            let dir = t.path();
+            sh(
+                dir,
+                &format!(
+                    "mkdir -p in/d out victim; chmod 755 victim; echo 1 > in/d/f; chmod 644 in/d/f; tar -cf x.tar -C in {of}; \
+                     cp -p in/d/f victim/f; echo 2 > victim/own; ln -s ../victim out/d"
+                ),
+            );
+            let m: Unarchive = bind(&format!(
+                "{{src: {0}/x.tar, dest: {0}/out, remote_src: true, mode: 'u=rwx,go='{names_only}}}",
+                dir.display()
+            ));
+            let victim = |p: &str| std::fs::metadata(dir.join("victim").join(p)).unwrap().permissions().mode() & 0o777;
+            let c = change(decide(&m, &me()));
+            assert!(!format!("{:?}", c.actions).contains("chown -- "));
+            run(&c);
+            let out = dir.join("out/d");
+            if names_only.is_empty() {
+                assert!(!out.is_symlink() && out.join("f").exists() && !out.join("own").exists(), "{of}");
+                assert_eq!((victim("."), victim("f")), (0o755, 0o644), "{of}");
+            } else {
+                assert!(out.is_symlink());
+                assert_eq!((victim("."), victim("f")), (0o755, 0o700));
+            }
+            satisfied(decide(&m, &me()));
+        }
+    }
+
+    #[test]
+    fn links_right_below_the_root_are_the_systems() {
+        let m: Unarchive = bind("{src: /x.tar, dest: /, remote_src: true}");
+        assert!(m.keeps_link("lib") && !m.keeps_link("srv/d"));
+        let s = m.unpack(&Members::new(), "/.t", "/.p");
+        sh_accepts(&s);
+        assert!(s.contains("case $f in ./*/*)"));
+        assert!(!bind::<Unarchive>("{src: /x.tar, dest: /opt, remote_src: true}").keeps_link("lib"));
     }
 
     #[test]

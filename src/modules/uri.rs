@@ -398,13 +398,15 @@ impl Uri {
             "command -v curl >/dev/null 2>&1 || { echo nocurl; exit 0; }\n\
              t=$(umask 077; mktemp -d) || exit 1\ntrap 'rm -rf -- \"$t\" \"$new\"' EXIT\nnew= o=$t/c\n",
         );
+        if self.dest.is_some() {
+            s += super::place::NEW_FILE;
+        }
         if let Some(d) = &self.dest {
             let last = self.url.split(['?', '#']).next().and_then(|u| u.splitn(4, '/').nth(3)).unwrap_or_default();
             let name =
                 last.rsplit('/').next().filter(|n| !n.is_empty() && *n != ".." && *n != ".").unwrap_or("index.html");
             s += &format!(
-                "dest={}\n[ ! -d \"$dest\" ] || dest=$dest/{}\nnew=${{dest%/*}}/.${{dest##*/}}.windlass~ o=$new\n\
-                 rm -f -- \"$new\" && (umask 077; set -C; : >\"$new\") || exit 1\n",
+                "dest={}\n[ ! -d \"$dest\" ] || dest=$dest/{}\nnew=${{dest%/*}}/.${{dest##*/}}.windlass~\n",
                 shell_quote(&tidy(d)),
                 shell_quote(name)
             );
@@ -426,19 +428,32 @@ impl Uri {
         s += &format!("case ' {wanted} ' in *\" $code \"*) good=1 ;; *) good= ;; esac\n");
         s += "printf '%s\\n' \"$r\" \"$w\"\nhead -n 3 \"$t/e\" | tr '\\n' ' '; echo\nchanged=no\n";
         if self.dest.is_some() {
-            let mut set = String::new();
-            if let Some(spec) = super::place::chown_spec(self.owner.as_deref(), self.group.as_deref()) {
-                set += &format!(" && chown -- {} \"$new\"", shell_quote(&spec));
-            }
+            let spec = super::place::chown_spec(self.owner.as_deref(), self.group.as_deref());
+            let own = shell_quote(spec.as_deref().unwrap_or_default());
             let mode = match &self.mode {
                 Some(Mode::Bits(b)) => format!("{b:04o}"),
                 _ => "0644".into(),
             };
-            let keep = if self.mode.is_some() { "" } else { "[ ! -f \"$dest\" ] || m=$(stat -c %a -- \"$dest\")\n" };
+            let there = "[ -f \"$dest\" ] && ! [ -L \"$dest\" ]";
+            let keep = match self.mode {
+                Some(_) => String::new(),
+                None => format!("if {there}; then m=$(stat -c %a -- \"$dest\"); fi\n"),
+            };
+            // What is there already gets its mode and owner where it is opened: its name may lead elsewhere by then.
+            let same = match self.mode.is_some() || spec.is_some() {
+                false => ":".to_string(),
+                true => format!(
+                    "if {there}; then\nexec 9<\"$dest\" || exit 1\nit=/proc/self/fd/9\n[ -e \"$it\" ] || it=$dest\n\
+                     id() {{ stat -Lc \"$1\" -- \"$it\"; }}\n\
+                     [ \"$(id %d:%i)\" = \"$(stat -c %d:%i -- \"$dest\")\" ] || {{ echo \"someone put something else in the place of $dest\" >&2; exit 1; }}\n\
+                     was=$(id '%a %u %g')\n{}chmod -- \"$m\" \"$it\" || exit 1\n\
+                     [ \"$(id '%a %u %g')\" = \"$was\" ] || changed=yes\nexec 9<&-\nfi",
+                    if spec.is_some() { format!("chown -- {own} \"$it\" || exit 1\n") } else { String::new() }
+                ),
+            };
             s += &format!(
-                "if [ -n \"$good\" ] && [ $r -eq 0 ] && ! cmp -s -- \"$new\" \"$dest\"; then\nm={mode}\n{keep}\
-                 chmod -- \"$m\" \"$new\"{set} && cp -- \"$new\" \"$t/c\" && sync -- \"$new\" && mv -fT -- \"$new\" \"$dest\" || exit 1\n\
-                 changed=yes o=$t/c\nfi\n"
+                "if [ -n \"$good\" ] && [ $r -eq 0 ]; then\nm={mode}\n{keep}if cmp -s -- \"$o\" \"$dest\"; then\n{same}\nelse\n\
+                 new_file \"$o\" \"$new\" \"$m\" {own} && mv -fT -- \"$new\" \"$dest\" || exit 1\nchanged=yes\nfi\nfi\n"
             );
         }
         s += "printf '%s\\n' \"$changed\" \"$dest\"\nbase64 -w 0 \"$t/h\" 2>/dev/null; echo\nn=0\n";
@@ -708,6 +723,73 @@ mod tests {
         assert_eq!(std::fs::read_dir(t.path()).unwrap().count(), 1);
     }
 
+    /// A folder of programs that run this before `program` of the same name does its work.
+    fn first(program: &str, script: &str) -> tempfile::TempDir {
+        use std::os::unix::fs::PermissionsExt;
+        let t = tempfile::tempdir().unwrap();
+        let shim = t.path().join(program);
+        std::fs::write(
+            &shim,
+            format!("#!/bin/sh\n{script}\nPATH=/usr/sbin:/usr/bin:/sbin:/bin exec {program} \"$@\"\n"),
+        )
+        .unwrap();
+        std::fs::set_permissions(&shim, std::fs::Permissions::from_mode(0o755)).unwrap();
+        t
+    }
+    fn sent_with(m: &Uri, programs: &tempfile::TempDir) -> Result<Read, Failure> {
+        let script = command(&change(m.decide(&seen([]), &ctx())));
+        let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap());
+        let out = std::process::Command::new("sh").arg("-c").arg(&script).env("PATH", path).output().unwrap();
+        m.read(&[Output {
+            rc: out.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(out.stdout).unwrap(),
+            stderr: String::from_utf8(out.stderr).unwrap(),
+        }])
+    }
+
+    #[test]
+    fn a_link_put_over_the_unfinished_file_is_not_followed() {
+        use std::os::unix::fs::PermissionsExt;
+        if !has_curl() {
+            return;
+        }
+        for program in ["curl", "chmod"] {
+            let t = tempfile::tempdir().unwrap();
+            let (victim, d) = (t.path().join("victim"), t.path().display());
+            std::fs::write(&victim, "own\n").unwrap();
+            std::fs::set_permissions(&victim, std::fs::Permissions::from_mode(0o600)).unwrap();
+            let programs = first(program, &format!("ln -sfn {d}/victim {d}/.f.windlass~"));
+            let (port, server) = serve(vec![answer("200 OK", "", "data\n")]);
+            let m: Uri = bind(&format!("{{url: 'http://127.0.0.1:{port}/', dest: {d}/f, mode: '0666'}}"));
+            let _ = sent_with(&m, &programs);
+            server.join().unwrap();
+            assert_eq!(std::fs::read_to_string(&victim).unwrap(), "own\n", "{program}");
+            assert_eq!(victim.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{program}");
+        }
+    }
+
+    #[test]
+    fn the_mode_of_a_file_that_has_the_answer_already() {
+        use std::os::unix::fs::PermissionsExt;
+        if !has_curl() {
+            return;
+        }
+        let t = tempfile::tempdir().unwrap();
+        let file = t.path().join("f");
+        let ok = || answer("200 OK", "", "data\n");
+        let (port, server) = serve(vec![ok(), ok(), ok(), ok()]);
+        let m = |more: &str| -> Uri {
+            bind(&format!("{{url: 'http://127.0.0.1:{port}/', dest: {}{more}}}", file.display()))
+        };
+        let mode = || file.metadata().unwrap().permissions().mode() & 0o777;
+        assert!(sent(&m("")).0.unwrap().changed);
+        assert!(sent(&m(", mode: '0600'")).0.unwrap().changed && mode() == 0o600);
+        assert!(!sent(&m(", mode: '0600'")).0.unwrap().changed);
+        assert!(!sent(&m("")).0.unwrap().changed && mode() == 0o600);
+        server.join().unwrap();
+        assert_eq!(std::fs::read_dir(t.path()).unwrap().count(), 1);
+    }
+
     #[test]
     fn nothing_of_it_stands_in_an_argument() {
         let m: Uri =
@@ -776,6 +858,8 @@ mod tests {
             assert!(!plain.lines().any(|l| l == line), "{more}");
         }
         let m: Uri = bind("{url: 'http://h/', dest: /srv/x, owner: me, group: us}");
-        assert!(m.script().unwrap().contains("chown -- me:us "), "{}", m.script().unwrap());
+        let s = m.script().unwrap();
+        sh_accepts(&s);
+        assert!(s.contains("new_file \"$o\" \"$new\" \"$m\" me:us ") && s.contains("chown -- me:us \"$it\""), "{s}");
     }
 }

@@ -615,13 +615,20 @@ chown -R -h -- {name}:"$g" "$n" && chmod -- "${{m:-0755}}" "$n" && mv -T -- "$n"
         };
         plan.script.push(format!(
             r#"(
-k={file}; d={dir}; g=$(id -g -- {name}) || exit 1
+{new_file}k={file}; d={dir}; u=$(id -u -- {name}) && g=$(id -g -- {name}) || exit 1
 [ -e "$k" ] && exit 0
-if [ ! -d "$d" ]; then mkdir -m 0700 -- "$d" && chown -- {name}:"$g" "$d" || exit 1; fi
-n=$d/.windlass-key; rm -f -- "$n" "$n.pub"
-ssh-keygen -q -t {kind}{bits} -N '' -C {comment} -f "$n" || exit 1
-chown -- {name}:"$g" "$n" "$n.pub" && chmod 0600 "$n" && mv -f -- "$n.pub" "$k.pub" && mv -f -- "$n" "$k"
+if [ ! -d "$d" ]; then mkdir -m 0700 -- "$d" && chown -h -- {name}:"$g" "$d" || exit 1; fi
+# The folder is the user's: a name in it may lead elsewhere at any time. The key is made where only root writes.
+cd -P -- "$d" || exit 1
+[ "$(stat -c %u .)" = "$u" ] || [ "$(pwd -P)" = "$d" ] || {{ echo "$d leads to a folder that is not "{name}"'s" >&2; exit 1; }}
+t=$(umask 077; mktemp -d) || exit 1
+trap 'rm -rf -- "$t"' EXIT
+ssh-keygen -q -t {kind}{bits} -N '' -C {comment} -f "$t/k" || exit 1
+n=./.windlass-key k=./${{k##*/}}
+new_file "$t/k.pub" "$n" 0644 {name}:"$g" && mv -fT -- "$n" "$k.pub" || exit 1
+new_file "$t/k" "$n" 0600 {name}:"$g" && mv -fT -- "$n" "$k"
 ) || exit 1"#,
+            new_file = super::place::NEW_FILE,
             file = shell_quote(&file),
             dir = shell_quote(&dir),
             name = shell_quote(&self.name),
@@ -949,5 +956,46 @@ mod tests {
         let c = change(m(key).decide(&o, &ctx()));
         let s = format!("{:?}", c.actions);
         assert!(s.contains("-t rsa -b 3072 ") && s.contains("k=/home/ann/.ssh/own;"), "{s}");
+    }
+
+    #[test]
+    fn a_key_is_made_where_only_its_user_is_led_astray() {
+        use std::os::unix::fs::PermissionsExt;
+        let run =
+            |c: &str, path: &str| std::process::Command::new("sh").arg("-c").arg(c).env("PATH", path).output().unwrap();
+        let path = std::env::var("PATH").unwrap();
+        let me = String::from_utf8(run("id -un", &path).stdout).unwrap();
+        let t = tempfile::tempdir().unwrap();
+        let dir = t.path().display().to_string();
+        let victim = t.path().join("victim");
+        std::fs::write(&victim, "own").unwrap();
+        std::fs::set_permissions(&victim, std::fs::Permissions::from_mode(0o640)).unwrap();
+        // The user puts a link in the place of the unfinished key as soon as it is there.
+        let shim = t.path().join("chmod");
+        std::fs::write(
+            &shim,
+            format!("#!/bin/sh\nln -sfn {dir}/victim {dir}/home/.ssh/.windlass-key\nPATH={path} exec chmod \"$@\"\n"),
+        )
+        .unwrap();
+        std::fs::set_permissions(&shim, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::create_dir(t.path().join("home")).unwrap();
+        let user = m(&format!("{{name: {}, generate_ssh_key: true, ssh_key_type: ed25519}}", me.trim()));
+        let mut plan = Plan::default();
+        user.make_key(&format!("{dir}/home"), &mut plan);
+        let script = plan.script.join("\n");
+        sh_accepts(&script);
+        run(&script, &format!("{dir}:{path}"));
+        assert_eq!(std::fs::metadata(&victim).unwrap().permissions().mode() & 0o777, 0o640);
+        std::fs::remove_file(&shim).unwrap();
+        std::fs::remove_dir_all(t.path().join("home/.ssh")).unwrap();
+        let out = run(&script, &path);
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let left: Vec<_> = std::fs::read_dir(t.path().join("home/.ssh")).unwrap().map(|e| e.unwrap()).collect();
+        let mut modes: Vec<_> = left
+            .iter()
+            .map(|e| (e.file_name().into_string().unwrap(), e.metadata().unwrap().permissions().mode() & 0o777))
+            .collect();
+        modes.sort();
+        assert_eq!(modes, [("id_ed25519".to_string(), 0o600), ("id_ed25519.pub".to_string(), 0o644)]);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::args::{List, Text};
 use super::copy::absolute;
+use super::regex::text_regex;
 use super::whole::Whole;
 use super::{ArgError, Ctx, Decision, Local, Module, Stop, Wait};
 use crate::probe::{Observed, Probe};
@@ -47,7 +48,7 @@ pub struct WaitFor {
     /// What to say when time is up.
     msg: Option<Text>,
     /// With `drained`, the TCP states that count as a connection.
-    #[serde(default = "active")]
+    #[serde(default = "active", deserialize_with = "states")]
     active_connection_states: Vec<TcpState>,
     /// With `drained`, hosts whose connections do not count.
     exclude_hosts: Option<List>,
@@ -67,6 +68,14 @@ fn one() -> Whole {
 }
 fn five() -> Whole {
     Whole(5)
+}
+/// A list, or one text with commas.
+fn states<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Vec<TcpState>, D::Error> {
+    let v = match Value::deserialize(d)? {
+        Value::String(s) => s.split(',').map(|w| json!(w.trim())).collect(),
+        v => v,
+    };
+    serde_json::from_value(v).map_err(serde::de::Error::custom)
 }
 fn active() -> Vec<TcpState> {
     use TcpState::*;
@@ -151,8 +160,7 @@ impl Module for WaitFor {
             if !matches!(self.state, State::Started | State::Present) {
                 return Err(ArgError::new("search_regex", "`search_regex` goes with `started` and `present` only"));
             }
-            let regex = fancy_regex::Regex::new(&format!("(?m){}", r.0));
-            self.regex = Some(regex.map_err(|e| ArgError::new("search_regex", e.to_string()))?);
+            self.regex = Some(text_regex("search_regex", "m", r)?);
         }
         if let Some(hosts) = &self.exclude_hosts {
             if self.state != State::Drained {
@@ -519,6 +527,10 @@ mod tests {
         let m: WaitFor = bind("{path: /run/x, search_regex: '^done (\\d+)$'}");
         waits(decide(&m, "there\nnot done 1\n", &ctx()));
         assert_eq!(satisfied(decide(&m, "there\na\ndone 12\nb", &ctx())).result["match_groups"], json!(["12"]));
+        // As Python reads it: the end of all, and no bounds of words.
+        let m: WaitFor = bind(r"{path: /run/x, search_regex: '\<done\>\Z'}");
+        waits(decide(&m, "there\n<done>\nb", &ctx()));
+        satisfied(decide(&m, "there\na\n<done>", &ctx()));
     }
 
     #[test]
@@ -545,6 +557,13 @@ mod tests {
         let text = |st| format!("sockets\ncounts 10.0.0.1 STREAM web\n{}", row("0500000A", st));
         satisfied(decide(&m, &text("01"), &ctx()));
         waits(decide(&m, &text("06"), &ctx()));
+        let states = |s: &str| {
+            let m: WaitFor = bind(&format!("{{port: 80, state: drained, active_connection_states: '{s}'}}"));
+            m.active_connection_states
+        };
+        assert_eq!(states("ESTABLISHED"), [TcpState::Established]);
+        assert_eq!(states("TIME_WAIT, SYN_SENT"), [TcpState::TimeWait, TcpState::SynSent]);
+        assert!(try_bind::<WaitFor>("{port: 80, state: drained, active_connection_states: OPEN}").is_err());
     }
 
     #[test]

@@ -182,10 +182,15 @@ pub fn named(f: &Value) -> Map<String, Value> {
         ("kernel_version", f["kernel_version"].clone()),
         (
             "lsb",
-            json!({
-                "id": distribution(f), "release": f["os"]["version"], "major_release": f["os"]["major"],
-                "codename": f["os"]["codename"],
-            }),
+            // Ansible reads it only where there is something to read.
+            if f["lsb"] == true {
+                json!({
+                    "id": distribution(f), "release": f["os"]["version"], "major_release": f["os"]["major"],
+                    "codename": f["os"]["codename"],
+                })
+            } else {
+                json!({})
+            },
         ),
         ("machine", f["arch"].clone()),
         ("machine_id", f["machine_id"].clone()),
@@ -209,7 +214,7 @@ pub fn named(f: &Value) -> Map<String, Value> {
         ),
         ("memtotal_mb", json!(memory("total_mb"))),
         ("mounts", f["mounts"].clone()),
-        ("nodename", f["fqdn"].clone()),
+        ("nodename", f["nodename"].clone()),
         ("os_family", json!(family)),
         ("pkg_mgr", f["package_manager"].clone()),
         (
@@ -308,6 +313,7 @@ fn virtualization(kind: &str) -> &str {
         "oracle" => "virtualbox",
         "microsoft" => "VirtualPC",
         "lxc-libvirt" => "lxc",
+        "systemd-nspawn" | "rkt" | "container-other" => "container",
         "qemu" => "kvm",
         other => other,
     }
@@ -393,16 +399,20 @@ mod tests {
             ("/python/version/minor", json!(11)),
             ("/pkg_mgr", json!("apt")),
             ("/service_mgr", json!("systemd")),
-            ("/virtualization_type", json!("systemd-nspawn")),
+            ("/virtualization_type", json!("container")),
             ("/virtualization_role", json!("guest")),
             ("/selinux/status", json!("disabled")),
             ("/fqdn", json!("node1.lan")),
             ("/domain", json!("lan")),
+            ("/nodename", json!("node1")),
+            ("/lsb/codename", json!("bookworm")),
             // Ours stay beside them.
             ("/os/id", json!("debian")),
             ("/cgroup_version", json!(2)),
         ] {
             assert_eq!(f.pointer(path), Some(&wanted), "{path}");
         }
+        let bare = crate::probe::facts::read(&|_| String::new());
+        assert_eq!(named(&bare)["lsb"], json!({}));
     }
 }

@@ -33,7 +33,8 @@ pub fn ask(probes: &[Probe], sequence: u64, script: &mut String) -> Asked {
     call("w_paths", of(|p| if let Probe::Path(t) = p { Some(t) } else { None }));
     call("w_sha", of(|p| if let Probe::Sha256(t) = p { Some(t) } else { None }));
     call("w_packages", of(|p| if let Probe::Package(t) = p { Some(t) } else { None }));
-    call("w_units", of(|p| if let Probe::Unit(t) = p { Some(t) } else { None }));
+    call("w_units", of(|p| if let Probe::Unit(t) = p { Some(t).filter(|t| !is_template(t)) } else { None }));
+    call("w_templates", of(|p| if let Probe::Unit(t) = p { Some(t).filter(|t| is_template(t)) } else { None }));
     call("w_users", of(|p| if let Probe::User(t) = p { Some(t) } else { None }));
     call("w_shadow", of(|p| if let Probe::Shadow(t) = p { Some(t) } else { None }));
     call(
@@ -72,6 +73,11 @@ pub fn ask(probes: &[Probe], sequence: u64, script: &mut String) -> Asked {
         );
     }
     Asked { probes: probes.to_vec(), sequence }
+}
+
+/// Whether a unit's name stands for others (`getty@.service`): it has a file and no state.
+fn is_template(unit: &str) -> bool {
+    unit.rsplit_once('.').is_some_and(|(name, _)| name.ends_with('@'))
 }
 
 /// What the arguments of one command may come to, in bytes; and what each costs besides its text.
@@ -121,11 +127,12 @@ impl Asked {
         let mut canonical = fields(&body("canonical")).into_iter();
         let sums = sums(&body("sha256"));
         let packages = text("packages");
-        let shown = String::from_utf8_lossy(&bodies("units").join(&b"\n\n"[..])).into_owned();
-        let mut units = units(&shown, &text("dropins")).into_iter();
+        let units = self.units(frames);
+        let denied = fields(&body("denied"));
         let users = text("users");
         let shadow = text("shadow");
-        let sysctls = sysctls(&text("sysctls"));
+        let settings = sysctls(&text("sysctls"));
+        let there = text("sysctls-there");
         let (mut contents, mut script) = (0, 0);
 
         let mut answers = Vec::with_capacity(self.probes.len());
@@ -138,6 +145,7 @@ impl Asked {
                     target: targets.get(p).cloned(),
                     link: links.get(p).cloned(),
                     canonical: canonical.next().unwrap_or_else(|| p.clone()),
+                    denied: denied.contains(p),
                 }),
                 Probe::Sha256(p) => Answer::Sha256(sums.get(p).cloned()),
                 Probe::Content(_) => {
@@ -145,13 +153,14 @@ impl Asked {
                     contents += 1;
                     let of = |word: &str| bodies(&format!("{word} {i}")).first().copied();
                     Answer::Content(match (of("content"), of("absent")) {
+                        (None, None) if of("denied").is_some() => Content::Denied,
                         (Some(b), _) if b.len() as u64 <= CONTENT_LIMIT => Content::Bytes(b.to_vec()),
                         (None, Some(_)) => Content::Absent,
                         _ => Content::Unavailable,
                     })
                 }
                 Probe::Package(name) => Answer::Package(package(name, &packages)),
-                Probe::Unit(_) => Answer::Unit(units.next().unwrap_or_default()),
+                Probe::Unit(u) => Answer::Unit(units.get(u.as_str()).cloned().unwrap_or_default()),
                 Probe::User(name) => Answer::User(user(name, &users)),
                 Probe::Shadow(name) => Answer::Shadow(
                     shadow
@@ -161,7 +170,14 @@ impl Asked {
                         .map(|f| f[1].to_string()),
                 ),
                 Probe::Groups => Answer::Groups(text("groups").lines().filter_map(group).collect()),
-                Probe::Sysctl(key) => Answer::Sysctl(sysctls.get(&sysctl_path(key)).cloned()),
+                Probe::Sysctl(key) => {
+                    let path = sysctl_path(key);
+                    Answer::Sysctl(match settings.get(&path) {
+                        Some(v) => SysctlState::Value(v.clone()),
+                        None if there.lines().any(|l| l == path) => SysctlState::Unreadable,
+                        None => SysctlState::Absent,
+                    })
+                }
                 Probe::Mounts => Answer::Mounts(text("mounts").lines().filter_map(mount).collect()),
                 Probe::KernelModule(n) => Answer::KernelModule(kernel_module(&text(&format!("kmod {n}")))),
                 Probe::Hostname => {
@@ -181,16 +197,68 @@ impl Asked {
                     let id = format!("{}p{script}", self.sequence);
                     script += 1;
                     let rc = ended.get(id.as_str());
-                    Answer::Script(Output {
-                        rc: rc.map_or(255, |r| r.0),
-                        stdout: String::from_utf8_lossy(rc.map_or(&[][..], |r| r.1)).into_owned(),
-                        stderr: text(&format!("err {id}")),
-                    })
+                    let (rc, stdout) = rc.copied().unwrap_or((255, &[]));
+                    Answer::Script(Output::new(rc, stdout, &body(&format!("err {id}"))))
                 }
             };
             answers.push((probe.clone(), answer));
         }
         answers
+    }
+
+    /// Units by the names they were asked for: systemd answers for an alias with another. It shows them in order, and stops
+    /// at one it refuses; then each has told of itself.
+    fn units(&self, frames: &[Frame<'_>]) -> HashMap<&str, UnitState> {
+        let all = self.probes.iter().filter_map(|p| if let Probe::Unit(u) = p { Some(u.as_str()) } else { None });
+        let (templates, plain): (Vec<&str>, Vec<&str>) = all.partition(|u| is_template(u));
+        let text = |f: &Frame<'_>| String::from_utf8_lossy(f.body).into_owned();
+        let drop_ins: String = frames.iter().filter(|f| f.head == "dropins").map(text).collect();
+        let mut found = HashMap::new();
+        let mut rest = plain.as_slice();
+        for f in frames {
+            match f.head.split(' ').collect::<Vec<_>>().as_slice() {
+                ["units", count] => {
+                    let (now, later) = rest.split_at(count.parse().unwrap_or(0).min(rest.len()));
+                    let states = units(&text(f), &drop_ins);
+                    if states.len() == now.len() {
+                        found.extend(now.iter().copied().zip(states));
+                    }
+                    rest = later;
+                }
+                ["unit", name] => {
+                    if let Some(own) = plain.iter().find(|u| *u == name)
+                        && let Some(state) = units(&text(f), &drop_ins).into_iter().next()
+                    {
+                        found.insert(own, state);
+                    }
+                }
+                ["templates"] => {
+                    let files = text(f);
+                    if files.lines().next() == Some("systemd") {
+                        found.extend(templates.iter().map(|t| (*t, template(t, &files))));
+                    }
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+/// A template among the lines `name state preset`: it is never active itself.
+fn template(name: &str, files: &str) -> UnitState {
+    let file = files.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')?.split_whitespace().next());
+    let load = match file {
+        None => "not-found",
+        Some(f) if f.starts_with("masked") => "masked",
+        Some(_) => "loaded",
+    };
+    UnitState {
+        load: load.into(),
+        active: "inactive".into(),
+        sub: "dead".into(),
+        file: file.unwrap_or_default().into(),
+        ..Default::default()
     }
 }
 
@@ -203,7 +271,7 @@ fn fields(bytes: &[u8]) -> Vec<String> {
 
 fn stats(bytes: &[u8]) -> HashMap<String, Entry> {
     fields(bytes)
-        .chunks_exact(10)
+        .chunks_exact(12)
         .filter_map(|f| {
             let raw = u32::from_str_radix(&f[1], 16).ok()?;
             let kind = match raw & 0o170000 {
@@ -223,6 +291,8 @@ fn stats(bytes: &[u8]) -> HashMap<String, Entry> {
                 mtime: f[7].parse().ok()?,
                 links: f[8].parse().ok()?,
                 inode: f[9].clone(),
+                atime: f[10].parse().ok(),
+                ctime: f[11].parse().ok(),
             };
             Some((f[0].clone(), entry))
         })
@@ -424,6 +494,38 @@ mod tests {
         let reload = |files: &str| units(show, files).iter().map(|u| u.needs_reload).collect::<Vec<_>>();
         assert_eq!(reload("/etc/systemd/system/a.service.d/1.conf\n"), [false, false]);
         assert_eq!(reload("/etc/systemd/system/b.service.d/x.conf\n"), [false, true]);
+    }
+
+    #[test]
+    fn units_are_read_by_name() {
+        let unit = |n: &str| Probe::Unit(n.into());
+        let probes =
+            [unit("a.service"), unit("getty@.service"), unit("b.service"), unit("no@.service"), unit("c.service")];
+        let mut script = String::new();
+        let asked = ask(&probes, 1, &mut script);
+        assert_eq!(script, "w_units a.service b.service c.service\nw_templates getty@.service no@.service\n");
+        let frame = |head: &'static str, body: &'static str| Frame { head, body: body.as_bytes() };
+        let loads = |frames: &[Frame<'_>]| -> Vec<String> {
+            let of = |a: Answer| if let Answer::Unit(u) = a { format!("{} {}", u.load, u.file) } else { panic!() };
+            asked.read(frames).into_iter().map(|(_, a)| of(a)).collect()
+        };
+        let templates = frame("templates", "systemd\ngetty@.service enabled enabled\n");
+        // An alias has the name of another.
+        let all =
+            "Id=x.service\nLoadState=loaded\n\nId=b.service\nLoadState=masked\n\nId=c.service\nLoadState=not-found\n";
+        assert_eq!(
+            loads(&[frame("units 3", all), frame("dropins", ""), templates]),
+            ["loaded ", "loaded enabled", "masked ", "not-found ", "not-found "]
+        );
+        let templates = frame("templates", "");
+        let each = [
+            frame("units 3", "Id=x.service\nLoadState=loaded\n"),
+            frame("unit a.service", "Id=x.service\nLoadState=loaded\n"),
+            frame("unit b.service", ""),
+            frame("unit c.service", "Id=c.service\nLoadState=loaded\n"),
+            templates,
+        ];
+        assert_eq!(loads(&each), ["loaded ", " ", " ", " ", "loaded "]);
     }
 
     #[test]

@@ -46,6 +46,7 @@ pub fn read(piece: &dyn Fn(&str) -> String) -> Value {
         },
         "hostname": node.split('.').next().unwrap_or_default(),
         "fqdn": full,
+        "nodename": node,
         "kernel": release,
         "kernel_version": lines.next().unwrap_or_default(),
         "arch": machine,
@@ -85,6 +86,7 @@ pub fn read(piece: &dyn Fn(&str) -> String) -> Value {
             Some(_) => "permissive",
             None => "disabled",
         },
+        "lsb": !piece("lsb").trim().is_empty(),
         "apparmor": piece("security").lines().any(|l| l == "apparmor"),
     });
     let python = piece("python");
@@ -187,9 +189,14 @@ fn network(piece: &dyn Fn(&str) -> String) -> (Value, Value, Value) {
         let named = after(&w, "dev").unwrap_or_default();
         let usable = |a: &&Value| key == "ipv4" || a["scope"] == "global";
         let of = |name: &str| all.get(name).and_then(|i| i[key].as_array()?.iter().find(usable).cloned());
+        // A host with several addresses may be told which of them it speaks with.
+        let from = after(&w, "src");
+        let chosen = |name: &str| {
+            all.get(name).and_then(|i| i[key].as_array()?.iter().find(|a| a["address"].as_str() == from).cloned())
+        };
         // Without a default route, the first address that is not the loopback's.
         let other = || all.keys().filter(|n| *n != "lo").find_map(|n| Some((n.as_str(), of(n)?)));
-        let (name, address) = match of(named) {
+        let (name, address) = match chosen(named).or_else(|| of(named)) {
             Some(a) => (named, a),
             None if key == "ipv4" => other().unwrap_or(("", json!({"address": ""}))),
             None => ("", json!({"address": ""})),
@@ -469,6 +476,7 @@ pub(crate) fn sample() -> Value {
             "date" => "1795243963 +0100 CET\n",
             "dns" => "search lan\nnameserver 10.0.0.1\n",
             "named" => "10.0.0.11 node1.lan node1\n",
+            "lsb" => "/usr/bin/lsb_release\n",
             _ => "",
         }
         .to_string()
@@ -507,6 +515,30 @@ mod tests {
         assert_eq!((f["fqdn"].as_str(), f["hostname"].as_str()), (Some("node1.lan"), Some("node1")));
         assert_eq!(f["dns"]["nameservers"], json!(["10.0.0.1"]));
         assert_eq!(f["date_time"]["tz"], "CET");
+    }
+
+    #[test]
+    fn the_address_that_the_default_route_speaks_with() {
+        let four = |route: &'static str| {
+            let f = read(&|name: &str| {
+                match name {
+                    "route" => route,
+                    "links" => "2: eth0: <BROADCAST,UP> mtu 1500 state UP\\    link/ether 02:00:00:00:00:01 brd ff:ff:ff:ff:ff:ff\n",
+                    "addresses" => {
+                        "2: eth0    inet 10.0.0.100/32 scope global eth0\n2: eth0    inet 10.0.0.11/24 brd 10.0.0.255 scope global eth0\n"
+                    }
+                    _ => "",
+                }
+                .to_string()
+            });
+            (f["default_ipv4"]["address"].clone(), f["default_ipv4"]["prefix"].clone())
+        };
+        assert_eq!(
+            four("default via 10.0.0.1 dev eth0 proto dhcp src 10.0.0.11 metric 100\n"),
+            (json!("10.0.0.11"), json!(24))
+        );
+        assert_eq!(four("default via 10.0.0.1 dev eth0 src 10.9.9.9\n").0, "10.0.0.100");
+        assert_eq!(four("default via 10.0.0.1 dev eth0\n").0, "10.0.0.100");
     }
 
     #[test]

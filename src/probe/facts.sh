@@ -43,6 +43,7 @@ w_m dmi; for w_f in sys_vendor product_name product_version product_serial produ
   w_v=; [ -r "/sys/class/dmi/id/$w_f" ] && read -r w_v <"/sys/class/dmi/id/$w_f"
   [ -n "$w_v" ] && printf '%s=%s\n' "$w_f" "$w_v"
 done 2>/dev/null
+w_m lsb; command -v lsb_release; [ -e /etc/lsb-release ] && echo file
 w_m uptime; cat /proc/uptime
 w_m security; [ -e /sys/fs/selinux/enforce ] && echo "selinux $(cat /sys/fs/selinux/enforce 2>/dev/null)"
 [ -d /sys/kernel/security/apparmor ] && echo apparmor

@@ -85,7 +85,7 @@ pub enum Answer {
     /// The password field of the shadow entry.
     Shadow(Option<String>),
     Groups(Vec<GroupState>),
-    Sysctl(Option<String>),
+    Sysctl(SysctlState),
     KernelModule(KernelModuleState),
     Mounts(Vec<MountState>),
     Hostname {
@@ -126,6 +126,8 @@ pub struct PathState {
     pub link: Option<String>,
     /// The path with every link in it followed.
     pub canonical: String,
+    /// The user may not look into the folder it is in: what is there is not known.
+    pub denied: bool,
 }
 
 impl PathState {
@@ -160,6 +162,9 @@ pub struct Entry {
     pub size: u64,
     /// Seconds since 1970.
     pub mtime: i64,
+    /// When it was last read, and when anything of it last changed, in the same seconds; foreseen: not known.
+    pub atime: Option<i64>,
+    pub ctime: Option<i64>,
     pub links: u64,
     /// Device and inode, `dev:inode`.
     pub inode: String,
@@ -172,6 +177,17 @@ pub enum Content {
     Bytes(Vec<u8>),
     /// Larger than [`CONTENT_LIMIT`], not a regular file, or not readable.
     Unavailable,
+    /// The user may not look into the folder it is in.
+    Denied,
+}
+
+/// A setting of the running kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SysctlState {
+    Absent,
+    /// It is there, and cannot be read.
+    Unreadable,
+    Value(String),
 }
 
 /// A Debian package's state.
@@ -246,4 +262,22 @@ pub struct Output {
     pub rc: i32,
     pub stdout: String,
     pub stderr: String,
+}
+
+/// Of what a command prints no more is brought over (bytes).
+pub const OUTPUT_LIMIT: usize = 8 << 20;
+
+impl Output {
+    /// What came over; of more than [`OUTPUT_LIMIT`] it says that it was cut.
+    pub fn new(rc: i32, stdout: &[u8], stderr: &[u8]) -> Self {
+        let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+        let mut o = Output { rc, stdout: text(&stdout[..stdout.len().min(OUTPUT_LIMIT)]), stderr: text(stderr) };
+        if stdout.len() > OUTPUT_LIMIT {
+            if !o.stderr.is_empty() && !o.stderr.ends_with('\n') {
+                o.stderr.push('\n');
+            }
+            o.stderr.push_str("windlass: the output is longer than 8 MiB; the rest is cut off\n");
+        }
+        o
+    }
 }

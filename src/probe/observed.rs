@@ -41,7 +41,16 @@ impl Touches {
         let below = |dirs: &[&str]| dirs.iter().any(|d| path.starts_with(d) || d.starts_with(path));
         Touches {
             paths: vec![path.to_string()],
-            units: below(&["/etc/systemd/", "/lib/systemd/", "/usr/lib/systemd/", "/run/systemd/", "/etc/init.d/"]),
+            units: below(&[
+                "/etc/systemd/",
+                "/lib/systemd/",
+                "/usr/lib/systemd/",
+                "/usr/local/lib/systemd/",
+                "/usr/share/systemd/",
+                "/usr/local/share/systemd/",
+                "/run/systemd/",
+                "/etc/init.d/",
+            ]),
             users: below(&["/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow", "/etc/nsswitch.conf"]),
             packages: below(&["/var/lib/dpkg/"]),
             modules: below(&["/etc/modules", "/etc/modprobe.d/", "/lib/modules/"]),
@@ -119,7 +128,7 @@ impl Observed {
     getter!(unit, Unit, UnitState);
     getter!(user, User, Option<UserState>);
     getter!(shadow, Shadow, Option<String>);
-    getter!(sysctl, Sysctl, Option<String>);
+    getter!(sysctl, Sysctl, SysctlState);
     getter!(script, Script, Output);
     getter!(kernel_module, KernelModule, KernelModuleState);
 
@@ -287,6 +296,7 @@ mod tests {
         o.insert(Probe::Unit("a.service".into()), Answer::Unit(UnitState::default()));
         o.insert(Probe::Script("true".into()), Answer::Script(Output::default()));
         o.insert(Probe::Package("x".into()), Answer::Package(PackageState::default()));
+        assert!(Touches::path("/usr/local/lib/systemd/system/a.service").units);
         o.forget(&Touches::path("/etc/systemd/system/a.service"));
         assert!(o.unit("a.service").is_err() && o.script("true").is_err() && o.package("x").is_ok());
         o.forget(&Touches::everything());

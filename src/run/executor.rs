@@ -1120,11 +1120,13 @@ impl Worker {
                 }
                 Ok(Decision::Wait(w)) => {
                     let pause = if waited { w.every } else { w.delay.max(w.every) };
-                    if begun.elapsed().saturating_add(pause) > w.limit || shared.stop.load(Ordering::Relaxed) {
+                    // The last look is when time is up.
+                    let left = w.limit.saturating_sub(begun.elapsed());
+                    if left.is_zero() || shared.stop.load(Ordering::Relaxed) {
                         return Ok(Some(self.waited_in_vain(&user, w).await?));
                     }
                     waited = true;
-                    shared.sleep(pause).await;
+                    shared.sleep(pause.min(left)).await;
                     ctx.waited = begun.elapsed();
                     self.forget(&Touches::everything());
                     asked.clear();

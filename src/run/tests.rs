@@ -214,6 +214,19 @@ fn a_task_waits_for_others_where_it_says_so() {
 }
 
 #[test]
+fn a_wait_ends_with_its_time_and_not_before() {
+    let (program, found) = program(
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: w, wait_for: {path: /nothing/here, timeout: 3, sleep: 2}}\n",
+        HOSTS,
+    );
+    assert!(!found.has_errors(), "{}", found.render(false));
+    let (dir, began) = (tempfile::tempdir().unwrap(), std::time::Instant::now());
+    let (ended, _) = perform(program, 4, false, true, dir.path());
+    assert_eq!(ended[0].2, Outcome::Failed);
+    assert!(began.elapsed().as_millis() >= 3000, "{:?}", began.elapsed());
+}
+
+#[test]
 fn a_wait_for_other_hosts_comes_on_top_of_the_row() {
     let (ended, _) = run(
         "- phase: one\n  hosts: all\n  tasks:\n  - {name: first, id: first, debug: {msg: x}}\n  - {name: sets, set_fact: {y: 1}}\n  - {name: uses, needs: [{task: first, hosts: all}], assert: {that: [eq y 1]}}\n",

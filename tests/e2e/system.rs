@@ -2,7 +2,19 @@
 
 use crate::kit::Case;
 
-tests!(hostname, timezone, sysctl, systemd, systemd_restarts, systemd_fails, service, wait_for, wait_for_in_vain);
+tests!(
+    hostname,
+    timezone,
+    sysctl,
+    sysctl_spellings,
+    systemd,
+    systemd_templates,
+    systemd_restarts,
+    systemd_fails,
+    service,
+    wait_for,
+    wait_for_in_vain
+);
 
 fn hostname() {
     let c = Case::new("hostname").tasks("- name: name\n  hostname: {name: web-1}");
@@ -68,6 +80,27 @@ fn sysctl() {
     c.is_satisfied();
 }
 
+/// Values that the kernel writes otherwise than the task does, and one that can only be written.
+fn sysctl_spellings() {
+    let c = Case::new("spellings").tasks(
+        "
+        - name: ports
+          sysctl: {name: net.ipv4.ip_local_reserved_ports, value: '30000-32767,8080', sysctl_file: /etc/sysctl.d/90-s.conf}
+        - name: octal
+          sysctl: {name: net.ipv4.tcp_keepalive_probes, value: '010', sysctl_file: /etc/sysctl.d/90-s.conf, sysctl_set: true}
+        ",
+    );
+    c.converges(2);
+    c.on_node("cd /proc/sys/net/ipv4 && cat ip_local_reserved_ports tcp_keepalive_probes")
+        .prints("8080,30000-32767\n8");
+    c.repairs("echo 8080 > /proc/sys/net/ipv4/ip_local_reserved_ports", 1);
+    let c = c.tasks(
+        "- sysctl: {name: net.ipv4.route.flush, value: 1, sysctl_set: true, reload: false, sysctl_file: /etc/sysctl.d/91-s.conf}",
+    );
+    c.apply().changed(1);
+    c.apply().changed(1);
+}
+
 const UNIT: &str = "[Unit]\nDescription=Busy\n[Service]\nExecStart=/bin/sleep infinity\nExecReload=/bin/touch /run/reloaded\n\
                     [Install]\nWantedBy=multi-user.target\n";
 
@@ -102,6 +135,37 @@ fn systemd() {
     c.mends("systemctl -q enable other; systemctl -q disable --now busy", 2);
     c.mends("systemctl kill -s KILL busy; while systemctl -q is-active busy; do sleep 0.05; done", 1);
     c.on_node(state).prints(wanted);
+}
+
+/// systemd tells nothing of a template, nor of what is asked for after it.
+fn systemd_templates() {
+    let c = Case::new("templates").file("files/busy.service", UNIT).tasks(
+        "
+        - name: template
+          systemd: {name: getty@, enabled: true}
+        - name: none
+          systemd: {name: nosuch@, enabled: true}
+          ignore_errors: true
+        - name: other
+          systemd: {name: other, state: stopped}
+        - name: unit
+          copy: {src: busy.service, dest: /usr/local/lib/systemd/system/busy.service}
+        - name: up
+          systemd: {name: busy, state: started}
+        - name: facts
+          service_facts: {}
+        - name: alias
+          assert: {that: ['eq services.[sshd.service].state \"active\"']}
+        ",
+    );
+    c.on_node(
+        "mkdir -p /usr/local/lib/systemd/system; printf '[Service]\\nExecStart=sleep infinity\\n' > /etc/systemd/system/other.service; \
+         systemctl daemon-reload; systemctl start other",
+    )
+    .succeeds();
+    c.apply().changed(3).says("nosuch@");
+    c.on_node("systemctl is-active other busy").prints("inactive\nactive");
+    c.apply().changed(0);
 }
 
 fn systemd_restarts() {
