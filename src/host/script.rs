@@ -44,14 +44,16 @@ impl Request<'_> {
                 },
                 Action::Fetch(_) => match self.staged.get(&i) {
                     Some(Staged::Done) => {
-                        let _ = writeln!(s, ": >\"$W/o{id}\" 2>\"$W/e{id}\"");
+                        let _ = writeln!(s, ": >\"$w_dir/o{id}\" 2>\"$w_dir/e{id}\"");
                     }
                     Some(Staged::Failed(why)) => failed(&mut s, why, &id),
                     _ => failed(&mut s, "the file was not brought over", &id),
                 },
                 Action::Script(text) => {
-                    let _ =
-                        writeln!(s, "(trap - PIPE HUP; exec 9>&-\n{text}\n) </dev/null >\"$W/o{id}\" 2>\"$W/e{id}\"");
+                    let _ = writeln!(
+                        s,
+                        "(trap - PIPE HUP; exec 9>&-\n{text}\n) </dev/null >\"$w_dir/o{id}\" 2>\"$w_dir/e{id}\""
+                    );
                 }
                 Action::Command(c) => command(&mut s, c, nonce, &id),
             }
@@ -85,7 +87,7 @@ fn unfinished(path: &str) -> String {
 
 /// An action that came to nothing before its turn.
 fn failed(s: &mut String, why: &str, id: &str) {
-    let _ = writeln!(s, "{{ printf '%s\\n' {} >&2; false; }} >\"$W/o{id}\" 2>\"$W/e{id}\"", shell_quote(why));
+    let _ = writeln!(s, "{{ printf '%s\\n' {} >&2; false; }} >\"$w_dir/o{id}\" 2>\"$w_dir/e{id}\"", shell_quote(why));
 }
 
 /// What `chown` is told; nothing: the owner stays.
@@ -137,7 +139,7 @@ fn finish(s: &mut String, p: &Put, path: &str, new_q: &str, id: &str) {
         let kept = shell_quote(kept);
         let _ = writeln!(s, "cp -p --remove-destination -- {path} {kept} || {{ rm -f -- {new_q}; exit 1; }}");
     }
-    let _ = writeln!(s, "w_place {path} {new_q}\n) >\"$W/o{id}\" 2>\"$W/e{id}\"");
+    let _ = writeln!(s, "w_place {path} {new_q}\n) >\"$w_dir/o{id}\" 2>\"$w_dir/e{id}\"");
 }
 
 fn command(s: &mut String, c: &Command, nonce: &str, id: &str) {
@@ -176,7 +178,7 @@ fn command(s: &mut String, c: &Command, nonce: &str, id: &str) {
         }
         (None, _) => s.push_str(" </dev/null"),
     }
-    let _ = writeln!(s, "\n{heredocs}) >\"$W/o{id}\" 2>\"$W/e{id}\"");
+    let _ = writeln!(s, "\n{heredocs}) >\"$w_dir/o{id}\" 2>\"$w_dir/e{id}\"");
 }
 
 /// Words as a line for a shell, expanded or as they are.

@@ -70,7 +70,7 @@ impl Shell {
             }
         });
         let nonce = nonce();
-        let opening = format!("N={nonce}\n{}\nw_m \"shell $$\"\n{first}\n", include_str!("prelude.sh"));
+        let opening = format!("w_nonce={nonce}\n{}\nw_m \"shell $$\"\n{first}\n", include_str!("prelude.sh"));
         Shell {
             streams_in: streams.stdin,
             streams_out: streams.stdout,
@@ -314,7 +314,7 @@ mod tests {
     async fn a_scratch_folder_that_was_taken_away_is_made_again() {
         let (mut s, _c) = shell("sh");
         let run = |t: &str| Action::Script(t.into());
-        assert_eq!(ask(&mut s, &[run("rm -rf \"$W\"")], &[]).await.outputs.len(), 1);
+        assert_eq!(ask(&mut s, &[run("rm -rf \"$w_dir\"")], &[]).await.outputs.len(), 1);
         let r = ask(&mut s, &[run("echo a")], &[Probe::Script("echo b".into())]).await;
         assert_eq!((r.outputs[0].rc, r.outputs[0].stdout.as_str()), (0, "a\n"));
         let Answer::Script(o) = &r.answers[0].1 else { panic!() };
@@ -327,7 +327,7 @@ mod tests {
         for _ in 0..3 {
             ask(&mut s, &[Action::Script("echo a; echo b >&2".into())], &[Probe::Script("echo c".into())]).await;
         }
-        let r = ask(&mut s, &[Action::Script("ls -A \"$W\" | wc -l".into())], &[]).await;
+        let r = ask(&mut s, &[Action::Script("ls -A \"$w_dir\" | wc -l".into())], &[]).await;
         // Its own two.
         assert_eq!(r.outputs[0].stdout.trim(), "2");
     }
@@ -364,7 +364,7 @@ mod tests {
         std::fs::write(&victim, "precious").unwrap();
         // The owner of the folder wins the race between the writing and the change of mode and owner.
         let script = format!(
-            "N=x\n{}\nw_swap() {{ cat; rm -f new; ln -s victim new; }}\n\
+            "w_nonce=x\n{}\nw_swap() {{ cat; rm -f new; ln -s victim new; }}\n\
              w_put f new 0777 12345:12345 w_swap </dev/null; stat -c '%a %u' victim; cat victim",
             include_str!("prelude.sh")
         );
@@ -434,7 +434,7 @@ mod tests {
         let mark = dir.path().join("mark");
         let script = format!("touch {}", mark.display());
         let (text, _) = Request { actions: &[Action::Script(script)], ..Default::default() }.script("abc", 1);
-        let whole = format!("N=abc\n{}\n{text}", include_str!("prelude.sh"));
+        let whole = format!("w_nonce=abc\n{}\n{text}", include_str!("prelude.sh"));
         for cut in [whole.len() - 13, whole.len() - 20, whole.len() - 60] {
             let mut child = std::process::Command::new("sh")
                 .stdin(Stdio::piped())
