@@ -132,8 +132,7 @@ fn put(s: &mut String, p: &Put, bytes: &[u8], nonce: &str, id: &str) {
 /// The new file is written beside its place: check it, keep the old one if wanted, move it there.
 fn finish(s: &mut String, p: &Put, path: &str, new_q: &str, id: &str) {
     if let Some(v) = &p.validate {
-        let check = v.replace("%s", new_q);
-        let _ = writeln!(s, "{check} || {{ w_rc=$?; rm -f -- {new_q}; exit $w_rc; }}");
+        let _ = writeln!(s, "{} || {{ w_rc=$?; rm -f -- {new_q}; exit $w_rc; }}", validating(v, &unfinished(&p.path)));
     }
     if let Some(kept) = &p.backup {
         let kept = shell_quote(kept);
@@ -189,6 +188,52 @@ pub fn words(words: &[String], expand: bool) -> String {
     }
 }
 
+/// A command that looks at a file before it is moved into place, and says so where it refuses it. Without a shell of
+/// its own: what it is made of cannot break out of the request.
+pub fn validating(words: &[String], file: &str) -> String {
+    let (file, mut line) = (shell_quote(file), String::new());
+    for word in words {
+        let piece = |p: &str| if p.is_empty() { String::new() } else { expanding(&p.replace("%%", "%")) };
+        let word = match word.is_empty() {
+            true => "''".to_string(),
+            false => word.split("%s").map(piece).collect::<Vec<_>>().join(&file),
+        };
+        line += &format!("{word} ");
+    }
+    let refused = "r=$?; echo \"\\`validate\\` refused the new file: exit code $r\" >&2; (exit $r);";
+    format!("{{ (exec 9>&-; exec {line}) || {{ {refused} }}; }}")
+}
+
+/// Variables of a session's shell that no command sees.
+fn is_shells_own(name: &str) -> bool {
+    const OWN: &[&str] = &[
+        "BASH",
+        "BASHOPTS",
+        "BASHPID",
+        "BASH_VERSION",
+        "EPOCHSECONDS",
+        "EUID",
+        "GROUPS",
+        "HOSTTYPE",
+        "IFS",
+        "LINENO",
+        "MACHTYPE",
+        "OPTIND",
+        "OSTYPE",
+        "PPID",
+        "PS1",
+        "PS2",
+        "PS4",
+        "RANDOM",
+        "SECONDS",
+        "SHELLOPTS",
+        "SRANDOM",
+        "UID",
+        "_",
+    ];
+    name.starts_with("w_") || OWN.contains(&name)
+}
+
 /// One word with `$NAME`, `${NAME}` and a leading `~` expanded by the shell; a name that is not set stays as it is.
 fn expanding(word: &str) -> String {
     let mut out = String::new();
@@ -217,7 +262,7 @@ fn expanding(word: &str) -> String {
                 (&tail[..end], end)
             }
         };
-        if crate::vars::is_name(name) {
+        if crate::vars::is_name(name) && !is_shells_own(name) {
             flush(&mut out, &mut literal);
             let whole = &rest[at..at + 1 + used];
             let _ = write!(out, "\"${{{name}-{}}}\"", whole.replace('$', "\\$").replace('}', "\\}"));
@@ -248,6 +293,43 @@ fn expand_home(dir: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_only_the_session_knows_stays_as_it_is() {
+        let names = ["w_nonce", "w_dir", "w_ok", "PPID", "PS1", "PS2", "PS4", "IFS", "OPTIND"];
+        let script: String = names
+            .iter()
+            .map(|n| format!("w_ok=1 w_dir=/x w_nonce=y\nprintf '%s|' {}\n", expanding(&format!("${n}"))))
+            .collect();
+        let out = std::process::Command::new("sh").arg("-c").arg(&script).output().unwrap();
+        let want: String = names.iter().map(|n| format!("${n}|")).collect();
+        assert_eq!(String::from_utf8_lossy(&out.stdout), want, "{script}");
+    }
+
+    #[test]
+    fn a_validating_command_is_words_and_no_shell() {
+        let t = tempfile::tempdir().unwrap();
+        let file = t.path().join("a 'b");
+        std::fs::write(&file, "x\n").unwrap();
+        let judge = |validate: &str| {
+            let words = crate::modules::split_words(validate).unwrap();
+            let line = validating(&words, &file.display().to_string());
+            let script = format!("( {line} || {{ echo rc $?; exit 1; }}\necho in place\n)");
+            let out = std::process::Command::new("sh").arg("-c").arg(&script).env("WANT", "x").output().unwrap();
+            (String::from_utf8_lossy(&out.stdout).into_owned(), String::from_utf8_lossy(&out.stderr).into_owned())
+        };
+        assert_eq!(judge("grep -q x %s").0, "in place\n");
+        assert_eq!(judge("grep -q $WANT %s\n").0, "in place\n");
+        assert_eq!(
+            judge("sh -c 'exit 3' %s"),
+            ("rc 3\n".into(), "`validate` refused the new file: exit code 3\n".into())
+        );
+        assert_eq!(judge("sh -c 'grep -q \"$1\" \"$2\"' '' x %s").0, "in place\n");
+        assert_eq!(judge("test 5%% = '5%' -a -f %s").0, "in place\n");
+        for no in ["grep -q y %s # look", "exit 0; %s", "true; grep y %s", "grep y %s || true"] {
+            assert!(judge(no).0.starts_with("rc "), "{no}");
+        }
+    }
 
     #[test]
     fn words_expand_as_set_and_stay_as_they_are_when_not() {

@@ -389,7 +389,7 @@ mod tests {
             mode: 0o644,
             owner: None,
             group: None,
-            validate: Some("grep -q old %s".into()),
+            validate: Some(["grep", "-q", "old", "%s"].map(str::to_string).into()),
             backup: None,
         };
         let after = Action::Script("echo must not run".into());

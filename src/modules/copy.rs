@@ -1,12 +1,13 @@
 //! `copy` and `template`: a file with a body that lies here.
 
-use super::args::{Bool, Mode, Text};
+use super::args::{Bool, Mode, Text, Validate};
 use super::place::kept;
 use super::place::{
     Meta, NewFolder, Wanted, beside, chown_spec, facts, folders, new_entry, through_link, tidy, unchanged_folders,
 };
 use super::{ArgError, Change, Ctx, Decision, FileKind, Local, Module, Stop, hex};
 use crate::action::Action;
+use crate::host::validating;
 use crate::probe::{Answer, Entry, EntryKind, Observed, PathState, Probe, Touches};
 use crate::quote::shell_quote;
 use schemars::JsonSchema;
@@ -51,7 +52,7 @@ pub struct Copy {
     /// The SHA-256 that the source must have.
     checksum: Option<Text>,
     /// A command that must accept the new file before it is moved into place; `%s` is its path.
-    validate: Option<Text>,
+    validate: Option<Validate>,
     #[serde(skip)]
     #[schemars(skip)]
     source: Source,
@@ -105,7 +106,6 @@ impl Module for Copy {
 
     fn prepare(&mut self, local: &dyn Local) -> Result<(), ArgError> {
         absolute("dest", &self.dest)?;
-        names_the_file(self.validate.as_deref())?;
         let checksum = match self.checksum.as_deref().map(str::to_ascii_lowercase) {
             Some(c) if c.len() != 64 || !c.bytes().all(|b| b.is_ascii_hexdigit()) => {
                 return Err(ArgError::new("checksum", "expected a SHA-256: 64 hexadecimal digits"));
@@ -286,16 +286,6 @@ fn finish(mut decision: Decision, at: &Target) -> Decision {
         through_link(&mut c.after, name, state);
     }
     decision
-}
-
-/// A command that looks at a new file must be told which.
-fn names_the_file(validate: Option<&str>) -> Result<(), ArgError> {
-    match validate {
-        Some(v) if !v.contains("%s") => {
-            Err(ArgError::new("validate", "`validate` must hold `%s`, which stands for the new file"))
-        }
-        _ => Ok(()),
-    }
 }
 
 impl Copy {
@@ -495,6 +485,7 @@ impl Copy {
         }
         let (q, temp) = (shell_quote(path), shell_quote(&beside(path)));
         let mut steps = vec![format!("rm -f -- {temp}"), format!("(umask 077; cp -- {} {temp})", shell_quote(src))];
+        let left = format!("trap 'rm -f -- \"$t\"' EXIT; t={temp}\n");
         let owner = meta.owner.or(old.map(|e| e.owner.as_str()));
         let group = meta.group.or(old.map(|e| e.group.as_str()));
         if let Some(spec) = chown_spec(owner, group) {
@@ -502,7 +493,7 @@ impl Copy {
         }
         steps.push(format!("chmod -- {mode:04o} {temp}"));
         if let Some(v) = self.validate.as_deref() {
-            steps.push(format!("{{ {}; }}", v.replace("%s", &temp)));
+            steps.push(validating(v, &beside(path)));
         }
         if self.backup.0 && old.is_some() {
             let kept = kept(path, seen, ctx)?;
@@ -514,7 +505,7 @@ impl Copy {
         let mut after = vec![there(entry), digest];
         after.extend(unchanged_folders(path, seen));
         Ok(Decision::Change(Change {
-            actions: vec![Action::Script(steps.join(" && "))],
+            actions: vec![Action::Script(left + &steps.join(" && "))],
             touches: Touches::path(path),
             after,
             summary: if old.is_some() { "content changes".into() } else { "new file".into() },
@@ -550,7 +541,7 @@ pub struct Template {
     /// The end of a line: `\n` (the default), `\r\n` or `\r`.
     newline_sequence: Option<Text>,
     /// A command that must accept the new file before it is moved into place; `%s` is its path.
-    validate: Option<Text>,
+    validate: Option<Validate>,
     /// In a `.j2` file: the newline behind a block's tag goes (the default).
     trim_blocks: Option<Bool>,
     /// In a `.j2` file: the white space before a block's tag goes.
@@ -604,7 +595,6 @@ impl Module for Template {
   notify: restart it"##;
 
     fn prepare(&mut self, local: &dyn Local) -> Result<(), ArgError> {
-        names_the_file(self.validate.as_deref())?;
         let path = local.find(FileKind::Template, &self.src)?;
         let text = String::from_utf8(local.read(&path)?)
             .map_err(|_| ArgError::new("src", format!("{} is not UTF-8 text", path.display())))?;
@@ -885,7 +875,7 @@ mod tests {
         ] {
             assert_eq!((p.mode, p.owner.as_deref(), p.group.as_deref()), (0o600, Some("me"), Some("us")));
             assert!(p.backup.unwrap().starts_with("/etc/x.conf.1800000000."));
-            assert_eq!(p.validate.as_deref(), Some("try %s"));
+            assert_eq!(p.validate.unwrap(), ["try", "%s"]);
             assert_eq!((now.mode, now.owner.as_deref(), now.group.as_deref()), (0o644, Some("root"), Some("root")));
             assert_eq!((now.backup, now.validate), (None, None));
         }

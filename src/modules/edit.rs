@@ -17,7 +17,7 @@ pub struct Edit<'a> {
     pub mode: Option<&'a Mode>,
     pub owner: Option<&'a str>,
     pub group: Option<&'a str>,
-    pub validate: Option<&'a str>,
+    pub validate: Option<&'a [String]>,
     pub backup: bool,
 }
 
@@ -194,7 +194,7 @@ mod tests {
             put::<LineInFile>("path: /etc/x, line: b, validate: 'try %s'", "/etc/x"),
             put::<Replace>("path: /etc/x, regexp: a, replace: b, validate: 'try %s'", "/etc/x"),
         ] {
-            assert_eq!(p.validate.as_deref(), Some("try %s"));
+            assert_eq!(p.validate.unwrap(), ["try", "%s"]);
         }
         let m = "path: /mnt, src: /dev/x, fstype: ext4, state: present, fstab: /srv/tab";
         let p = put::<Mount>(&format!("{m}, dump: 1, backup: yes"), "/srv/tab");

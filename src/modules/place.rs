@@ -18,7 +18,7 @@ pub struct Wanted<'a> {
     pub mode: Option<&'a Mode>,
     pub owner: Option<&'a str>,
     pub group: Option<&'a str>,
-    pub validate: Option<&'a str>,
+    pub validate: Option<&'a [String]>,
     pub backup: bool,
 }
 
@@ -88,7 +88,7 @@ impl Wanted<'_> {
             mode,
             owner: keep(self.owner, old.filter(|_| is_file).map(|e| &e.owner)),
             group: keep(self.group, old.filter(|_| is_file).map(|e| &e.group)),
-            validate: self.validate.map(str::to_string),
+            validate: self.validate.map(<[String]>::to_vec),
             backup: kept,
         };
         let entry = Entry {
