@@ -144,7 +144,7 @@ fn finish(s: &mut String, p: &Put, path: &str, new_q: &str, id: &str) {
 fn command(s: &mut String, c: &Command, nonce: &str, id: &str) {
     s.push_str("(trap - PIPE HUP; exec 9>&-\n");
     if let Some(dir) = &c.chdir {
-        let _ = writeln!(s, "cd -- {} || exit 1", expand_home(dir));
+        let _ = writeln!(s, "cd -- {} || exit 1", expanding(dir));
     }
     for (k, v) in &c.environment {
         let _ = writeln!(s, "{k}={}; export {k}", shell_quote(v));
@@ -234,7 +234,12 @@ fn is_shells_own(name: &str) -> bool {
     name.starts_with("w_") || OWN.contains(&name)
 }
 
-/// One word with `$NAME`, `${NAME}` and a leading `~` expanded by the shell; a name that is not set stays as it is.
+/// One word with what is in it expanded.
+pub fn word(text: &str) -> String {
+    expanding(text)
+}
+
+/// One word with `$NAME`, `${NAME}` and a leading `~` or `~user` expanded by the shell; a name that is not set stays as it is.
 fn expanding(word: &str) -> String {
     let mut out = String::new();
     let mut literal = String::new();
@@ -242,6 +247,12 @@ fn expanding(word: &str) -> String {
     if word == "~" || word.starts_with("~/") {
         out.push_str("\"$HOME\"");
         rest = &word[1..];
+    } else if word.starts_with('~') {
+        let end = word.find('/').map_or(word.len(), |s| s + 1);
+        if word[1..end].trim_end_matches('/').chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c)) {
+            out.push_str(&word[..end]);
+            rest = &word[end..];
+        }
     }
     let flush = |out: &mut String, literal: &mut String| {
         if !literal.is_empty() {
@@ -284,10 +295,6 @@ pub fn expanded_names(words: &[String]) -> impl Iterator<Item = &str> {
         let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
         crate::vars::is_name(&name[..end]).then_some(&name[..end])
     })
-}
-
-fn expand_home(dir: &str) -> String {
-    if dir == "~" || dir.starts_with("~/") { expanding(dir) } else { shell_quote(dir) }
 }
 
 #[cfg(test)]
@@ -333,10 +340,22 @@ mod tests {
 
     #[test]
     fn words_expand_as_set_and_stay_as_they_are_when_not() {
-        let script = ["a b", "$HOME/x", "${NOPE}", "it's $NOPE", "~/y", "5$", "$(id)", "a}b"]
-            .iter()
-            .map(|w| format!("printf '%s|' {}\n", expanding(w)))
-            .collect::<String>();
+        let script = [
+            "a b",
+            "$HOME/x",
+            "${NOPE}",
+            "it's $NOPE",
+            "~/y",
+            "~root",
+            "~root/$HOME",
+            "~no-one/x",
+            "5$",
+            "$(id)",
+            "a}b",
+        ]
+        .iter()
+        .map(|w| format!("printf '%s|' {}\n", expanding(w)))
+        .collect::<String>();
         let out = std::process::Command::new("sh")
             .arg("-c")
             .arg(&script)
@@ -346,7 +365,7 @@ mod tests {
             .unwrap();
         assert_eq!(
             String::from_utf8_lossy(&out.stdout),
-            "a b|/h o/x|${NOPE}|it's $NOPE|/h o/y|5$|$(id)|a}b|",
+            "a b|/h o/x|${NOPE}|it's $NOPE|/h o/y|/root|/root//h o|~no-one/x|5$|$(id)|a}b|",
             "{script}"
         );
     }

@@ -418,7 +418,10 @@ mod tests {
                 assert_eq!(sh(dir, "ls 'l[g]'"), "old*.tgz");
                 satisfied(on_disk(&m));
             }
-            assert_eq!(sh(dir, "tar -tzf 'l[g]/old*.tgz'"), ["./l[g]/a.log\n./l[g]/b.log", "./l[g]/c.log\n./l[g]/d.log"][n]);
+            assert_eq!(
+                sh(dir, "tar -tzf 'l[g]/old*.tgz'"),
+                ["./l[g]/a.log\n./l[g]/b.log", "./l[g]/c.log\n./l[g]/d.log"][n]
+            );
             sh(dir, "echo 3 > 'l[g]/c.log'; echo 4 > 'l[g]/d.log'");
         }
         // One file beside it stays one file.

@@ -96,6 +96,17 @@ impl<'a> Edit<'a> {
         };
         let mut decision = wanted.decide(&known, ctx)?;
         result.insert("msg".into(), json!(msg));
+        let of_file = match &mut decision {
+            Decision::Change(c) => std::mem::take(&mut c.result),
+            Decision::Satisfied(r) => std::mem::take(&mut r.result),
+            _ => Map::new(),
+        };
+        for (k, v) in
+            of_file.into_iter().filter(|(k, _)| !matches!(k.as_str(), "dest" | "checksum" | "md5sum" | "path"))
+        {
+            result.entry(k).or_insert(v);
+        }
+        result.entry("path").or_insert_with(|| json!(self.path));
         match &mut decision {
             Decision::Change(c) => {
                 let put = c.actions.iter().any(|a| matches!(a, Action::Put(_)));
@@ -120,9 +131,6 @@ impl<'a> Edit<'a> {
                     let more = "ownership or permissions changed";
                     let msg = if msg.is_empty() { more.into() } else { format!("{msg} and {more}") };
                     result.insert("msg".into(), json!(msg));
-                }
-                if let Some(b) = c.result.get("backup_file") {
-                    result.insert("backup_file".into(), b.clone());
                 }
                 c.result = result;
                 if let (false, Some(old)) = (put, old) {

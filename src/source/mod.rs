@@ -69,6 +69,15 @@ impl Source {
     }
 }
 
+/// Reads a file, and nothing that may give no end: a pipe that nobody writes to, a device.
+pub(crate) fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
+    let kind = std::fs::metadata(path)?.file_type();
+    match kind.is_file() || kind.is_dir() {
+        true => std::fs::read(path),
+        false => Err(std::io::Error::other("it is a pipe, a socket or a device, not a file")),
+    }
+}
+
 /// Why a file cannot be read, without the system's own numbers.
 pub(crate) fn unreadable(shown: &Path, e: &std::io::Error) -> Diagnostic {
     use std::io::ErrorKind;
