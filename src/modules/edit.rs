@@ -4,7 +4,7 @@ use super::args::Mode;
 use super::place::{self, Wanted, nothing_at};
 use super::{Ctx, Decision, Failure, Stop};
 use crate::action::Action;
-use crate::probe::{Answer, Content, EntryKind, Observed, PathState, Probe};
+use crate::probe::{Answer, Content, Entry, EntryKind, Observed, PathState, Probe};
 use serde_json::{Map, Value, json};
 
 /// A file on the host whose text is changed.
@@ -34,7 +34,8 @@ impl<'a> Edit<'a> {
     /// The file's text as it is; `None` where there is no file.
     pub fn old<'s>(&self, seen: &'s Observed) -> Result<Option<&'s [u8]>, Stop> {
         let path = self.path;
-        match seen.path(path)?.followed().map(|e| e.kind) {
+        let there = seen.path(path)?.followed();
+        match there.map(|e| e.kind) {
             Some(EntryKind::File) => {}
             Some(EntryKind::Directory) => return Err(Stop::Fail(failure(256, format!("{path} is a folder")))),
             Some(_) => return Err(Stop::Fail(failure(256, format!("{path} is not a regular file")))),
@@ -42,7 +43,7 @@ impl<'a> Edit<'a> {
         }
         match seen.content(path)? {
             Content::Bytes(b) => Ok(Some(b)),
-            _ => Err(Stop::fail(format!("{path} cannot be read, or is larger than this module edits"))),
+            _ => Err(there.map_or_else(|| self.missing(), |e| unreadable(path, e))),
         }
     }
 
@@ -144,6 +145,17 @@ impl<'a> Edit<'a> {
             _ => {}
         }
         Ok(decision)
+    }
+}
+
+/// Why the text of a file that is there is not known.
+pub fn unreadable(path: &str, e: &Entry) -> Stop {
+    match e.size > crate::probe::CONTENT_LIMIT {
+        true => Stop::fail_hint(
+            format!("{path} has {} bytes: a file of more than 1 MiB is not edited", e.size),
+            "put the whole file there with `copy` or `template`, or change it with `command`",
+        ),
+        false => Stop::fail_hint(format!("{path} cannot be read"), "does the task need `become: true`?"),
     }
 }
 

@@ -155,3 +155,20 @@ impl PartialEq for Span {
         Arc::ptr_eq(&self.source, &other.source) && self.range == other.range
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_without_an_end_is_read() {
+        let t = tempfile::tempdir().unwrap();
+        let pipe = t.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(read_regular(&pipe).unwrap_err().to_string().contains("a pipe"));
+        let file = t.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        assert_eq!(read_regular(&file).unwrap(), b"x");
+        assert_eq!(read_regular(t.path()).unwrap_err().kind(), std::io::ErrorKind::IsADirectory);
+    }
+}
