@@ -1424,7 +1424,7 @@ mod tests {
         let script = |candidate: &str| {
             let s = m.too_old("curl", "99").replace("apt-cache", "apt_cache");
             let stub = format!(
-                "apt-cache() {{ printf '  Candidate: %s\\n' '{candidate}'; }}\ndpkg() {{ [ \"$2\" = 100 ]; }}\n{s}"
+                "apt_cache() {{ printf '  Candidate: %s\\n' '{candidate}'; }}\ndpkg() {{ [ \"$2\" = 100 ]; }}\n{s}"
             );
             std::process::Command::new("sh").args(["-c", &stub]).output().unwrap()
         };

@@ -2,7 +2,7 @@
 
 use super::args::{Bool, List, Mode, Text};
 use super::copy::absolute;
-use super::place::{Meta, beside, chown_spec, facts, tidy, unchanged_folders};
+use super::place::{Meta, beside, chown_spec, facts, new_entry, tidy, unchanged_folders};
 use super::{ArgError, Change, Ctx, Decision, Local, Module, Stop};
 use crate::action::Action;
 use crate::probe::{Answer, EntryKind, Observed, PathState, Probe, Touches};
@@ -122,7 +122,7 @@ impl Module for Archive {
         vec![Probe::Path(self.dest.0.clone()), Probe::Script(self.compare())]
     }
 
-    fn decide(&self, seen: &Observed, _: &Ctx) -> Result<Decision, Stop> {
+    fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
         let dest = &*self.dest;
         let state = seen.path(dest)?;
         if state.followed().is_some_and(|e| e.kind == EntryKind::Directory) {
@@ -180,6 +180,10 @@ impl Module for Archive {
         if self.remove.0 {
             packed.iter().for_each(|p| touches.paths.push(p.clone()));
         }
+        let fresh = new_entry(EntryKind::File, mode, 0, (self.owner.as_deref(), self.group.as_deref()), ctx);
+        result.extend(facts(dest, &old.map_or(fresh, |e| meta.onto(e))));
+        // How large it will be is not known.
+        result.shift_remove("size");
         let owner = self.owner.as_deref().or(old.map(|e| e.owner.as_str()));
         let group = self.group.as_deref().or(old.map(|e| e.group.as_str()));
         Ok(Decision::Change(Change {
