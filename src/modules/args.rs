@@ -139,7 +139,9 @@ impl<'de> Deserialize<'de> for Validate {
         let words = super::command::split(&Text::deserialize(d)?).map_err(de::Error::custom)?;
         match words.iter().skip(1).any(|w| w.contains("%s")) {
             true => Ok(Validate(words)),
-            false => Err(de::Error::custom("a command with `%s`, which stands for the new file, is needed")),
+            false => Err(de::Error::custom(
+                "`validate` must hold `%s`, which stands for the new file; write it where the command takes the file's path",
+            )),
         }
     }
 }
