@@ -810,7 +810,7 @@ impl Local for Files<'_> {
 
     fn read(&self, path: &Path) -> Result<Vec<u8>, ArgError> {
         let shown = crate::source::display_path(path);
-        std::fs::read(path).map_err(|e| {
+        crate::source::read_regular(path).map_err(|e| {
             let d = crate::source::unreadable(&shown, &e);
             ArgError { hint: d.hint, ..ArgError::new("src", d.message) }
         })

@@ -2,7 +2,7 @@
 
 mod frames;
 mod script;
-pub use script::{ending, expanded_names, words};
+pub use script::{ending, expanded_names, validating, word, words};
 mod shell;
 
 pub use frames::Frame;

@@ -1,4 +1,4 @@
-# What a session's shell knows: every request is made of calls to these. N is the session's nonce, W its scratch folder.
+# What a session's shell knows: every request is made of calls to these. w_nonce is the session's nonce, w_dir its scratch folder.
 trap '' PIPE HUP
 trap 'exit 143' TERM
 umask 022
@@ -6,15 +6,15 @@ LC_ALL=C; export LC_ALL
 unset LANGUAGE CDPATH ENV BASH_ENV
 case ":$PATH:" in *:/usr/sbin:*) ;; *) PATH=${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin ;; esac
 export PATH
-W=
-w_m() { printf '\n%s %s\n' "$N" "$*"; }
+w_dir=
+w_m() { printf '\n%s %s\n' "$w_nonce" "$*"; }
 w_tmp() {
   # Someone on the host may have cleared it away.
-  [ -n "$W" ] && [ -d "$W" ] && return 0
+  [ -n "$w_dir" ] && [ -d "$w_dir" ] && return 0
   for w_d in /dev/shm /run /tmp /var/tmp; do
-    W=$(umask 077; mktemp -d "$w_d/.windlass.XXXXXXXX" 2>/dev/null) && [ -n "$W" ] && trap 'rm -rf -- "$W"' EXIT && return 0
+    w_dir=$(umask 077; mktemp -d "$w_d/.windlass.XXXXXXXX" 2>/dev/null) && [ -n "$w_dir" ] && trap 'rm -rf -- "$w_dir"' EXIT && return 0
   done
-  W=
+  w_dir=
   w_m "broken no folder on this host takes a temporary file (full or read-only?)"
   return 1
 }
@@ -114,17 +114,17 @@ w_timezone() { w_m timezone; readlink /etc/localtime; }
 w_result() {
   w_m "rc $1 $2"
   # One byte more than is taken tells that there is more.
-  [ -s "$W/o$1" ] && head -c 8388609 "$W/o$1"
+  [ -s "$w_dir/o$1" ] && head -c 8388609 "$w_dir/o$1"
   w_m "err $1"
-  [ -s "$W/e$1" ] && tail -c 1048576 "$W/e$1"
+  [ -s "$w_dir/e$1" ] && tail -c 1048576 "$w_dir/e$1"
   if [ "$2" -ne 0 ]; then
     # What could not be written is lost, the reason too.
-    { printf '%s' "$W" >"$W/f"; } 2>/dev/null || {
-      [ ! -s "$W/e$1" ] || echo
-      printf "the host's temporary folder %s is full\n" "$W"
+    { printf '%s' "$w_dir" >"$w_dir/f"; } 2>/dev/null || {
+      [ ! -s "$w_dir/e$1" ] || echo
+      printf "the host's temporary folder %s is full\n" "$w_dir"
     }
   fi
-  [ -s "$W/o$1" ] || [ -s "$W/e$1" ] || [ -e "$W/f" ] && rm -f -- "$W/o$1" "$W/e$1" "$W/f"
+  [ -s "$w_dir/o$1" ] || [ -s "$w_dir/e$1" ] || [ -e "$w_dir/f" ] && rm -f -- "$w_dir/o$1" "$w_dir/e$1" "$w_dir/f"
   [ "$2" -eq 0 ] || w_ok=0
 }
 # path temporary mode owner[:group] body-reader...: the body comes on standard input. All is done to the file that was

@@ -44,14 +44,16 @@ impl Request<'_> {
                 },
                 Action::Fetch(_) => match self.staged.get(&i) {
                     Some(Staged::Done) => {
-                        let _ = writeln!(s, ": >\"$W/o{id}\" 2>\"$W/e{id}\"");
+                        let _ = writeln!(s, ": >\"$w_dir/o{id}\" 2>\"$w_dir/e{id}\"");
                     }
                     Some(Staged::Failed(why)) => failed(&mut s, why, &id),
                     _ => failed(&mut s, "the file was not brought over", &id),
                 },
                 Action::Script(text) => {
-                    let _ =
-                        writeln!(s, "(trap - PIPE HUP; exec 9>&-\n{text}\n) </dev/null >\"$W/o{id}\" 2>\"$W/e{id}\"");
+                    let _ = writeln!(
+                        s,
+                        "(trap - PIPE HUP; exec 9>&-\n{text}\n) </dev/null >\"$w_dir/o{id}\" 2>\"$w_dir/e{id}\""
+                    );
                 }
                 Action::Command(c) => command(&mut s, c, nonce, &id),
             }
@@ -85,7 +87,7 @@ fn unfinished(path: &str) -> String {
 
 /// An action that came to nothing before its turn.
 fn failed(s: &mut String, why: &str, id: &str) {
-    let _ = writeln!(s, "{{ printf '%s\\n' {} >&2; false; }} >\"$W/o{id}\" 2>\"$W/e{id}\"", shell_quote(why));
+    let _ = writeln!(s, "{{ printf '%s\\n' {} >&2; false; }} >\"$w_dir/o{id}\" 2>\"$w_dir/e{id}\"", shell_quote(why));
 }
 
 /// What `chown` is told; nothing: the owner stays.
@@ -130,20 +132,19 @@ fn put(s: &mut String, p: &Put, bytes: &[u8], nonce: &str, id: &str) {
 /// The new file is written beside its place: check it, keep the old one if wanted, move it there.
 fn finish(s: &mut String, p: &Put, path: &str, new_q: &str, id: &str) {
     if let Some(v) = &p.validate {
-        let check = v.replace("%s", new_q);
-        let _ = writeln!(s, "{check} || {{ w_rc=$?; rm -f -- {new_q}; exit $w_rc; }}");
+        let _ = writeln!(s, "{} || {{ w_rc=$?; rm -f -- {new_q}; exit $w_rc; }}", validating(v, &unfinished(&p.path)));
     }
     if let Some(kept) = &p.backup {
         let kept = shell_quote(kept);
         let _ = writeln!(s, "cp -p --remove-destination -- {path} {kept} || {{ rm -f -- {new_q}; exit 1; }}");
     }
-    let _ = writeln!(s, "w_place {path} {new_q}\n) >\"$W/o{id}\" 2>\"$W/e{id}\"");
+    let _ = writeln!(s, "w_place {path} {new_q}\n) >\"$w_dir/o{id}\" 2>\"$w_dir/e{id}\"");
 }
 
 fn command(s: &mut String, c: &Command, nonce: &str, id: &str) {
     s.push_str("(trap - PIPE HUP; exec 9>&-\n");
     if let Some(dir) = &c.chdir {
-        let _ = writeln!(s, "cd -- {} || exit 1", expand_home(dir));
+        let _ = writeln!(s, "cd -- {} || exit 1", expanding(dir));
     }
     for (k, v) in &c.environment {
         let _ = writeln!(s, "{k}={}; export {k}", shell_quote(v));
@@ -176,7 +177,7 @@ fn command(s: &mut String, c: &Command, nonce: &str, id: &str) {
         }
         (None, _) => s.push_str(" </dev/null"),
     }
-    let _ = writeln!(s, "\n{heredocs}) >\"$W/o{id}\" 2>\"$W/e{id}\"");
+    let _ = writeln!(s, "\n{heredocs}) >\"$w_dir/o{id}\" 2>\"$w_dir/e{id}\"");
 }
 
 /// Words as a line for a shell, expanded or as they are.
@@ -187,7 +188,58 @@ pub fn words(words: &[String], expand: bool) -> String {
     }
 }
 
-/// One word with `$NAME`, `${NAME}` and a leading `~` expanded by the shell; a name that is not set stays as it is.
+/// A command that looks at a file before it is moved into place, and says so where it refuses it. Without a shell of
+/// its own: what it is made of cannot break out of the request.
+pub fn validating(words: &[String], file: &str) -> String {
+    let (file, mut line) = (shell_quote(file), String::new());
+    for word in words {
+        let piece = |p: &str| if p.is_empty() { String::new() } else { expanding(&p.replace("%%", "%")) };
+        let word = match word.is_empty() {
+            true => "''".to_string(),
+            false => word.split("%s").map(piece).collect::<Vec<_>>().join(&file),
+        };
+        line += &format!("{word} ");
+    }
+    let refused = "r=$?; echo \"\\`validate\\` refused the new file: exit code $r\" >&2; (exit $r);";
+    format!("{{ (exec 9>&-; exec {line}) || {{ {refused} }}; }}")
+}
+
+/// Variables of a session's shell that no command sees.
+fn is_shells_own(name: &str) -> bool {
+    const OWN: &[&str] = &[
+        "BASH",
+        "BASHOPTS",
+        "BASHPID",
+        "BASH_VERSION",
+        "EPOCHSECONDS",
+        "EUID",
+        "GROUPS",
+        "HOSTTYPE",
+        "IFS",
+        "LINENO",
+        "MACHTYPE",
+        "OPTIND",
+        "OSTYPE",
+        "PPID",
+        "PS1",
+        "PS2",
+        "PS4",
+        "RANDOM",
+        "SECONDS",
+        "SHELLOPTS",
+        "SRANDOM",
+        "UID",
+        "_",
+    ];
+    name.starts_with("w_") || OWN.contains(&name)
+}
+
+/// One word with what is in it expanded.
+pub fn word(text: &str) -> String {
+    expanding(text)
+}
+
+/// One word with `$NAME`, `${NAME}` and a leading `~` or `~user` expanded by the shell; a name that is not set stays as it is.
 fn expanding(word: &str) -> String {
     let mut out = String::new();
     let mut literal = String::new();
@@ -195,6 +247,12 @@ fn expanding(word: &str) -> String {
     if word == "~" || word.starts_with("~/") {
         out.push_str("\"$HOME\"");
         rest = &word[1..];
+    } else if word.starts_with('~') {
+        let end = word.find('/').map_or(word.len(), |s| s + 1);
+        if word[1..end].trim_end_matches('/').chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c)) {
+            out.push_str(&word[..end]);
+            rest = &word[end..];
+        }
     }
     let flush = |out: &mut String, literal: &mut String| {
         if !literal.is_empty() {
@@ -215,7 +273,7 @@ fn expanding(word: &str) -> String {
                 (&tail[..end], end)
             }
         };
-        if crate::vars::is_name(name) {
+        if crate::vars::is_name(name) && !is_shells_own(name) {
             flush(&mut out, &mut literal);
             let whole = &rest[at..at + 1 + used];
             let _ = write!(out, "\"${{{name}-{}}}\"", whole.replace('$', "\\$").replace('}', "\\}"));
@@ -239,20 +297,65 @@ pub fn expanded_names(words: &[String]) -> impl Iterator<Item = &str> {
     })
 }
 
-fn expand_home(dir: &str) -> String {
-    if dir == "~" || dir.starts_with("~/") { expanding(dir) } else { shell_quote(dir) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn words_expand_as_set_and_stay_as_they_are_when_not() {
-        let script = ["a b", "$HOME/x", "${NOPE}", "it's $NOPE", "~/y", "5$", "$(id)", "a}b"]
+    fn what_only_the_session_knows_stays_as_it_is() {
+        let names = ["w_nonce", "w_dir", "w_ok", "PPID", "PS1", "PS2", "PS4", "IFS", "OPTIND"];
+        let script: String = names
             .iter()
-            .map(|w| format!("printf '%s|' {}\n", expanding(w)))
-            .collect::<String>();
+            .map(|n| format!("w_ok=1 w_dir=/x w_nonce=y\nprintf '%s|' {}\n", expanding(&format!("${n}"))))
+            .collect();
+        let out = std::process::Command::new("sh").arg("-c").arg(&script).output().unwrap();
+        let want: String = names.iter().map(|n| format!("${n}|")).collect();
+        assert_eq!(String::from_utf8_lossy(&out.stdout), want, "{script}");
+    }
+
+    #[test]
+    fn a_validating_command_is_words_and_no_shell() {
+        let t = tempfile::tempdir().unwrap();
+        let file = t.path().join("a 'b");
+        std::fs::write(&file, "x\n").unwrap();
+        let judge = |validate: &str| {
+            let words = crate::modules::split_words(validate).unwrap();
+            let line = validating(&words, &file.display().to_string());
+            let script = format!("( {line} || {{ echo rc $?; exit 1; }}\necho in place\n)");
+            let out = std::process::Command::new("sh").arg("-c").arg(&script).env("WANT", "x").output().unwrap();
+            (String::from_utf8_lossy(&out.stdout).into_owned(), String::from_utf8_lossy(&out.stderr).into_owned())
+        };
+        assert_eq!(judge("grep -q x %s").0, "in place\n");
+        assert_eq!(judge("grep -q $WANT %s\n").0, "in place\n");
+        assert_eq!(
+            judge("sh -c 'exit 3' %s"),
+            ("rc 3\n".into(), "`validate` refused the new file: exit code 3\n".into())
+        );
+        assert_eq!(judge("sh -c 'grep -q \"$1\" \"$2\"' '' x %s").0, "in place\n");
+        assert_eq!(judge("test 5%% = '5%' -a -f %s").0, "in place\n");
+        for no in ["grep -q y %s # look", "exit 0; %s", "true; grep y %s", "grep y %s || true"] {
+            assert!(judge(no).0.starts_with("rc "), "{no}");
+        }
+    }
+
+    #[test]
+    fn words_expand_as_set_and_stay_as_they_are_when_not() {
+        let script = [
+            "a b",
+            "$HOME/x",
+            "${NOPE}",
+            "it's $NOPE",
+            "~/y",
+            "~root",
+            "~root/$HOME",
+            "~no-one/x",
+            "5$",
+            "$(id)",
+            "a}b",
+        ]
+        .iter()
+        .map(|w| format!("printf '%s|' {}\n", expanding(w)))
+        .collect::<String>();
         let out = std::process::Command::new("sh")
             .arg("-c")
             .arg(&script)
@@ -262,7 +365,7 @@ mod tests {
             .unwrap();
         assert_eq!(
             String::from_utf8_lossy(&out.stdout),
-            "a b|/h o/x|${NOPE}|it's $NOPE|/h o/y|5$|$(id)|a}b|",
+            "a b|/h o/x|${NOPE}|it's $NOPE|/h o/y|/root|/root//h o|~no-one/x|5$|$(id)|a}b|",
             "{script}"
         );
     }

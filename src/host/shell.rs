@@ -70,7 +70,7 @@ impl Shell {
             }
         });
         let nonce = nonce();
-        let opening = format!("N={nonce}\n{}\nw_m \"shell $$\"\n{first}\n", include_str!("prelude.sh"));
+        let opening = format!("w_nonce={nonce}\n{}\nw_m \"shell $$\"\n{first}\n", include_str!("prelude.sh"));
         Shell {
             streams_in: streams.stdin,
             streams_out: streams.stdout,
@@ -309,7 +309,7 @@ mod tests {
     async fn a_scratch_folder_that_was_taken_away_is_made_again() {
         let (mut s, _c) = shell("sh");
         let run = |t: &str| Action::Script(t.into());
-        assert_eq!(ask(&mut s, &[run("rm -rf \"$W\"")], &[]).await.outputs.len(), 1);
+        assert_eq!(ask(&mut s, &[run("rm -rf \"$w_dir\"")], &[]).await.outputs.len(), 1);
         let r = ask(&mut s, &[run("echo a")], &[Probe::Script("echo b".into())]).await;
         assert_eq!((r.outputs[0].rc, r.outputs[0].stdout.as_str()), (0, "a\n"));
         let Answer::Script(o) = &r.answers[0].1 else { panic!() };
@@ -322,7 +322,7 @@ mod tests {
         for _ in 0..3 {
             ask(&mut s, &[Action::Script("echo a; echo b >&2".into())], &[Probe::Script("echo c".into())]).await;
         }
-        let r = ask(&mut s, &[Action::Script("ls -A \"$W\" | wc -l".into())], &[]).await;
+        let r = ask(&mut s, &[Action::Script("ls -A \"$w_dir\" | wc -l".into())], &[]).await;
         // Its own two.
         assert_eq!(r.outputs[0].stdout.trim(), "2");
     }
@@ -359,7 +359,7 @@ mod tests {
         std::fs::write(&victim, "precious").unwrap();
         // The owner of the folder wins the race between the writing and the change of mode and owner.
         let script = format!(
-            "N=x\n{}\nw_swap() {{ cat; rm -f new; ln -s victim new; }}\n\
+            "w_nonce=x\n{}\nw_swap() {{ cat; rm -f new; ln -s victim new; }}\n\
              w_put f new 0777 12345:12345 w_swap </dev/null; stat -c '%a %u' victim; cat victim",
             include_str!("prelude.sh")
         );
@@ -384,7 +384,7 @@ mod tests {
         mode("closed", 0o600);
         mode("", 0o755);
         let script = format!(
-            "N=x\n{}\nw_paths {d}/closed/f {d}/closed/a/b {d}/none/f {d}/closed; w_content {d}/closed/f {d}/none",
+            "w_nonce=x\n{}\nw_paths {d}/closed/f {d}/closed/a/b {d}/none/f {d}/closed; w_content {d}/closed/f {d}/none",
             include_str!("prelude.sh")
         );
         for shell in ["dash", "bash"] {
@@ -414,7 +414,8 @@ mod tests {
         assert_eq!(r.outputs[1].stdout.len(), size);
         assert!(r.outputs[1].stderr.starts_with("end\nwindlass: ") && r.outputs[1].stderr.contains("8 MiB"));
         // Nothing can be made there, as where all is full.
-        let script = format!("N=x\n{}\nW=/proc/nothing; w_result a 2; w_result b 0", include_str!("prelude.sh"));
+        let script =
+            format!("w_nonce=x\n{}\nw_dir=/proc/nothing; w_result a 2; w_result b 0", include_str!("prelude.sh"));
         let out = std::process::Command::new("sh").arg("-c").arg(&script).output().unwrap();
         let said = String::from_utf8_lossy(&out.stdout);
         assert_eq!(said.matches("temporary folder /proc/nothing is full").count(), 1, "{said}");
@@ -434,7 +435,7 @@ mod tests {
             mode: 0o644,
             owner: None,
             group: None,
-            validate: Some("grep -q old %s".into()),
+            validate: Some(["grep", "-q", "old", "%s"].map(str::to_string).into()),
             backup: None,
         };
         let after = Action::Script("echo must not run".into());
@@ -479,7 +480,7 @@ mod tests {
         let mark = dir.path().join("mark");
         let script = format!("touch {}", mark.display());
         let (text, _) = Request { actions: &[Action::Script(script)], ..Default::default() }.script("abc", 1);
-        let whole = format!("N=abc\n{}\n{text}", include_str!("prelude.sh"));
+        let whole = format!("w_nonce=abc\n{}\n{text}", include_str!("prelude.sh"));
         for cut in [whole.len() - 13, whole.len() - 20, whole.len() - 60] {
             let mut child = std::process::Command::new("sh")
                 .stdin(Stdio::piped())

@@ -22,9 +22,26 @@ pub struct Alternatives {
     link: Option<Text>,
     /// The higher, the sooner it is taken where nobody has chosen.
     priority: Option<i64>,
+    /// Its companions (a manual's page, a second program): they lead to what goes with `path`. Without it, those it has
+    /// stay. Also `slaves`.
+    #[serde(alias = "slaves")]
+    #[schemars(extend("x-aliases" = ["slaves"]))]
+    subcommands: Option<Vec<Companion>>,
     /// `selected`: known, and chosen; `present`: known; `auto`: the one of the highest priority; `absent`: not known any more.
     #[serde(default)]
     state: State,
+}
+
+/// A name that goes with another.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Companion {
+    /// Its common name.
+    name: Text,
+    /// What it is to lead to.
+    path: Text,
+    /// The common name's own path; needed where the host does not know the name yet.
+    link: Option<Text>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
@@ -52,6 +69,10 @@ impl Module for Alternatives {
         for (name, p) in [("path", &self.path), ("link", &self.link)] {
             p.as_deref().map_or(Ok(()), |p| absolute(name, p))?;
         }
+        for c in self.subcommands.iter().flatten() {
+            absolute("subcommands", &c.path)?;
+            c.link.as_deref().map_or(Ok(()), |l| absolute("subcommands", l))?;
+        }
         match (&self.path, self.state) {
             (None, s) if s != State::Auto => {
                 Err(ArgError::new("path", "`alternatives` needs a `path` with this `state`"))
@@ -72,13 +93,34 @@ impl Module for Alternatives {
         let text = if out.rc == 0 { out.stdout.as_str() } else { "" };
         let field = |name: &str| text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(": ")).map(str::trim);
         let path = self.path.as_deref();
-        let priority = path.and_then(|p| {
-            let block = text.split("\n\n").find(|b| b.lines().any(|l| l.strip_prefix("Alternative: ") == Some(p)))?;
-            block.lines().find_map(|l| l.strip_prefix("Priority: ")?.trim().parse::<i64>().ok())
-        });
+        let block = path
+            .and_then(|p| text.split("\n\n").find(|b| b.lines().any(|l| l.strip_prefix("Alternative: ") == Some(p))));
+        let priority =
+            block.and_then(|b| b.lines().find_map(|l| l.strip_prefix("Priority: ")?.trim().parse::<i64>().ok()));
+        let links = companions(text.split("\n\n").next().unwrap_or_default());
+        let have = companions(block.unwrap_or_default());
+        let mut wanted = vec![];
+        for c in self.subcommands.iter().flatten() {
+            let known = links.iter().find(|(n, _)| *n == &*c.name).map(|(_, l)| *l);
+            let Some(link) = c.link.as_deref().or(known) else {
+                return Err(Stop::fail_hint(
+                    format!("the host does not know the companion {}", c.name.0),
+                    "give its `link` in `subcommands`",
+                ));
+            };
+            wanted.push([link, &c.name, &c.path]);
+        }
+        let same = self.subcommands.is_none()
+            || (wanted.len() == have.len()
+                && wanted.iter().all(|[link, n, p]| have.contains(&(n, p)) && links.contains(&(n, link))));
+        if self.subcommands.is_none() {
+            // Without them, they would be taken away.
+            let link = |name: &str| links.iter().find(|(n, _)| *n == name).map(|(_, l)| *l);
+            wanted.extend(have.iter().filter_map(|(n, p)| Some([link(n)?, n, p])));
+        }
         let tool = |words: &[&str]| Action::Script(format!("LC_ALL=C update-alternatives {}", shell_join(words)));
         let (mut actions, mut summary) = (vec![], vec![]);
-        let known = priority.is_some() && self.priority.is_none_or(|p| Some(p) == priority);
+        let known = priority.is_some() && same && self.priority.is_none_or(|p| Some(p) == priority);
         if let (Some(p), false) = (path, self.state == State::Absent || known) {
             let Some(link) = self.link.as_deref().or(field("Link")) else {
                 return Err(Stop::fail_hint(
@@ -86,8 +128,10 @@ impl Module for Alternatives {
                     "give its `link`, or install the package that brings it",
                 ));
             };
-            let n = self.priority.unwrap_or(50).to_string();
-            actions.push(tool(&["--install", link, &self.name, p, &n]));
+            let n = self.priority.or(priority).unwrap_or(50).to_string();
+            let mut words = vec!["--install", link, &self.name, p, &n];
+            words.extend(wanted.iter().flat_map(|[link, name, path]| ["--slave", link, name, path]));
+            actions.push(tool(&words));
             summary.push(format!("{p} known, priority {n}"));
         }
         match (self.state, path) {
@@ -123,12 +167,39 @@ impl Module for Alternatives {
 }
 
 impl Alternatives {
+    /// What is known of the name. Red Hat's program has no `--query`: there its own records are put into the same words.
     fn look(&self) -> String {
-        format!(
-            "command -v update-alternatives >/dev/null 2>&1 || exit 127\nLC_ALL=C update-alternatives --query {}",
-            shell_quote(&self.name)
-        )
+        question(&self.name, "/var/lib/dpkg/alternatives", "/var/lib/alternatives", "/etc/alternatives")
     }
+}
+
+fn question(name: &str, debian: &str, others: &str, links: &str) -> String {
+    format!(
+        r#"command -v update-alternatives >/dev/null 2>&1 || exit 127
+n={name}
+[ -d {debian} ] || [ ! -d {others} ] || {{
+  [ -f {others}/"$n" ] || exit 2
+  exec <{others}/"$n"
+  read -r s; read -r l
+  printf 'Name: %s\nLink: %s\nStatus: %s\nValue: %s\nSlaves:\n' "$n" "$l" "$s" "$(readlink {links}/"$n")"
+  set --
+  while read -r t && [ -n "$t" ]; do read -r l; printf ' %s %s\n' "$t" "$l"; set -- "$@" "$t"; done
+  while read -r p && [ -n "$p" ]; do
+    read -r y; y=${{y##*@}}
+    printf '\nAlternative: %s\nPriority: %s\nSlaves:\n' "$p" "${{y%% *}}"
+    for t; do read -r l; [ -z "$l" ] || printf ' %s %s\n' "$t" "$l"; done
+  done
+  exit 0
+}}
+LC_ALL=C update-alternatives --query "$n""#,
+        name = shell_quote(name),
+    )
+}
+
+/// The names that go with one, each with its link or with what it leads to.
+fn companions(block: &str) -> Vec<(&str, &str)> {
+    let lines = block.lines().skip_while(|l| *l != "Slaves:").skip(1);
+    lines.map_while(|l| l.strip_prefix(' ')?.split_once(' ')).collect()
 }
 
 #[cfg(test)]
@@ -168,6 +239,49 @@ mod tests {
         assert!(done("path: /bin/c, state: absent", 0, HOST).is_empty());
         assert_eq!(done("state: auto", 0, &HOST.replace("auto", "manual")), ["--auto ed"]);
         assert!(done("state: auto", 0, HOST).is_empty());
+    }
+
+    #[test]
+    fn companions_stay_or_are_what_is_asked_for() {
+        let host = "Name: ed\nLink: /usr/bin/ed\nSlaves:\n ed.1 /man/ed.1\n ex /usr/bin/ex\nStatus: auto\nBest: /bin/a\n\
+                    Value: /bin/a\n\nAlternative: /bin/a\nPriority: 10\nSlaves:\n ed.1 /man/a.1\n ex /bin/x y\n";
+        let kept = "--slave /man/ed.1 ed.1 /man/a.1 --slave /usr/bin/ex ex '/bin/x y'";
+        assert_eq!(done("path: /bin/a, priority: 9", 0, host), [format!("--install /usr/bin/ed ed /bin/a 9 {kept}")]);
+        assert!(done("path: /bin/a", 0, host).is_empty());
+        let subs = |s: &str| done(&format!("path: /bin/a, subcommands: [{s}]"), 0, host);
+        assert!(subs("{name: ex, path: /bin/x y}, {name: ed.1, path: /man/a.1, link: /man/ed.1}").is_empty());
+        assert_eq!(
+            subs("{name: ex, path: /bin/z}"),
+            ["--install /usr/bin/ed ed /bin/a 10 --slave /usr/bin/ex ex /bin/z"]
+        );
+        assert!(subs("{name: new, path: /bin/z}")[0].contains("does not know the companion new"));
+    }
+
+    #[test]
+    fn red_hats_records_are_read() {
+        let t = tempfile::tempdir().unwrap();
+        let d = t.path().display().to_string();
+        let file = "manual\n/usr/bin/ed\nex\n/usr/bin/ex\ned.1\n/man/ed.1\n\n/bin/a\n@fam@10 svc\n/bin/x\n\n/bin/b\n20\n\n/man/b.1\n";
+        for dir in ["lib", "etc", "bin"] {
+            std::fs::create_dir_all(t.path().join(dir)).unwrap();
+        }
+        std::os::unix::fs::symlink("/bin/true", t.path().join("bin/update-alternatives")).unwrap();
+        std::fs::write(t.path().join("lib/ed"), file).unwrap();
+        std::os::unix::fs::symlink("/bin/b", t.path().join("etc/ed")).unwrap();
+        let read = |name: &str| {
+            let script = question(name, &format!("{d}/none"), &format!("{d}/lib"), &format!("{d}/etc"));
+            let out = std::process::Command::new("sh").arg("-c").arg(format!("PATH={d}/bin:$PATH\n{script}")).output();
+            let out = out.unwrap();
+            (out.status.code().unwrap_or(-1), String::from_utf8_lossy(&out.stdout).into_owned())
+        };
+        let (rc, text) = read("ed");
+        assert_eq!(done("path: /bin/b", rc, &text), [""; 0], "{text}");
+        assert_eq!(
+            done("path: /bin/a, priority: 5", rc, &text),
+            ["--install /usr/bin/ed ed /bin/a 5 --slave /usr/bin/ex ex /bin/x", "--set ed /bin/a"]
+        );
+        assert_eq!(done("state: auto", rc, &text), ["--auto ed"]);
+        assert_eq!(read("nope").0, 2);
     }
 
     #[test]

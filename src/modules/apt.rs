@@ -271,6 +271,10 @@ impl Module for Apt {
         {
             return Err(ArgError::new("dpkg_options", format!("`{d}` is not an option of dpkg")));
         }
+        if self.deb.is_some() && self.state != State::Present {
+            return Err(ArgError::new("state", "`deb` installs: it goes with `state: present` alone")
+                .hint("to remove a package, give its `name`"));
+        }
         if let Some(d) = self.deb.as_ref().filter(|d| !is_url(d) && !d.starts_with('/')) {
             return Err(ArgError::new("deb", format!("`{}` is neither an absolute path nor a URL", d.0)));
         }
@@ -279,12 +283,14 @@ impl Module for Apt {
 
     fn probes(&self, _: &Ctx) -> Vec<Probe> {
         let specs = self.specs();
-        let mut probes: Vec<Probe> = vec![];
+        let mut probes: Vec<Probe> = self.cleaning().map(|u| Probe::Script(u.look)).into_iter().collect();
         if let Some(d) = &self.deb {
-            return vec![Probe::Script(deb_script(d))];
+            probes.push(Probe::Script(deb_script(d)));
+            return probes;
         }
         if self.state == State::BuildDep {
-            return vec![Probe::Script(self.simulate(&self.build_dep_words()))];
+            probes.push(Probe::Script(self.simulate(&self.build_dep_words())));
+            return probes;
         }
         if self.upgrade_all() != Upgrade::No {
             probes.push(Probe::Script(self.simulate(self.upgrade_words())));
@@ -308,6 +314,17 @@ impl Module for Apt {
     }
 
     fn decide(&self, seen: &Observed, _: &Ctx) -> Result<Decision, Stop> {
+        let decision = self.packages(seen)?;
+        match self.cleaning() {
+            Some(u) => self.cleaned(u, decision, seen),
+            None => Ok(decision),
+        }
+    }
+}
+
+impl Apt {
+    /// What becomes of the packages, or without any, of the rest.
+    fn packages(&self, seen: &Observed) -> Result<Decision, Stop> {
         if let Some(d) = &self.deb {
             return self.decide_deb(d, seen);
         }
@@ -465,6 +482,16 @@ impl Apt {
         }
         let refresh = refresh || (!latest && self.refresh_due(seen)?);
 
+        for i in wrong.iter().filter(|_| !refresh) {
+            if let (Want::AtLeast(v), Some(c)) = (&i.spec.want, known.candidate(&i.spec.name))
+                && !i.spec.accepts(c)
+            {
+                return Err(Stop::fail_hint(
+                    format!("the newest {} to be had is {c}, which is older than {v}", i.spec.name),
+                    "if the package lists are old, refresh them: `update_cache: true`",
+                ));
+            }
+        }
         let mut says = vec![];
         if refresh {
             says.push("refreshes the package lists".to_string());
@@ -489,6 +516,11 @@ impl Apt {
         let mut body = String::new();
         if refresh {
             body += "refresh any\n";
+        }
+        for i in all.iter().filter(|_| refresh) {
+            if let Want::AtLeast(v) = &i.spec.want {
+                body += &self.too_old(&i.spec.name, v);
+            }
         }
         body += &format!(
             "get {} {}\n",
@@ -626,6 +658,36 @@ impl Apt {
         Ok(self.change(body, says, after, refresh))
     }
 
+    /// With packages, what `clean` erases is erased before them, and as Ansible has it that is no change.
+    fn cleaning(&self) -> Option<Upkeep> {
+        let packages = self.name.is_some() || self.deb.is_some() || self.upgrade != Upgrade::No;
+        (self.clean.0 && packages).then(clean)
+    }
+
+    fn cleaned(&self, clean: Upkeep, decision: Decision, seen: &Observed) -> Result<Decision, Stop> {
+        let out = seen.script(&clean.look)?;
+        if out.rc == 0 && out.stdout.trim().is_empty() {
+            return Ok(decision);
+        }
+        let change = self.change(clean.act, clean.says.into(), vec![nothing_left(clean.look)], false);
+        Ok(match (change, decision) {
+            (Decision::Change(mut erase), Decision::Change(mut c)) => {
+                erase.actions.append(&mut c.actions);
+                c.actions = erase.actions;
+                c.summary = format!("{}, {}", clean.says, c.summary);
+                // What is fetched for the packages is there afterwards.
+                Decision::Change(c)
+            }
+            (Decision::Change(mut erase), Decision::Satisfied(r)) => {
+                erase.result = r.result;
+                erase.touches = Touches::default();
+                (erase.verdict, erase.uncounted) = (None, true);
+                Decision::Change(erase)
+            }
+            (_, decision) => decision,
+        })
+    }
+
     fn upkeep(&self) -> Vec<Upkeep> {
         let mut out = vec![];
         if self.state == State::Fixed {
@@ -644,11 +706,7 @@ impl Apt {
             });
         }
         if self.clean.0 {
-            out.push(Upkeep {
-                look: "eval \"$(apt-config shell d Dir::Cache::archives/d)\"\nls -d \"${d:-/var/cache/apt/archives/}\"*.deb \"${d:-/var/cache/apt/archives/}\"partial/* 2>/dev/null\nexit 0".into(),
-                act: "get 'erase downloaded archives' clean\n".into(),
-                says: "erases downloaded archives",
-            });
+            out.push(clean());
         }
         if self.autoclean.0 {
             out.push(Upkeep {
@@ -720,6 +778,15 @@ impl Apt {
         let (name, version, now) = (field("Package:"), field("Version:"), field("Now:"));
         if now == format!("installed {version}") {
             return Ok(self.satisfied());
+        }
+        if let Some(newer) = now.strip_prefix("installed ")
+            && compare_versions(newer, version) == Ordering::Greater
+            && !(self.allow_downgrade.0 || self.force.0)
+        {
+            return Err(Stop::fail_hint(
+                format!("{name} {newer} is installed, which is newer than {version} in {deb}"),
+                "`allow_downgrade: true` takes the older one",
+            ));
         }
         let refresh = self.refresh_due(seen)?;
         let (get, file) = match is_url(deb) {
@@ -812,6 +879,16 @@ impl Apt {
         )
     }
 
+    /// Ends the script where the newest version that can be had is older than the one that is wanted.
+    fn too_old(&self, name: &str, version: &str) -> String {
+        let release = self.default_release.as_ref().map(|r| format!("-t {} ", shell_quote(r))).unwrap_or_default();
+        let (n, v) = (shell_quote(name), shell_quote(version));
+        format!(
+            "c=$(apt-cache {release}policy {n} 2>/dev/null </dev/null | sed -n 's/^  Candidate: //p' | head -n 1)\n\
+             case $c in ''|'(none)') ;; *) dpkg --compare-versions \"$c\" ge {v} || {{ printf 'the newest %s to be had is %s, which is older than %s\\n' {n} \"$c\" {v} >&2; exit 100; }} ;; esac\n"
+        )
+    }
+
     fn satisfied(&self) -> Decision {
         let mut r = Map::new();
         r.insert("cache_updated".into(), json!(false));
@@ -851,6 +928,14 @@ impl Apt {
         s += "repair\n";
         s += body;
         s
+    }
+}
+
+fn clean() -> Upkeep {
+    Upkeep {
+        look: "eval \"$(apt-config shell d Dir::Cache::archives/d)\"\nls -d \"${d:-/var/cache/apt/archives/}\"*.deb \"${d:-/var/cache/apt/archives/}\"partial/* 2>/dev/null\nexit 0".into(),
+        act: "get 'erase downloaded archives' clean\n".into(),
+        says: "erases downloaded archives",
     }
 }
 
@@ -1315,10 +1400,53 @@ mod tests {
             assert_eq!(c.summary, "installs a 1.0");
             body(&c);
             satisfied(m.decide(&seen(c.after), &ctx()));
+            let newer = || seen([info("installed 1.0.1")]);
+            let Err(Stop::Fail(f)) = m.decide(&newer(), &ctx()) else { panic!() };
+            assert!(f.message.contains("a 1.0.1 is installed, which is newer than 1.0"), "{}", f.message);
+            change(bind::<Apt>(&format!("{{deb: '{deb}', allow_downgrade: true}}")).decide(&newer(), &ctx()));
             let missing = Output { rc: 1, stderr: "there is no such file\n".into(), ..Default::default() };
             let o = seen([(Probe::Script(script.clone()), Answer::Script(missing))]);
             assert!(matches!(m.decide(&o, &ctx()), Err(Stop::Fail(f)) if f.message.contains("no such file")));
         }
+    }
+
+    #[test]
+    fn a_version_that_cannot_be_had_changes_nothing() {
+        let m: Apt = bind("{name: 'curl>=99'}");
+        let o = || seen([package("curl", ""), policy(&m, &["curl"], "curl:\n  Candidate: 7.88\n---\n")]);
+        let Err(Stop::Fail(f)) = m.decide(&o(), &ctx()) else { panic!() };
+        assert_eq!(f.message, "the newest curl to be had is 7.88, which is older than 99");
+        // After a refresh it is looked at again, before anything is installed.
+        let m: Apt = bind("{name: 'curl>=99', update_cache: true}");
+        let b = body(&change(m.decide(&o(), &ctx())));
+        let (refresh, test, get) = (b.find("refresh any"), b.find("apt-cache policy curl"), b.find("get 'install"));
+        assert!(refresh < test && test < get, "{b}");
+        let script = |candidate: &str| {
+            let s = m.too_old("curl", "99").replace("apt-cache", "apt_cache");
+            let stub = format!(
+                "apt_cache() {{ printf '  Candidate: %s\\n' '{candidate}'; }}\ndpkg() {{ [ \"$2\" = 100 ]; }}\n{s}"
+            );
+            std::process::Command::new("sh").args(["-c", &stub]).output().unwrap()
+        };
+        assert!(script("100").status.success() && script("(none)").status.success());
+        assert!(String::from_utf8_lossy(&script("98").stderr).contains("is 98, which is older than 99"));
+    }
+
+    #[test]
+    fn clean_goes_with_packages_too() {
+        let m: Apt = bind("{name: dash, clean: true}");
+        let o = |left: &str| seen([package("dash", "1"), answer(clean().look, left)]);
+        assert!(m.probes(&ctx()).contains(&Probe::Script(clean().look)));
+        satisfied(m.decide(&o(""), &ctx()));
+        let c = change(m.decide(&o("/var/cache/apt/archives/x.deb\n"), &ctx()));
+        assert!(c.uncounted && body(&c).ends_with(" clean\n"));
+        satisfied(m.decide(&then(o("x"), &c), &ctx()));
+        let missing = [package("dash", ""), answer(clean().look, "x\n"), policy(&m, &["dash"], "---\n")];
+        let c = change(m.decide(&seen(missing), &ctx()));
+        assert_eq!(
+            (c.actions.len(), c.summary.as_str(), c.uncounted),
+            (2, "erases downloaded archives, installs dash", false)
+        );
     }
 
     #[test]
@@ -1384,6 +1512,7 @@ mod tests {
         assert!(err("{name: /tmp/x.deb}").contains("package file"));
         assert!(err("{name: a, state: new}").contains("unknown variant"));
         assert!(err("{nmae: a}").contains("unknown field"));
+        assert!(err("{deb: /x.deb, state: absent}").contains("`deb` installs"));
         assert!(err("{deb: x.deb}").contains("absolute path"));
         assert!(err("{upgrade: some}").contains("safe, full or dist"));
     }

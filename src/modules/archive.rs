@@ -2,7 +2,7 @@
 
 use super::args::{Bool, List, Mode, Text};
 use super::copy::absolute;
-use super::place::{Meta, beside, chown_spec, facts, tidy, unchanged_folders};
+use super::place::{Meta, beside, chown_spec, facts, new_entry, tidy, unchanged_folders};
 use super::{ArgError, Change, Ctx, Decision, Local, Module, Stop};
 use crate::action::Action;
 use crate::probe::{Answer, EntryKind, Observed, PathState, Probe, Touches};
@@ -122,7 +122,7 @@ impl Module for Archive {
         vec![Probe::Path(self.dest.0.clone()), Probe::Script(self.compare())]
     }
 
-    fn decide(&self, seen: &Observed, _: &Ctx) -> Result<Decision, Stop> {
+    fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
         let dest = &*self.dest;
         let state = seen.path(dest)?;
         if state.followed().is_some_and(|e| e.kind == EntryKind::Directory) {
@@ -180,6 +180,10 @@ impl Module for Archive {
         if self.remove.0 {
             packed.iter().for_each(|p| touches.paths.push(p.clone()));
         }
+        let fresh = new_entry(EntryKind::File, mode, 0, (self.owner.as_deref(), self.group.as_deref()), ctx);
+        result.extend(facts(dest, &old.map_or(fresh, |e| meta.onto(e))));
+        // How large it will be is not known.
+        result.shift_remove("size");
         let owner = self.owner.as_deref().or(old.map(|e| e.owner.as_str()));
         let group = self.group.as_deref().or(old.map(|e| e.group.as_str()));
         Ok(Decision::Change(Change {
@@ -215,6 +219,11 @@ fn root(paths: &[String]) -> String {
     format!("/{}", common.join("/"))
 }
 
+/// A path as a pattern of tar that means nothing but it.
+fn literal(path: &str) -> String {
+    path.chars().flat_map(|c| "\\*?[".contains(c).then_some('\\').into_iter().chain([c])).collect()
+}
+
 /// A path in which the shell expands `*`, `?` and `[]`, and nothing else.
 fn pattern(path: &str) -> String {
     let mut out = String::new();
@@ -240,9 +249,13 @@ impl Archive {
     fn head(&self) -> String {
         let below = |p: &str| {
             let t = tidy(p);
-            let rest =
-                t.strip_prefix(self.root.trim_end_matches('/')).unwrap_or(&t).trim_start_matches('/').to_string();
-            if rest.is_empty() { ".".to_string() } else { format!("./{rest}") }
+            let rest = t.strip_prefix(self.root.trim_end_matches('/'));
+            match rest.map(|r| (r, r.strip_prefix('/').unwrap_or_default())) {
+                Some(("" | "/", _)) => ".".to_string(),
+                Some((_, r)) if !r.is_empty() => format!("./{r}"),
+                // Not below the root: no name in the archive.
+                _ => t,
+            }
         };
         let words: Vec<String> = self
             .path
@@ -253,8 +266,8 @@ impl Archive {
             })
             .collect();
         let mut exclude: Vec<String> = self.exclude_path.iter().map(|p| format!("--exclude={}", below(p))).collect();
-        exclude.push(format!("--exclude={}", below(&self.dest)));
-        exclude.push(format!("--exclude={}", below(&beside(&self.dest))));
+        let own = [below(&self.dest), below(&beside(&self.dest))];
+        exclude.extend(own.iter().map(|p| format!("--exclude={}", literal(p))));
         let mut options = vec!["--anchored".to_string()];
         options.extend(exclude);
         options.push("--no-anchored".into());
@@ -262,11 +275,20 @@ impl Archive {
         let tool = self.format.tool().map(|(t, _)| format!(" {t}")).unwrap_or_default();
         let single =
             if self.force_archive.0 || self.format == Format::Tar { "false" } else { "[ $# -eq 1 ] && [ -f \"$1\" ]" };
+        let [dest, temp] = own.map(|p| shell_quote(&p));
+        let folder = shell_quote(self.dest.rsplit_once('/').map_or("/", |(d, _)| if d.is_empty() { "/" } else { d }));
+        // The archive is never packed into itself, and so never removed with what it holds.
         format!(
             "for c in tar{tool}; do command -v $c >/dev/null || {{ echo \"$c is needed and is not installed on $(uname -n)\" >&2; exit 127; }}; done\n\
              cd -- {root} || exit 1\nset -- {words}\nn=$#\n\
-             while [ $n -gt 0 ]; do f=$1; shift; {{ [ -e \"$f\" ] || [ -L \"$f\" ]; }} && set -- \"$@\" \"$f\"; n=$((n - 1)); done\n\
-             stream() {{ if {single}; then cat -- \"$1\"; else tar -c --sort=name --format=gnu {options} -- \"$@\"; fi; }}\n",
+             while [ $n -gt 0 ]; do f=$1; shift; n=$((n - 1))\n\
+             case $f in {dest}|{temp}) continue ;; esac\n\
+             if [ ! -L \"$f\" ] && [ \"$f\" -ef {dest} ]; then continue; fi\n\
+             {{ [ -e \"$f\" ] || [ -L \"$f\" ]; }} && set -- \"$@\" \"$f\"; done\n\
+             d=$(cd -P -- {folder} 2>/dev/null && pwd -P)\n\
+             for f; do [ -d \"$f\" ] && [ ! -L \"$f\" ] && [ -n \"$d\" ] || continue\n\
+             case $d/ in \"$(cd -P -- \"$f\" && pwd -P)\"/*) printf '%s\\n' \"the archive lies in $f, which it is to hold\" >&2; exit 1 ;; esac; done\n\
+             stream() {{ if {single}; then cat -- \"$1\" || return 2; else tar -c --sort=name --format=gnu {options} -- \"$@\"; fi; }}\n",
             root = shell_quote(&self.root),
             words = words.join(" "),
             options = options.iter().map(|o| shell_quote(o)).collect::<Vec<_>>().join(" "),
@@ -293,9 +315,15 @@ impl Archive {
         let packer = self.format.tool().map_or("cat", |(_, how)| how);
         let own = owner.map(|o| format!("chown -- {} \"$t\" || exit 1\n", shell_quote(&o))).unwrap_or_default();
         let rest = if self.remove.0 { "rm -rf -- \"$@\" || exit 1\n" } else { "" };
+        // tar ends with 1 where a file was written to while it was read.
+        let torn = match self.remove.0 {
+            true => "1) echo 'what is packed was written to meanwhile: nothing is removed' >&2; exit 1",
+            false => "1)",
+        };
         format!(
             "{}t={temp}\ntrap 'rm -f -- \"$t\"' EXIT\numask 077\nrm -f -- \"$t\" && (set -C; : >\"$t\") || exit 1\n\
-             r=$({{ {{ stream \"$@\"; echo $? >&3; }} | {packer} >\"$t\"; }} 3>&1) && [ \"$r\" = 0 ] || exit 1\n{own}chmod -- {mode:04o} \"$t\" || exit 1\n\
+             r=$({{ {{ stream \"$@\"; echo $? >&3; }} | {packer} >\"$t\"; }} 3>&1) || exit 1\n\
+             case $r in 0) ;; {torn} ;; *) exit 1 ;; esac\n{own}chmod -- {mode:04o} \"$t\" || exit 1\n\
              sync -- \"$t\" && mv -fT -- \"$t\" {q} || exit 1\n{rest}exit 0\n",
             self.head(),
         )
@@ -379,6 +407,75 @@ mod tests {
         satisfied(on_disk(&m));
         let m: Archive = bind(&format!("{{path: {d}/nowhere/x, dest: {d}/n.tgz}}"));
         assert!(matches!(on_disk(&m), Err(Stop::Fail(f)) if f.message.contains("nothing at")));
+    }
+
+    #[test]
+    fn the_archive_itself_is_neither_packed_nor_removed() {
+        let t = tempfile::tempdir().unwrap();
+        let dir = t.path();
+        let d = dir.display();
+        sh(dir, "mkdir 'l[g]' one sub sub/in; echo 1 > 'l[g]/a.log'; echo 2 > 'l[g]/b.log'; echo 1 > one/a");
+        let m: Archive = bind(&format!("{{path: '{d}/l*/*', dest: '{d}/l[g]/old*.tgz', remove: true}}"));
+        for n in 0..2 {
+            run(&change(on_disk(&m)));
+            for _ in 0..2 {
+                assert_eq!(sh(dir, "ls 'l[g]'"), "old*.tgz");
+                satisfied(on_disk(&m));
+            }
+            assert_eq!(
+                sh(dir, "tar -tzf 'l[g]/old*.tgz'"),
+                ["./l[g]/a.log\n./l[g]/b.log", "./l[g]/c.log\n./l[g]/d.log"][n]
+            );
+            sh(dir, "echo 3 > 'l[g]/c.log'; echo 4 > 'l[g]/d.log'");
+        }
+        // One file beside it stays one file.
+        let m: Archive = bind(&format!("{{path: '{d}/one/*', dest: '{d}/one/old.gz'}}"));
+        for _ in 0..2 {
+            if let Decision::Change(c) = on_disk(&m).unwrap() {
+                run(&c);
+            }
+            assert_eq!(sh(dir, "gzip -dc one/old.gz"), "1");
+        }
+        satisfied(on_disk(&m));
+        // By another name of the folder, and in a folder that is packed.
+        let m: Archive = bind(&format!("{{path: '{d}/sub/../one/*', dest: '{d}/one/old.gz'}}"));
+        assert_eq!(change_or_same(&on_disk(&m).unwrap()), [format!("{d}/sub/../one/a")]);
+        let m: Archive = bind(&format!("{{path: '{d}/s*', dest: '{d}/sub/in/x.tgz', remove: true}}"));
+        assert!(matches!(on_disk(&m), Err(Stop::Fail(f)) if f.message.contains("lies in ./sub")));
+        // A name that only begins as the folder's does is another.
+        sh(dir, "mkdir -p two/x; echo 1 > two/x/y");
+        let m: Archive = bind(&format!("{{path: ['{d}/two/x'], dest: '{d}/twox/y'}}"));
+        assert!(!m.head().contains("./x/y"), "{}", m.head());
+    }
+    fn change_or_same(d: &Decision) -> Vec<&str> {
+        let r = match d {
+            Decision::Change(c) => &c.result,
+            Decision::Satisfied(r) => &r.result,
+            _ => panic!(),
+        };
+        r["archived"].as_array().unwrap().iter().filter_map(Value::as_str).collect()
+    }
+
+    /// tar says 1 where a file is written to while it is read.
+    #[test]
+    fn a_file_that_is_written_to_is_packed_but_not_removed() {
+        let t = tempfile::tempdir().unwrap();
+        let dir = t.path();
+        sh(
+            dir,
+            "mkdir in bin; echo 1 > in/a; echo 2 > in/b; printf '#!/bin/sh\n/bin/tar \"$@\"; exit 1\n' > bin/tar; chmod +x bin/tar",
+        );
+        let d = dir.display();
+        let script = |remove: bool| {
+            let m: Archive = bind(&format!("{{path: '{d}/in/*', dest: {d}/o.tgz, remove: {remove}}}"));
+            let [Action::Script(s)] = &change(on_disk(&m)).actions[..] else { panic!() };
+            std::process::Command::new("sh").arg("-c").arg(format!("PATH={d}/bin:$PATH\n{s}")).output().unwrap()
+        };
+        let out = script(true);
+        assert!(String::from_utf8_lossy(&out.stderr).contains("nothing is removed") && !out.status.success());
+        assert_eq!(sh(dir, "ls in; ls -A"), "a\nb\nbin\nin");
+        assert!(script(false).status.success());
+        assert_eq!(sh(dir, "tar -tzf o.tgz"), "./a\n./b");
     }
 
     #[test]

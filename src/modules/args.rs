@@ -123,6 +123,41 @@ impl JsonSchema for List {
     }
 }
 
+/// A command that looks at a new file before it is put in place, as words; `%s` is the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Validate(Vec<String>);
+
+impl std::ops::Deref for Validate {
+    type Target = [String];
+    fn deref(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Validate {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let words = super::command::split(&Text::deserialize(d)?).map_err(de::Error::custom)?;
+        match words.iter().skip(1).any(|w| w.contains("%s")) {
+            true => Ok(Validate(words)),
+            false => Err(de::Error::custom(
+                "`validate` must hold `%s`, which stands for the new file; write it where the command takes the file's path",
+            )),
+        }
+    }
+}
+
+impl JsonSchema for Validate {
+    fn schema_name() -> Cow<'static, str> {
+        "Validate".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string"})
+    }
+}
+
 /// Permission bits: octal text (`"0644"`) or symbolic (`u=rw,g=r,o=`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
@@ -132,10 +167,12 @@ pub enum Mode {
     Preserve,
 }
 
-/// One clause of a symbolic mode.
+/// One step of a symbolic mode: `u+rw-x` has two.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Clause {
     who: u32,
+    /// Somebody is named: `u`, `g`, `o` or `a`.
+    named: bool,
     op: char,
     bits: Vec<char>,
 }
@@ -153,9 +190,9 @@ impl Mode {
             };
         }
         text.split(',')
-            .map(clause)
+            .map(clauses)
             .collect::<Option<Vec<_>>>()
-            .map(Mode::Symbolic)
+            .map(|c| Mode::Symbolic(c.concat()))
             .ok_or_else(|| format!("`{text}` is not a mode; write it octal (\"0644\") or symbolic (\"u=rw,g=r,o=\")"))
     }
 
@@ -172,12 +209,14 @@ impl Mode {
 impl Clause {
     fn apply(&self, now: u32, is_dir: bool) -> u32 {
         let mut bits = 0;
+        // Where nobody is named, the umask of the session has a say in what everybody gets.
+        let all = |bits: u32| if self.named { bits } else { bits & !0o022 };
         for b in &self.bits {
             bits |= match b {
-                'r' => 0o444,
-                'w' => 0o222,
-                'x' => 0o111,
-                'X' if is_dir || now & 0o111 != 0 => 0o111,
+                'r' => all(0o444),
+                'w' => all(0o222),
+                'x' => all(0o111),
+                'X' if is_dir || now & 0o111 != 0 => all(0o111),
                 's' => 0o6000,
                 't' => 0o1000,
                 'u' => spread(now >> 6),
@@ -190,7 +229,7 @@ impl Clause {
         match self.op {
             '+' => now | bits,
             '-' => now & !bits,
-            _ => (now & !(self.who & 0o777)) & !(self.who & 0o6000 & if is_dir { 0 } else { 0o6000 }) | bits,
+            _ => now & !self.who | bits,
         }
     }
 }
@@ -200,7 +239,7 @@ fn spread(three: u32) -> u32 {
     b << 6 | b << 3 | b
 }
 
-fn clause(text: &str) -> Option<Clause> {
+fn clauses(text: &str) -> Option<Vec<Clause>> {
     let op_at = text.find(['=', '+', '-'])?;
     let (who, rest) = text.split_at(op_at);
     let mut mask = 0;
@@ -213,14 +252,18 @@ fn clause(text: &str) -> Option<Clause> {
             _ => return None,
         };
     }
-    let mut chars = rest.chars();
-    let op = chars.next()?;
-    let bits: Vec<char> = chars.collect();
-    bits.iter().all(|c| "rwxXstugo".contains(*c)).then_some(Clause {
-        who: if mask == 0 { 0o7777 } else { mask },
-        op,
-        bits,
-    })
+    let mut steps: Vec<Clause> = vec![];
+    for c in rest.chars() {
+        match steps.last_mut() {
+            _ if "=+-".contains(c) => {
+                let who = if mask == 0 { 0o7777 } else { mask };
+                steps.push(Clause { who, named: mask != 0, op: c, bits: vec![] });
+            }
+            Some(step) if "rwxXstugo".contains(c) => step.bits.push(c),
+            _ => return None,
+        }
+    }
+    Some(steps)
 }
 
 impl<'de> Deserialize<'de> for Mode {
@@ -272,6 +315,63 @@ mod tests {
         assert_eq!(Mode::parse("+t").unwrap().apply(0o755, true), 0o1755);
         assert!(Mode::parse("0999").is_err() && Mode::parse("rw").is_err());
         assert!(serde_json::from_value::<Mode>(json!(644)).unwrap_err().to_string().contains("\"0644\""));
+    }
+
+    /// Each as Ansible sets it, of a file and of a folder, under the umask 022.
+    #[test]
+    fn symbolic_modes_come_to_what_they_do_in_ansible() {
+        for (now, mode, file, folder) in [
+            (0o644, "+w", 0o644, 0o644),
+            (0o644, "+x", 0o755, 0o755),
+            (0o666, "-w", 0o466, 0o466),
+            (0o777, "=rw", 0o644, 0o644),
+            (0o2775, "g=rwx", 0o775, 0o775),
+            (0o1777, "o=rx", 0o775, 0o775),
+            (0o644, "u+rw-x", 0o644, 0o644),
+            (0o777, "u+rw-x", 0o677, 0o677),
+            (0o6755, "a=rx", 0o555, 0o555),
+            (0o6755, "=rx", 0o555, 0o555),
+            (0o6755, "u=rwx", 0o2755, 0o2755),
+            (0o1777, "a=rwx", 0o777, 0o777),
+            (0o755, "+t", 0o1755, 0o1755),
+            (0o755, "+s", 0o6755, 0o6755),
+            (0o755, "u+s", 0o4755, 0o4755),
+            (0o755, "o+t", 0o1755, 0o1755),
+            (0o755, "u+t", 0o755, 0o755),
+            (0o755, "o+s", 0o755, 0o755),
+            (0o2755, "g-s", 0o755, 0o755),
+            (0o640, "g=u,o=g", 0o666, 0o666),
+            (0o640, "+X", 0o640, 0o751),
+            (0o744, "+X", 0o755, 0o755),
+            (0o700, "g+X", 0o710, 0o710),
+            (0o600, "u=rwX", 0o600, 0o700),
+            (0o777, "=", 0o0, 0o0),
+            (0o777, "o=", 0o770, 0o770),
+            (0o644, "g+w+x", 0o674, 0o674),
+            (0o755, "=u", 0o777, 0o777),
+            (0o755, "+u", 0o777, 0o777),
+            (0o700, "g=u-w", 0o750, 0o750),
+            (0o7777, "u=g", 0o3777, 0o3777),
+            (0o777, "a-t", 0o777, 0o777),
+            (0o1777, "-t", 0o777, 0o777),
+            (0o1777, "o-t", 0o777, 0o777),
+            (0o6777, "-s", 0o777, 0o777),
+            (0o644, "ug=rw+x,o=", 0o770, 0o770),
+            (0o644, "u=rw,g=,o=r+x", 0o605, 0o605),
+            (0o2644, "g=x", 0o614, 0o614),
+            (0o2644, "g=s", 0o2604, 0o2604),
+            (0o644, "g=rs", 0o2644, 0o2644),
+            (0o2775, "g+w", 0o2775, 0o2775),
+            (0o4711, "u+w", 0o4711, 0o4711),
+            (0o1755, "=t", 0o1000, 0o1000),
+            (0o644, "u=", 0o44, 0o44),
+            (0o400, "+rw", 0o644, 0o644),
+            (0o0, "a+t", 0o1000, 0o1000),
+        ] {
+            let m = Mode::parse(mode).unwrap();
+            let (f, d) = (m.apply(now, false), m.apply(now, true));
+            assert_eq!((f, d), (file, folder), "{now:o} {mode}: {f:o} {d:o}");
+        }
     }
 
     #[test]

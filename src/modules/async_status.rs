@@ -36,6 +36,8 @@ enum Mode {
 pub enum Job {
     Running,
     Ended(Output),
+    /// It did not end within its time.
+    Stopped(Output),
     /// It was started, is not there any more, and left no exit code: it was killed, or its host restarted.
     Lost,
     Unknown,
@@ -56,10 +58,18 @@ echo \"rc $(cat \"$d/rc\")\"; cat \"$d/out\"; cat \"$d/err\" >&2"
 pub fn answer(o: &Output) -> Job {
     let (first, rest) = o.stdout.split_once('\n').unwrap_or((&o.stdout, ""));
     match first.split_once(' ') {
-        Some(("rc", rc)) => match rc.trim().parse() {
-            Ok(rc) => Job::Ended(Output { rc, stdout: rest.to_string(), stderr: o.stderr.clone() }),
-            Err(_) => Job::Lost,
-        },
+        Some(("rc", said)) => {
+            let (rc, stopped) = match said.trim().strip_suffix(" stopped") {
+                Some(rc) => (rc, true),
+                None => (said.trim(), false),
+            };
+            let output = |rc| Output { rc, stdout: rest.to_string(), stderr: o.stderr.clone() };
+            match (rc.parse(), stopped) {
+                (Ok(rc), false) => Job::Ended(output(rc)),
+                (Ok(rc), true) => Job::Stopped(output(rc)),
+                (Err(_), _) => Job::Lost,
+            }
+        }
         _ if first == "running" => Job::Running,
         _ if first == "lost" => Job::Lost,
         _ => Job::Unknown,
@@ -120,16 +130,16 @@ impl Module for AsyncStatus {
         };
         match job {
             Job::Running => tell(0),
-            Job::Ended(o) => {
+            Job::Ended(ref o) | Job::Stopped(ref o) => {
                 tell(1);
                 let mut value = Value::Object(result);
-                crate::run::add_output(&mut value, &o);
+                crate::run::add_output(&mut value, o);
                 let result = value.as_object().cloned().unwrap_or_default();
                 return match o.rc {
                     0 => Ok(Decision::Satisfied(Report { result, ..Default::default() })),
                     rc => Err(Stop::Fail(Failure {
-                        message: match rc {
-                            124 | 137 => "the job did not end within its time and was stopped".into(),
+                        message: match job {
+                            Job::Stopped(_) => "the job did not end within its time and was stopped".into(),
                             _ => format!("the job ended with exit code {rc}"),
                         },
                         hint: o.stderr.trim().lines().last().map(|l| format!("it said: {l}")),
@@ -171,7 +181,8 @@ mod tests {
         assert_eq!((&r.result["finished"], &r.result["stdout"]), (&json!(1), &json!("line")));
         for (said, message) in [
             ("rc 3\n", "the job ended with exit code 3"),
-            ("rc 124\n", "the job did not end within its time and was stopped"),
+            ("rc 124\n", "the job ended with exit code 124"),
+            ("rc 124 stopped\n", "the job did not end within its time and was stopped"),
             ("lost\n", "the job is gone and left no exit code"),
             ("none\n", "the host knows no job 12.3"),
         ] {

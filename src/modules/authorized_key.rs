@@ -141,8 +141,7 @@ fn options_of(text: &str) -> Vec<String> {
         }
     }
     out.push(one);
-    out.retain(|o| !o.is_empty());
-    out
+    out.into_iter().map(|o| o.trim().to_string()).filter(|o| !o.is_empty()).collect()
 }
 
 fn is_kind(word: &str) -> bool {
@@ -205,6 +204,14 @@ impl Module for AuthorizedKey {
             if let Some(c) = self.comment.as_deref() {
                 key.comment = c.trim().to_string();
             }
+            // What would not be read back would be added again each time.
+            if !Key::parse(&key.line()).is_some_and(|k| k.same(&key)) {
+                return Err(ArgError::new(
+                    "key_options",
+                    "sshd would not read these options: a quote is not closed, or there is white space outside quotes",
+                )
+                .hint("options look like: no-pty,command=\"/usr/bin/backup --all\""));
+            }
             // The same key twice: the later line counts.
             self.keys.retain(|k: &Key| k.blob != key.blob);
             self.keys.push(key);
@@ -244,11 +251,11 @@ impl Module for AuthorizedKey {
         let old = match (there, seen.content(&file)?) {
             (None, _) => &[][..],
             (_, Content::Bytes(b)) => b,
-            _ => return Err(Stop::fail(format!("{file} cannot be read, or is larger than this module edits"))),
+            (Some(e), _) => return Err(super::edit::unreadable(&file, e)),
         };
-        let (lines, added, changed, removed) = self.edit(old);
+        let (lines, [added, changed, removed, dropped]) = self.edit(old);
         let mut result = self.result(&file);
-        if added + changed + removed == 0 {
+        if added + changed + removed + dropped == 0 {
             return Ok(Decision::satisfied(result));
         }
 
@@ -287,12 +294,17 @@ impl Module for AuthorizedKey {
             } else {
                 c.after.extend(place::unchanged_folders(&file, seen));
             }
-            let count = |n: usize, verb: &str| match n {
+            let count = |n: usize, verb: &str, what: &str| match n {
                 0 => None,
-                1 => Some(format!("{verb} 1 key")),
-                n => Some(format!("{verb} {n} keys")),
+                1 => Some(format!("{verb} 1 {what}")),
+                n => Some(format!("{verb} {n} {what}s")),
             };
-            let words = [count(added, "adds"), count(changed, "changes"), count(removed, "removes")];
+            let words = [
+                count(added, "adds", "key"),
+                count(changed, "changes", "key"),
+                count(removed, "removes", "key"),
+                count(dropped, "removes", "line without a key"),
+            ];
             c.summary = words.into_iter().flatten().collect::<Vec<_>>().join(", ");
             std::mem::swap(&mut c.result, &mut result);
         }
@@ -348,9 +360,11 @@ impl AuthorizedKey {
         Ok(())
     }
 
-    /// The new body; how many keys are added, changed, removed. Lines that do not matter stay byte for byte.
-    fn edit(&self, old: &[u8]) -> (Vec<u8>, usize, usize, usize) {
-        let (mut out, mut added, mut changed, mut removed) = (Vec::with_capacity(old.len() + 128), 0, 0, 0);
+    /// The new body; how many keys are added, changed, removed, and how many other lines are dropped. Lines that do
+    /// not matter stay byte for byte.
+    fn edit(&self, old: &[u8]) -> (Vec<u8>, [usize; 4]) {
+        let mut out = Vec::with_capacity(old.len() + 128);
+        let (mut added, mut changed, mut removed, mut dropped) = (0, 0, 0, 0);
         let mut seen_blobs: Vec<&str> = vec![];
         for line in old.split_inclusive(|b| *b == b'\n') {
             let key = std::str::from_utf8(line).ok().and_then(Key::parse);
@@ -371,10 +385,8 @@ impl AuthorizedKey {
                         changed += 1;
                     }
                 }
-                (State::Present, _, key) if self.exclusive.0 => {
-                    // Of what else the file holds only keys are told of.
-                    removed += usize::from(key.is_some() || !line.trim_ascii().is_empty());
-                }
+                (State::Present, _, Some(_)) if self.exclusive.0 => removed += 1,
+                (State::Present, _, None) if self.exclusive.0 => dropped += usize::from(!line.trim_ascii().is_empty()),
                 _ => out.extend_from_slice(line),
             }
         }
@@ -388,7 +400,7 @@ impl AuthorizedKey {
                 added += 1;
             }
         }
-        (out, added, changed, removed)
+        (out, [added, changed, removed, dropped])
     }
 
     fn result(&self, file: &str) -> Map<String, serde_json::Value> {
@@ -474,11 +486,26 @@ mod tests {
     }
 
     #[test]
+    fn options_are_written_as_they_are_read() {
+        let m: AuthorizedKey = bind(&format!("{{user: ann, key: {A:?}, key_options: 'no-pty, command=\"a , b\" ,x'}}"));
+        let (body, _) = m.edit(b"");
+        assert!(body.starts_with(b"no-pty,command=\"a , b\",x ssh-"), "{}", String::from_utf8_lossy(&body));
+        assert_eq!(m.edit(&body), (body.clone(), [0; 4]));
+        for bad in ["no- pty", "command=\"x", "a\tb"] {
+            let e = try_bind::<AuthorizedKey>(&format!("{{user: ann, key: {A:?}, key_options: '{bad}'}}")).unwrap_err();
+            assert_eq!(e.param, ["key_options"]);
+        }
+    }
+
+    #[test]
     fn exclusive_removes_the_others() {
         let m = module(&format!("{A} a\n# c\n\n{B} b\n"), json!({"exclusive": true}));
         let other = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQccccccccccccccccccc";
         let (new, summary) = edit(&m, &format!("# old\n{B} b\n{other} x\n"));
-        assert_eq!((new, summary), (format!("{B} b\n{A} a\n"), "adds 1 key, removes 2 keys".into()));
+        assert_eq!(
+            (new, summary),
+            (format!("{B} b\n{A} a\n"), "adds 1 key, removes 1 key, removes 1 line without a key".into())
+        );
     }
 
     #[test]

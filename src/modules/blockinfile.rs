@@ -1,6 +1,6 @@
 //! `blockinfile`: lines of a file between two marks of ours.
 
-use super::args::{Bool, Mode, Text};
+use super::args::{Bool, Mode, Text, Validate};
 use super::copy::absolute;
 use super::edit::{Edit, utf8};
 use super::place::tidy;
@@ -62,7 +62,7 @@ pub struct BlockInFile {
     /// The group it belongs to.
     group: Option<Text>,
     /// A command that must accept the new file before it is moved into place; `%s` is its path.
-    validate: Option<Text>,
+    validate: Option<Validate>,
     #[serde(skip)]
     #[schemars(skip)]
     place: Option<Regex>,
@@ -104,9 +104,6 @@ impl Module for BlockInFile {
         }
         if self.mode == Some(Mode::Preserve) {
             return Err(ArgError::new("mode", "`preserve` has no meaning here: there is no source file"));
-        }
-        if self.validate.as_deref().is_some_and(|v| !v.contains("%s")) {
-            return Err(ArgError::new("validate", "`validate` must hold `%s`, which stands for the new file"));
         }
         let (first, last) = self.marks();
         if first == last {

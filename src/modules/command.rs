@@ -69,6 +69,10 @@ impl Module for Command {
         ("rc", "Its exit code."),
         ("stdout, stdout_lines", "What it printed."),
         ("stderr, stderr_lines", "What it printed on standard error."),
+        (
+            "start, end, delta",
+            "When it began and ended by the clock here (UTC), and how long that was, way there and back included.",
+        ),
         ("msg", "Why it was not run, where `creates` or `removes` says so."),
     ];
     const EXAMPLE: &'static str = r#"- name: A new cluster, once
@@ -96,7 +100,7 @@ impl Module for Command {
     }
     fn decide(&self, seen: &Observed, _: &Ctx) -> Result<Decision, Stop> {
         let chdir = self.chdir.as_deref();
-        if let Some(d) = guarded(self.creates.as_deref(), self.removes.as_deref(), chdir, seen)? {
+        if let Some(d) = guarded(self.creates.as_deref(), self.removes.as_deref(), chdir, json!(self.words), seen)? {
             return Ok(d);
         }
         let expand = self.expand_argument_vars.0;
@@ -119,6 +123,10 @@ impl Module for Shell {
         ("rc", "Its exit code."),
         ("stdout, stdout_lines", "What it printed."),
         ("stderr, stderr_lines", "What it printed on standard error."),
+        (
+            "start, end, delta",
+            "When it began and ended by the clock here (UTC), and how long that was, way there and back included.",
+        ),
         ("msg", "Why it was not run, where `creates` or `removes` says so."),
     ];
     const EXAMPLE: &'static str = r#"- name: The newest backup
@@ -138,7 +146,7 @@ impl Module for Shell {
     }
     fn decide(&self, seen: &Observed, _: &Ctx) -> Result<Decision, Stop> {
         let chdir = self.chdir.as_deref();
-        if let Some(d) = guarded(self.creates.as_deref(), self.removes.as_deref(), chdir, seen)? {
+        if let Some(d) = guarded(self.creates.as_deref(), self.removes.as_deref(), chdir, json!(self.cmd.0), seen)? {
             return Ok(d);
         }
         let shell = self.executable.as_deref().unwrap_or("/bin/sh").to_string();
@@ -159,35 +167,66 @@ fn stdin(text: Option<&str>, newline: bool) -> Option<String> {
     text.map(|t| if newline && !t.ends_with('\n') { format!("{t}\n") } else { t.to_string() })
 }
 
-/// `creates` and `removes` may hold wildcards and be relative to `chdir`: a script looks.
+/// `creates` and `removes` may hold wildcards and variables, and be relative to `chdir`: a script looks.
 fn guard(pattern: &str, chdir: Option<&str>) -> Probe {
-    let is_glob = pattern.contains(['*', '?', '[']);
-    if !is_glob && pattern.starts_with('/') {
+    if pattern.starts_with('/') && !pattern.contains(['*', '?', '[', '$']) {
         return Probe::Path(pattern.to_string());
     }
-    // `~` is the home of whom the command runs as.
-    let home = |path: &str| match path.strip_prefix('~') {
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => ("\"$HOME\"", rest.to_string()),
-        _ => ("", path.to_string()),
+    let cd = chdir.map_or(String::new(), |c| format!("cd -- {} && ", crate::host::word(c)));
+    Probe::Script(format!(
+        "{cd}for f in {}; do [ -e \"$f\" ] || [ -L \"$f\" ] && exit 0; done; exit 1",
+        wildcards(pattern)
+    ))
+}
+
+/// A pattern as a word of a shell: all is quoted but the wildcards themselves, `$NAME` and a leading `~`.
+fn wildcards(pattern: &str) -> String {
+    let mut word = String::new();
+    let mut plain = String::new();
+    let flush = |word: &mut String, plain: &mut String| {
+        let text = std::mem::take(plain);
+        // Only the pattern's own beginning is a home.
+        match text.strip_prefix('~').filter(|_| !word.is_empty()) {
+            _ if text.is_empty() => {}
+            Some(rest) => {
+                word.push_str(&format!("'~'{}", if rest.is_empty() { String::new() } else { crate::host::word(rest) }))
+            }
+            None => word.push_str(&crate::host::word(&text)),
+        }
     };
-    let cd = chdir.map(|c| {
-        let (home, rest) = home(c);
-        let rest = if rest.is_empty() { rest } else { crate::quote::shell_quote(&rest) };
-        format!("cd -- {home}{rest} && ")
-    });
-    let cd = cd.unwrap_or_default();
-    let (home, pattern) = home(pattern);
-    // Everything is quoted but the wildcards themselves.
-    let mut word = home.to_string();
-    for c in pattern.chars() {
-        match c {
-            '*' | '?' | '[' | ']' => word.push(c),
-            '\'' => word.push_str("\\'"),
-            c if c.is_ascii_alphanumeric() || "/._-".contains(c) => word.push(c),
-            c => word.push_str(&format!("'{c}'")),
+    let mut rest = pattern;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        let set = (c == '[').then(|| set_of(rest)).flatten();
+        match (c, set) {
+            ('*' | '?', _) => {
+                flush(&mut word, &mut plain);
+                word.push(c);
+            }
+            (_, Some((not, inside))) => {
+                flush(&mut word, &mut plain);
+                word.push_str(if not { "[!" } else { "[" });
+                for c in inside.chars() {
+                    match c.is_ascii_alphanumeric() || "-_.".contains(c) {
+                        true => word.push(c),
+                        false => word.push_str(&format!("\"{}{c}\"", if "\"\\$`".contains(c) { "\\" } else { "" })),
+                    }
+                }
+                word.push(']');
+                rest = &rest[usize::from(not) + inside.len() + 1..];
+            }
+            _ => plain.push(c),
         }
     }
-    Probe::Script(format!("{cd}for f in {word}; do [ -e \"$f\" ] || [ -L \"$f\" ] && exit 0; done; exit 1"))
+    flush(&mut word, &mut plain);
+    word
+}
+
+/// What stands behind a `[` up to its `]`: whether it begins with `!`, and the signs.
+fn set_of(rest: &str) -> Option<(bool, &str)> {
+    let inside = rest.strip_prefix('!').unwrap_or(rest);
+    let end = 1 + inside.get(1..)?.find(']')?;
+    (!inside[..end].contains('/')).then_some((rest.len() > inside.len(), &inside[..end]))
 }
 
 pub(super) fn guards(creates: Option<&str>, removes: Option<&str>, chdir: Option<&str>) -> Vec<Probe> {
@@ -196,7 +235,8 @@ pub(super) fn guards(creates: Option<&str>, removes: Option<&str>, chdir: Option
 
 fn exists(pattern: &str, chdir: Option<&str>, seen: &Observed) -> Result<bool, Stop> {
     match guard(pattern, chdir) {
-        Probe::Path(p) => Ok(seen.path(&p)?.followed().is_some()),
+        // A link that leads nowhere is there too.
+        Probe::Path(p) => Ok(seen.path(&p)?.entry.is_some()),
         Probe::Script(s) => Ok(seen.script(&s)?.rc == 0),
         _ => Ok(false),
     }
@@ -206,14 +246,21 @@ pub(super) fn guarded(
     creates: Option<&str>,
     removes: Option<&str>,
     chdir: Option<&str>,
+    cmd: serde_json::Value,
     seen: &Observed,
 ) -> Result<Option<Decision>, Stop> {
-    let why = match (creates, removes) {
-        (Some(c), _) if exists(c, chdir, seen)? => format!("{c} exists"),
-        (_, Some(r)) if !exists(r, chdir, seen)? => format!("{r} does not exist"),
+    let (path, why) = match (creates, removes) {
+        (Some(c), _) if exists(c, chdir, seen)? => (c, "exists"),
+        (_, Some(r)) if !exists(r, chdir, seen)? => (r, "does not exist"),
         _ => return Ok(None),
     };
     let mut result = Map::new();
+    result.insert("cmd".into(), cmd);
+    result.insert("msg".into(), json!(format!("Did not run command since '{path}' {why}")));
+    for when in ["start", "end", "delta"] {
+        result.insert(when.into(), json!(null));
+    }
+    let why = format!("{path} {why}");
     result.insert("rc".into(), json!(0));
     result.insert("stdout".into(), json!(format!("skipped, since {why}")));
     result.insert("stdout_lines".into(), json!([format!("skipped, since {why}")]));
@@ -310,6 +357,51 @@ mod tests {
         change(m.decide(&seen([at("/m", None)]), &ctx()));
         let m: Shell = bind("{cmd: rm /m, removes: /m}");
         satisfied(m.decide(&seen([at("/m", None)]), &ctx()));
+    }
+
+    #[test]
+    fn creates_and_removes_take_variables_wildcards_and_dangling_links() {
+        let t = tempfile::tempdir().unwrap();
+        let d = t.path().display().to_string();
+        for name in ["b", "$x", "~", "a]b", "it's"] {
+            std::fs::write(t.path().join(name), "").unwrap();
+        }
+        std::os::unix::fs::symlink("nowhere", t.path().join("dangling")).unwrap();
+        let is_there = |pattern: &str| match guard(pattern, None) {
+            Probe::Script(s) => {
+                let mut sh = std::process::Command::new("sh");
+                sh.args(["-c", &s]).env("HOME", &d).env("SUB", "b").env_remove("NOPE");
+                sh.status().unwrap().success()
+            }
+            p => exists(pattern, None, &look([p])).unwrap(),
+        };
+        let yes = [
+            "$HOME/b",
+            "${HOME}/$SUB",
+            "~/b",
+            "D/dangling",
+            "D/[!a]",
+            "D/[b]",
+            "D/$x",
+            "D/*]b",
+            "D/?t's",
+            "D/*ngling",
+            "D/?",
+        ];
+        for p in yes {
+            let p = p.replace('D', &d);
+            assert!(is_there(&p), "{p}: {:?}", guard(&p, None));
+        }
+        for p in ["$HOME/c", "D/[!b~]", "D/[!b]b", "D/$NOPE", "D/x*", "D/[b", "D/[", "~/*x/~"] {
+            let p = p.replace('D', &d);
+            assert!(!is_there(&p), "{p}: {:?}", guard(&p, None));
+        }
+        let m: Command = bind(&format!("{{cmd: 'a b', creates: {d}/b}}"));
+        let r = satisfied(m.decide(&look(m.probes(&ctx())), &ctx())).result;
+        assert_eq!(
+            (&r["cmd"], &r["msg"]),
+            (&json!(["a", "b"]), &json!(format!("Did not run command since '{d}/b' exists")))
+        );
     }
 
     #[test]

@@ -1,19 +1,20 @@
 //! `copy` and `template`: a file with a body that lies here.
 
-use super::args::{Bool, Mode, Text};
+use super::args::{Bool, Mode, Text, Validate};
 use super::place::kept;
 use super::place::{
     Meta, NewFolder, Wanted, beside, chown_spec, facts, folders, new_entry, through_link, tidy, unchanged_folders,
 };
 use super::{ArgError, Change, Ctx, Decision, FileKind, Local, Module, Stop, hex};
 use crate::action::Action;
+use crate::host::validating;
 use crate::probe::{Answer, Entry, EntryKind, Observed, PathState, Probe, Touches};
 use crate::quote::shell_quote;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Puts a file on the host, or a folder with all that is in it, from here or from the host itself; or a text as a file.
@@ -51,7 +52,7 @@ pub struct Copy {
     /// The SHA-256 that the source must have.
     checksum: Option<Text>,
     /// A command that must accept the new file before it is moved into place; `%s` is its path.
-    validate: Option<Text>,
+    validate: Option<Validate>,
     #[serde(skip)]
     #[schemars(skip)]
     source: Source,
@@ -79,9 +80,20 @@ impl Default for Source {
 #[derive(Debug)]
 struct Item {
     path: String,
-    /// Nothing: a folder.
-    body: Option<Arc<[u8]>>,
-    mode: Option<Mode>,
+    what: What,
+}
+
+#[derive(Debug)]
+enum What {
+    /// The folder that is copied: where it is there already, it stays as it is.
+    Top,
+    Folder,
+    File {
+        body: Arc<[u8]>,
+        mode: Option<Mode>,
+    },
+    /// A link that leads nowhere, or to a folder it lies in: it stays a link.
+    Link(String),
 }
 
 fn yes() -> Bool {
@@ -105,7 +117,6 @@ impl Module for Copy {
 
     fn prepare(&mut self, local: &dyn Local) -> Result<(), ArgError> {
         absolute("dest", &self.dest)?;
-        names_the_file(self.validate.as_deref())?;
         let checksum = match self.checksum.as_deref().map(str::to_ascii_lowercase) {
             Some(c) if c.len() != 64 || !c.bytes().all(|b| b.is_ascii_hexdigit()) => {
                 return Err(ArgError::new("checksum", "expected a SHA-256: 64 hexadecimal digits"));
@@ -129,7 +140,9 @@ impl Module for Copy {
                 let text = match v {
                     Value::String(s) => s.clone(),
                     Value::Null => String::new(),
-                    other => other.to_string(),
+                    // As Ansible writes it.
+                    Value::Bool(b) => if *b { "True" } else { "False" }.to_string(),
+                    other => crate::template::python_json(other),
                 };
                 Source::Body { body: text.into_bytes().into(), name: None }
             }
@@ -150,7 +163,8 @@ impl Module for Copy {
                         true => tidy(&self.dest),
                         false => tidy(&format!("{}/{name}", &*self.dest)),
                     };
-                    walk(&path, &into, self.mode.as_ref(), local, &mut items)?;
+                    let mut parents = vec![];
+                    walk(&path, &into, self.mode.as_ref(), local, &mut items, &mut parents)?;
                     Source::Tree(items)
                 } else {
                     if self.mode == Some(Mode::Preserve) {
@@ -192,7 +206,7 @@ impl Module for Copy {
                     items.first().iter().flat_map(|i| folders(&i.path)).map(|f| Probe::Path(f.into())).collect();
                 for i in items {
                     p.push(Probe::Path(i.path.clone()));
-                    if i.body.is_some() {
+                    if matches!(i.what, What::File { .. }) {
                         p.push(Probe::Sha256(i.path.clone()));
                     }
                 }
@@ -213,6 +227,7 @@ impl Module for Copy {
             _ => decide(&self.wanted(&at.path), self.force, seen, ctx),
         };
         let mut decision = finish(decision?, &at);
+        came_from(&mut decision, self.src.as_ref());
         if let (Decision::Change(c), Some(folder)) = (&mut decision, self.folder())
             && seen.path(folder)?.followed().is_none()
         {
@@ -225,13 +240,21 @@ impl Module for Copy {
 }
 
 /// All in a folder here, folders first, by name.
-fn walk(from: &Path, to: &str, mode: Option<&Mode>, local: &dyn Local, items: &mut Vec<Item>) -> Result<(), ArgError> {
+fn walk(
+    from: &Path,
+    to: &str,
+    mode: Option<&Mode>,
+    local: &dyn Local,
+    items: &mut Vec<Item>,
+    parents: &mut Vec<PathBuf>,
+) -> Result<(), ArgError> {
     let failed = |e: std::io::Error| ArgError::new("src", format!("{}: {e}", from.display()));
     if items.len() > 10_000 {
         return Err(ArgError::new("src", format!("{} holds more than 10000 files", from.display()))
             .hint("pack it and use `unarchive`"));
     }
-    items.push(Item { path: to.to_string(), body: None, mode: None });
+    items.push(Item { path: to.to_string(), what: if parents.is_empty() { What::Top } else { What::Folder } });
+    parents.push(std::fs::canonicalize(from).map_err(failed)?);
     let mut entries = std::fs::read_dir(from).map_err(failed)?.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for e in entries {
@@ -240,16 +263,24 @@ fn walk(from: &Path, to: &str, mode: Option<&Mode>, local: &dyn Local, items: &m
             return Err(ArgError::new("src", format!("the name of {} is not UTF-8", path.display())));
         };
         let to = format!("{}/{name}", to.trim_end_matches('/'));
-        if path.is_dir() {
-            walk(&path, &to, mode, local, items)?;
+        let leads = std::fs::canonicalize(&path);
+        if path.is_symlink() && leads.as_ref().map_or(true, |l| parents.contains(l)) {
+            let link = std::fs::read_link(&path).map_err(failed)?;
+            let Some(link) = link.to_str().map(str::to_string) else {
+                return Err(ArgError::new("src", format!("what the link {} says is not UTF-8", path.display())));
+            };
+            items.push(Item { path: to, what: What::Link(link) });
+        } else if path.is_dir() {
+            walk(&path, &to, mode, local, items, parents)?;
         } else {
             let mode = match mode {
                 Some(Mode::Preserve) => bits_of(&path),
                 m => m.cloned(),
             };
-            items.push(Item { path: to, body: Some(local.read(&path)?.into()), mode });
+            items.push(Item { path: to, what: What::File { body: local.read(&path)?.into(), mode } });
         }
     }
+    parents.pop();
     Ok(())
 }
 
@@ -286,16 +317,6 @@ fn finish(mut decision: Decision, at: &Target) -> Decision {
         through_link(&mut c.after, name, state);
     }
     decision
-}
-
-/// A command that looks at a new file must be told which.
-fn names_the_file(validate: Option<&str>) -> Result<(), ArgError> {
-    match validate {
-        Some(v) if !v.contains("%s") => {
-            Err(ArgError::new("validate", "`validate` must hold `%s`, which stands for the new file"))
-        }
-        _ => Ok(()),
-    }
 }
 
 impl Copy {
@@ -345,16 +366,18 @@ impl Copy {
         let (mut all, mut needs) = (Change::default(), vec![]);
         let (mut files, mut made, mut own) = (0, 0, vec![]);
         for i in items {
-            let one = match &i.body {
-                None => self.tree_folder(&i.path, seen, ctx, &mut made),
-                Some(body) => {
-                    let wanted = Wanted { body: body.clone(), mode: i.mode.as_ref(), ..self.wanted(&i.path) };
+            let one = match &i.what {
+                What::Top => self.tree_folder(&i.path, true, seen, ctx, &mut made),
+                What::Folder => self.tree_folder(&i.path, false, seen, ctx, &mut made),
+                What::Link(to) => self.tree_link(&i.path, to, seen, ctx),
+                What::File { body, mode } => {
+                    let wanted = Wanted { body: body.clone(), mode: mode.as_ref(), ..self.wanted(&i.path) };
                     decide(&wanted, self.force, seen, ctx)
                 }
             };
             match one {
                 Ok(Decision::Change(c)) => {
-                    files += usize::from(i.body.is_some());
+                    files += usize::from(matches!(i.what, What::File { .. } | What::Link(_)));
                     let named = |p: &Probe| matches!(p, Probe::Path(p) if *p == i.path);
                     own.extend(c.after.iter().rfind(|(p, _)| named(p)).cloned());
                     all.actions.extend(c.actions);
@@ -396,11 +419,61 @@ impl Copy {
         Ok(Decision::Change(all))
     }
 
-    fn tree_folder(&self, path: &str, seen: &Observed, ctx: &Ctx, made: &mut usize) -> Result<Decision, Stop> {
+    /// A link that stays one.
+    fn tree_link(&self, path: &str, to: &str, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
+        let state = seen.path(path)?;
+        let (owner, group) = (self.owner.as_deref(), self.group.as_deref());
+        let meta = Meta { mode: None, owner, group };
+        let there = |entry: Entry| {
+            let canonical = match to.starts_with('/') {
+                true => tidy(to),
+                false => tidy(&format!("{}/{to}", path.rsplit_once('/').map_or("", |(d, _)| d))),
+            };
+            let link =
+                PathState { entry: Some(entry), link: Some(to.to_string()), canonical, target: None, denied: false };
+            vec![(Probe::Path(path.into()), Answer::Path(link))]
+        };
+        let (script, summary, after) = match &state.entry {
+            Some(e) if e.kind == EntryKind::Directory => return Err(Stop::fail(format!("{path} is a directory"))),
+            Some(_) if !self.force.0 => return Ok(Decision::satisfied(Default::default())),
+            Some(e) if e.kind == EntryKind::Link && state.link.as_deref() == Some(to) => match meta.fix(path, e) {
+                None => return Ok(Decision::satisfied(Default::default())),
+                Some(fix) => (fix.script, fix.summary, there(meta.onto(e))),
+            },
+            _ => {
+                let (q, temp) = (shell_quote(path), shell_quote(&beside(path)));
+                let own = chown_spec(owner, group).map(|o| format!(" && chown -h -- {} {temp}", shell_quote(&o)));
+                let own = own.unwrap_or_default();
+                let script =
+                    format!("rm -f -- {temp} && ln -s -- {} {temp}{own} && mv -fT -- {temp} {q}", shell_quote(to));
+                let new = new_entry(EntryKind::Link, 0o777, to.len() as u64, (owner, group), ctx);
+                (script, "new link".to_string(), there(new))
+            }
+        };
+        Ok(Decision::Change(Change {
+            actions: vec![Action::Script(script)],
+            touches: Touches::path(path),
+            after: [unchanged_folders(path, seen), after].concat(),
+            summary,
+            ..Default::default()
+        }))
+    }
+
+    fn tree_folder(
+        &self,
+        path: &str,
+        is_top: bool,
+        seen: &Observed,
+        ctx: &Ctx,
+        made: &mut usize,
+    ) -> Result<Decision, Stop> {
         let state = seen.path(path)?;
         match state.followed() {
+            // What was there before may be anybody's: `/etc`.
+            Some(e) if e.kind == EntryKind::Directory && is_top => Ok(Decision::satisfied(Default::default())),
             Some(e) if e.kind == EntryKind::Directory => {
-                let meta = Meta { mode: None, owner: self.owner.as_deref(), group: self.group.as_deref() };
+                let mode = self.directory_mode.as_ref().map(|m| m.apply(e.mode, true));
+                let meta = Meta { mode, owner: self.owner.as_deref(), group: self.group.as_deref() };
                 let Some(fix) = meta.fix(&state.canonical, e) else {
                     return Ok(Decision::satisfied(Default::default()));
                 };
@@ -450,8 +523,12 @@ impl Copy {
             return Err(Stop::fail(format!("{src} has the SHA-256 {sum}, not {want}")));
         }
         let state = seen.path(path)?;
-        if !self.force.0 && state.entry.is_some() {
-            return Ok(Decision::satisfied(Default::default()));
+        if !self.force.0
+            && let Some(e) = &state.entry
+        {
+            let mut result = stays(path, e);
+            result.insert("src".into(), src.into());
+            return Ok(Decision::satisfied(result));
         }
         if state.followed().is_some_and(|e| e.kind == EntryKind::Directory) {
             return Err(Stop::fail(format!("{path} is a directory")));
@@ -495,6 +572,7 @@ impl Copy {
         }
         let (q, temp) = (shell_quote(path), shell_quote(&beside(path)));
         let mut steps = vec![format!("rm -f -- {temp}"), format!("(umask 077; cp -- {} {temp})", shell_quote(src))];
+        let left = format!("trap 'rm -f -- \"$t\"' EXIT; t={temp}\n");
         let owner = meta.owner.or(old.map(|e| e.owner.as_str()));
         let group = meta.group.or(old.map(|e| e.group.as_str()));
         if let Some(spec) = chown_spec(owner, group) {
@@ -502,7 +580,7 @@ impl Copy {
         }
         steps.push(format!("chmod -- {mode:04o} {temp}"));
         if let Some(v) = self.validate.as_deref() {
-            steps.push(format!("{{ {}; }}", v.replace("%s", &temp)));
+            steps.push(validating(v, &beside(path)));
         }
         if self.backup.0 && old.is_some() {
             let kept = kept(path, seen, ctx)?;
@@ -514,7 +592,7 @@ impl Copy {
         let mut after = vec![there(entry), digest];
         after.extend(unchanged_folders(path, seen));
         Ok(Decision::Change(Change {
-            actions: vec![Action::Script(steps.join(" && "))],
+            actions: vec![Action::Script(left + &steps.join(" && "))],
             touches: Touches::path(path),
             after,
             summary: if old.is_some() { "content changes".into() } else { "new file".into() },
@@ -550,7 +628,7 @@ pub struct Template {
     /// The end of a line: `\n` (the default), `\r\n` or `\r`.
     newline_sequence: Option<Text>,
     /// A command that must accept the new file before it is moved into place; `%s` is its path.
-    validate: Option<Text>,
+    validate: Option<Validate>,
     /// In a `.j2` file: the newline behind a block's tag goes (the default).
     trim_blocks: Option<Bool>,
     /// In a `.j2` file: the white space before a block's tag goes.
@@ -604,7 +682,6 @@ impl Module for Template {
   notify: restart it"##;
 
     fn prepare(&mut self, local: &dyn Local) -> Result<(), ArgError> {
-        names_the_file(self.validate.as_deref())?;
         let path = local.find(FileKind::Template, &self.src)?;
         let text = String::from_utf8(local.read(&path)?)
             .map_err(|_| ArgError::new("src", format!("{} is not UTF-8 text", path.display())))?;
@@ -630,7 +707,9 @@ impl Module for Template {
     }
     fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
         let at = target(&self.dest, Some(&self.file_name()), self.follow, seen)?;
-        Ok(finish(decide(&self.wanted(&at.path), self.force, seen, ctx)?, &at))
+        let mut decision = finish(decide(&self.wanted(&at.path), self.force, seen, ctx)?, &at);
+        came_from(&mut decision, Some(&self.src));
+        Ok(decision)
     }
 }
 
@@ -668,9 +747,30 @@ impl Template {
     }
 }
 
+/// Of a file that is there and is not to be replaced.
+fn stays(path: &str, e: &Entry) -> Map<String, Value> {
+    let mut result = facts(path, e);
+    result.insert("dest".into(), path.into());
+    result
+}
+
+/// The result tells where the file came from.
+fn came_from(decision: &mut Decision, src: Option<&Text>) {
+    let result = match decision {
+        Decision::Change(c) => &mut c.result,
+        Decision::Satisfied(r) => &mut r.result,
+        _ => return,
+    };
+    if let Some(src) = src {
+        result.insert("src".into(), src.0.clone().into());
+    }
+}
+
 fn decide(wanted: &Wanted<'_>, force: Bool, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
-    if !force.0 && seen.path(wanted.path)?.entry.is_some() {
-        return Ok(Decision::satisfied(Default::default()));
+    if !force.0
+        && let Some(e) = &seen.path(wanted.path)?.entry
+    {
+        return Ok(Decision::satisfied(stays(wanted.path, e)));
     }
     wanted.decide(seen, ctx)
 }
@@ -830,6 +930,87 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_that_is_there_stays_whose_it_is() {
+        use std::os::unix::fs::PermissionsExt;
+        let t = tempfile::tempdir().unwrap();
+        let (from, to) = (t.path().join("from"), t.path().join("to"));
+        for d in [from.join("sub"), to.join("sub")] {
+            std::fs::create_dir_all(d).unwrap();
+        }
+        let mode = |p: &Path, m| std::fs::set_permissions(p, std::fs::Permissions::from_mode(m)).unwrap();
+        (mode(&to, 0o751), mode(&to.join("sub"), 0o755));
+        let m: Copy = bind(
+            &json!({"src": format!("{}/", from.display()), "dest": to, "directory_mode": "0700", "owner": "bob"})
+                .to_string(),
+        );
+        let o = look(m.probes(&ctx()));
+        let c = change(m.decide(&o, &ctx()));
+        let [Action::Script(s)] = &c.actions[..] else { panic!("{c:?}") };
+        assert!(s.contains("/to/sub") && s.contains("00700") && !s.contains("/to &&"), "{s}");
+        satisfied(m.decide(&then(o, &c), &ctx()));
+    }
+
+    #[test]
+    fn links_that_lead_nowhere_or_back_stay_links() {
+        let t = tempfile::tempdir().unwrap();
+        let (from, to) = (t.path().join("from"), t.path().join("to"));
+        std::fs::create_dir_all(from.join("sub")).unwrap();
+        std::fs::write(from.join("real"), "").unwrap();
+        for (at, leads) in [("broken", "no where"), ("loop", "loop"), ("sub/up", ".."), ("good", "real")] {
+            std::os::unix::fs::symlink(leads, from.join(at)).unwrap();
+        }
+        let m: Copy = bind(&json!({"src": format!("{}/", from.display()), "dest": to}).to_string());
+        let o = look(m.probes(&ctx()));
+        let c = change(m.decide(&o, &ctx()));
+        satisfied(m.decide(&then(o, &c), &ctx()));
+        run(&c);
+        satisfied(m.decide(&look(m.probes(&ctx())), &ctx()));
+        for (at, leads) in [("broken", "no where"), ("loop", "loop"), ("sub/up", "..")] {
+            assert_eq!(std::fs::read_link(to.join(at)).unwrap(), Path::new(leads));
+        }
+        assert!(!to.join("good").is_symlink());
+        std::fs::remove_file(to.join("loop")).unwrap();
+        std::os::unix::fs::symlink("else", to.join("loop")).unwrap();
+        run(&change(m.decide(&look(m.probes(&ctx())), &ctx())));
+        satisfied(m.decide(&look(m.probes(&ctx())), &ctx()));
+    }
+
+    #[test]
+    fn a_source_on_the_host_that_is_refused_leaves_nothing() {
+        let t = tempfile::tempdir().unwrap();
+        let (a, b) = (t.path().join("a"), t.path().join("b"));
+        std::fs::write(&a, "A\n").unwrap();
+        let m: Copy = bind(&json!({"src": a, "dest": b, "remote_src": true, "validate": "grep -q B %s"}).to_string());
+        let c = change(m.decide(&look(m.probes(&ctx())), &ctx()));
+        let [Action::Script(s)] = &c.actions[..] else { panic!() };
+        let out = std::process::Command::new("sh").args(["-c", s]).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!out.status.success() && said == "`validate` refused the new file: exit code 1\n", "{said}");
+        assert_eq!(std::fs::read_dir(t.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn data_as_content_is_written_as_python_does() {
+        let body = |content: &str| {
+            let m: Copy = bind(&format!("{{content: {content}, dest: /x}}"));
+            let Source::Body { body, .. } = m.source else { panic!() };
+            String::from_utf8(body.to_vec()).unwrap()
+        };
+        assert_eq!(body("{a: 1, b: [x, é]}"), r#"{"a": 1, "b": ["x", "\u00e9"]}"#);
+        assert_eq!((body("true"), body("12"), body("3.0")), ("True".into(), "12".into(), "3.0".into()));
+    }
+
+    #[test]
+    fn content_does_not_replace_a_link_to_a_folder() {
+        let t = tempfile::tempdir().unwrap();
+        std::fs::create_dir(t.path().join("d")).unwrap();
+        std::os::unix::fs::symlink("d", t.path().join("l")).unwrap();
+        let m: Copy = bind(&json!({"content": "x", "dest": t.path().join("l")}).to_string());
+        let Err(Stop::Fail(f)) = m.decide(&look(m.probes(&ctx())), &ctx()) else { panic!() };
+        assert!(f.message.contains("is a directory"), "{}", f.message);
+    }
+
+    #[test]
     fn a_file_of_the_host() {
         let t = tempfile::tempdir().unwrap();
         let (a, b) = (t.path().join("-a 'x"), t.path().join("b"));
@@ -885,7 +1066,7 @@ mod tests {
         ] {
             assert_eq!((p.mode, p.owner.as_deref(), p.group.as_deref()), (0o600, Some("me"), Some("us")));
             assert!(p.backup.unwrap().starts_with("/etc/x.conf.1800000000."));
-            assert_eq!(p.validate.as_deref(), Some("try %s"));
+            assert_eq!(p.validate.unwrap(), ["try", "%s"]);
             assert_eq!((now.mode, now.owner.as_deref(), now.group.as_deref()), (0o644, Some("root"), Some("root")));
             assert_eq!((now.backup, now.validate), (None, None));
         }

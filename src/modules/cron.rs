@@ -2,12 +2,14 @@
 
 use super::args::{Bool, Text};
 use super::copy::absolute;
-use super::edit::{Edit, utf8};
-use super::place::tidy;
+use super::edit::Edit;
+use super::place::{kept, nothing_at, tidy, unchanged_folders};
 use super::{ArgError, Change, Ctx, Decision, Diff, Local, Module, Stop};
 use crate::action::Action;
 use crate::probe::{Answer, Observed, Output, Probe, Touches};
 use crate::quote::shell_quote;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, json};
@@ -102,6 +104,10 @@ impl Module for Cron {
     job: /usr/local/bin/backup"#;
 
     fn prepare(&mut self, _: &dyn Local) -> Result<(), ArgError> {
+        // A block in YAML ends with a newline.
+        if let Some(j) = &mut self.job {
+            j.0.truncate(j.trim_end_matches(['\n', '\r']).len());
+        }
         let texts = [("name", Some(&self.name)), ("job", self.job.as_ref()), ("user", self.user.as_ref())];
         for (param, t) in texts.into_iter().filter_map(|(p, t)| Some((p, t?))) {
             if t.contains(['\n', '\r']) {
@@ -117,23 +123,11 @@ impl Module for Cron {
         if self.env.0 && !crate::vars::is_name(&self.name) {
             return Err(ArgError::new("name", format!("`{}` is not a variable's name", self.name.0)));
         }
-        let plain = |t: &str| !t.is_empty() && t.chars().all(|c| c.is_ascii_alphanumeric() || "*/,-".contains(c));
         for (param, t) in self.times() {
-            if !plain(t) {
-                return Err(ArgError::new(param, format!("`{t}` is not a time of cron")));
-            }
-            let most = match param {
-                "minute" => 59,
-                "hour" => 23,
-                "day" => 31,
-                "month" => 12,
-                _ => 7,
-            };
-            let numbers = t.split([',', '-']).map(|n| n.split('/').next().unwrap_or(n));
-            if let Some(n) = numbers.filter_map(|n| n.parse::<u64>().ok()).find(|n| *n > most) {
-                let hint = format!("`{param}` goes to {most}");
-                return Err(ArgError::new(param, format!("`{n}` is too much")).hint(hint));
-            }
+            time(param, t).map_err(|why| {
+                ArgError::new(param, format!("`{t}` is not a time of cron: {why}"))
+                    .hint("`*`, `5`, `1-5`, `*/10`, `0~30`, or several with commas between")
+            })?;
             if self.special_time.is_some() && t != "*" {
                 return Err(ArgError::new(param, format!("`{param}` and `special_time` exclude each other")));
             }
@@ -170,12 +164,16 @@ impl Module for Cron {
     fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
         let Some(file) = self.file() else { return self.in_crontab(seen, ctx) };
         let old = match file.old(seen)? {
-            None if self.state == State::Absent => return Ok(Decision::satisfied(self.result(""))),
+            None if self.state == State::Absent => return Ok(Decision::satisfied(self.result(b""))),
             old => old,
         };
-        let text = utf8(file.path, old.unwrap_or_default())?;
-        let new = self.edited(text)?;
-        file.decide(seen, ctx, new.clone().into_bytes(), self.what(), self.result(&new))
+        let old = old.unwrap_or_default();
+        let new = self.edited(old)?;
+        if self.state == State::Absent && new != old && new.trim_ascii().is_empty() {
+            return self.without_file(file.path, seen, ctx, old);
+        }
+        let result = self.result(&new);
+        file.decide(seen, ctx, new, self.what(), result)
     }
 }
 
@@ -218,6 +216,7 @@ impl Cron {
 
     fn in_crontab(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
         let out = seen.script(&self.look())?;
+        let exact = format!("{} | base64", self.look());
         let old = match out.rc {
             127 => {
                 return Err(Stop::fail_hint(
@@ -225,14 +224,19 @@ impl Cron {
                     "install it there before: `apt: {name: cron}`",
                 ));
             }
-            0 => out.stdout.as_str(),
-            _ if out.stderr.contains("no crontab for") => "",
+            // What is not UTF-8 comes over as a sign that stands for it: then all of it is fetched as it is.
+            0 if out.stdout.contains('\u{fffd}') => {
+                let coded: String = seen.script(&exact)?.stdout.split_whitespace().collect();
+                STANDARD.decode(coded).map_err(|_| Stop::fail("the crontab cannot be read"))?
+            }
+            0 => out.stdout.clone().into_bytes(),
+            _ if out.stderr.contains("no crontab for") => vec![],
             rc => {
                 let said = out.stderr.lines().last().unwrap_or("it said nothing");
                 return Err(Stop::fail(format!("the crontab cannot be read: exit code {rc}, {said}")));
             }
         };
-        let new = self.edited(old)?;
+        let new = self.edited(&old)?;
         let mut result = self.result(&new);
         if new == old {
             return Ok(Decision::satisfied(result));
@@ -241,27 +245,27 @@ impl Cron {
         let mut actions = vec![];
         if self.backup.0 && !old.is_empty() {
             // A second has room for several.
-            let digest = super::hex(&<sha2::Sha256 as sha2::Digest>::digest(old.as_bytes()));
+            let digest = super::hex(&<sha2::Sha256 as sha2::Digest>::digest(&old));
             let to = format!("/tmp/crontab.{}.{}", ctx.now, &digest[..8]);
             actions.push(Action::Script(format!("(umask 077; crontab{u} -l >{to})")));
             result.insert("backup_file".into(), json!(to));
         }
         // crontab takes a whole new one, or none of it.
-        let put = match new.is_empty() {
-            true => format!("crontab{u} -r"),
-            false => format!("printf %s {} | crontab{u} -", shell_quote(&new)),
+        let put = match std::str::from_utf8(&new) {
+            Ok("") => format!("crontab{u} -r"),
+            Ok(text) => format!("printf %s {} | crontab{u} -", shell_quote(text)),
+            Err(_) => format!("printf %s {} | base64 -d | crontab{u} -", STANDARD.encode(&new)),
         };
         actions.push(Action::Script(put));
         let what = format!("crontab{}", self.user.as_ref().map_or(String::new(), |u| format!(" of {}", u.0)));
         Ok(Decision::Change(Change {
             actions,
             touches: Touches::path("/var/spool/cron"),
-            after: vec![(
-                Probe::Script(self.look()),
-                Answer::Script(Output { stdout: new.clone(), ..Default::default() }),
-            )],
+            after: [(self.look(), lossy(&new)), (exact, STANDARD.encode(&new))]
+                .map(|(s, stdout)| (Probe::Script(s), Answer::Script(Output { stdout, ..Default::default() })))
+                .into(),
             diff: match ctx.diff {
-                true => vec![Diff { what, before: Some(old.into()), after: Some(new) }],
+                true => vec![Diff { what, before: Some(lossy(&old)), after: Some(lossy(&new)) }],
                 false => vec![],
             },
             summary: self.what().into(),
@@ -284,46 +288,78 @@ impl Cron {
         format!("{off}{time}{user} {}", self.job.as_deref().unwrap_or_default())
     }
 
-    fn edited(&self, old: &str) -> Result<String, Stop> {
-        let mut lines: Vec<String> = old.lines().map(str::to_string).collect();
+    /// A file whose last line is gone goes too.
+    fn without_file(&self, path: &str, seen: &Observed, ctx: &Ctx, old: &[u8]) -> Result<Decision, Stop> {
+        let (q, mut result, mut actions) = (shell_quote(path), self.result(b""), vec![]);
+        if self.backup.0 {
+            let to = kept(path, seen, ctx)?;
+            actions.push(Action::Script(format!("cp -p --remove-destination -- {q} {}", shell_quote(&to))));
+            result.insert("backup_file".into(), json!(to));
+        }
+        actions.push(Action::Script(format!("rm -f -- {q}")));
+        Ok(Decision::Change(Change {
+            actions,
+            touches: Touches::entry(path),
+            after: [unchanged_folders(path, seen), nothing_at(path, path)].concat(),
+            diff: match ctx.diff {
+                true => vec![Diff { what: path.into(), before: Some(lossy(old)), after: None }],
+                false => vec![],
+            },
+            summary: format!("{}, {path} with it", self.what()),
+            result,
+            ..Default::default()
+        }))
+    }
+
+    /// Byte for byte, but for the lines it is about.
+    fn edited(&self, old: &[u8]) -> Result<Vec<u8>, Stop> {
+        let mut lines: Vec<Vec<u8>> = old.split(|b| *b == b'\n').map(<[u8]>::to_vec).collect();
+        // Behind the last newline is no line.
+        lines.pop_if(|l| l.is_empty());
         match self.env.0 {
             true => self.variable(&mut lines)?,
             false => self.job(&mut lines),
         }
-        let mut new = lines.join("\n");
+        let mut new = lines.join(&b'\n');
         if !new.is_empty() {
-            new.push('\n');
+            new.push(b'\n');
         }
         // A last line without an end is no reason to write.
-        Ok(if new.trim_end_matches('\n') == old.trim_end_matches('\n') { old.to_string() } else { new })
+        let bare = |t: &[u8]| t.len() - t.iter().rev().take_while(|b| **b == b'\n').count();
+        Ok(if new[..bare(&new)] == old[..bare(old)] { old.to_vec() } else { new })
     }
 
-    fn job(&self, lines: &mut Vec<String>) {
-        let mark = format!("{MARK}{}", self.name.0);
+    fn job(&self, lines: &mut Vec<Vec<u8>>) {
+        let mark = format!("{MARK}{}", self.name.0).into_bytes();
+        let line = self.line().into_bytes();
+        let is_mark = |l: &Vec<u8>| l.starts_with(MARK.as_bytes());
         let at = lines.iter().position(|l| *l == mark);
         match (self.state, at) {
             (State::Present, Some(n)) => {
                 let end = (n + 2).min(lines.len());
                 // A mark without a job: the next mark is not its job.
-                let end = if lines.get(n + 1).is_some_and(|l| l.starts_with(MARK)) { n + 1 } else { end };
-                lines.splice(n + 1..end, [self.line()]);
+                let end = if lines.get(n + 1).is_some_and(is_mark) { n + 1 } else { end };
+                lines.splice(n + 1..end, [line]);
             }
-            (State::Present, None) => lines.extend([mark, self.line()]),
+            (State::Present, None) => {
+                // Somebody else's line that does the same is this job, and only lacks its mark.
+                let same = (0..lines.len()).find(|n| lines[*n] == line && (*n == 0 || !is_mark(&lines[n - 1])));
+                match same {
+                    Some(n) => lines.insert(n, mark),
+                    None => lines.extend([mark, line]),
+                }
+            }
             (State::Absent, Some(n)) => {
-                let end = if lines.get(n + 1).is_some_and(|l| l.starts_with(MARK)) {
-                    n + 1
-                } else {
-                    (n + 2).min(lines.len())
-                };
+                let end = if lines.get(n + 1).is_some_and(is_mark) { n + 1 } else { (n + 2).min(lines.len()) };
                 lines.drain(n..end);
             }
             (State::Absent, None) => {}
         }
     }
 
-    fn variable(&self, lines: &mut Vec<String>) -> Result<(), Stop> {
-        let find = |lines: &[String], name: &str| lines.iter().position(|l| variable(l) == Some(name));
-        let line = format!("{}=\"{}\"", self.name.0, self.job.as_deref().unwrap_or_default());
+    fn variable(&self, lines: &mut Vec<Vec<u8>>) -> Result<(), Stop> {
+        let find = |lines: &[Vec<u8>], name: &str| lines.iter().position(|l| variable(&lossy(l)) == Some(name));
+        let line = format!("{}=\"{}\"", self.name.0, self.job.as_deref().unwrap_or_default()).into_bytes();
         match (self.state, find(lines, &self.name)) {
             (State::Present, Some(n)) => lines[n] = line,
             (State::Present, None) => {
@@ -344,7 +380,8 @@ impl Cron {
         Ok(())
     }
 
-    fn result(&self, text: &str) -> Map<String, serde_json::Value> {
+    fn result(&self, text: &[u8]) -> Map<String, serde_json::Value> {
+        let text = lossy(text);
         let jobs: Vec<&str> = text.lines().filter_map(|l| l.strip_prefix(MARK)).collect();
         let envs: Vec<&str> = text.lines().filter_map(variable).collect();
         let mut r = Map::new();
@@ -355,6 +392,45 @@ impl Cron {
         }
         r
     }
+}
+
+fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Whether cron takes this; else what is wrong with it.
+fn time(param: &str, text: &str) -> Result<(), String> {
+    let (low, high, names) = match param {
+        "minute" => (0, 59, ""),
+        "hour" => (0, 23, ""),
+        "day" => (1, 31, ""),
+        "month" => (1, 12, "jan feb mar apr may jun jul aug sep oct nov dec"),
+        _ => (0, 7, "sun mon tue wed thu fri sat"),
+    };
+    let value = |v: &str| match v.parse::<u64>() {
+        _ if v.is_empty() => Err("a number is missing".to_string()),
+        Ok(_) if v.starts_with('+') => Err(format!("`{v}`")),
+        Ok(n) if (low..=high).contains(&n) => Ok(()),
+        Ok(_) => Err(format!("`{param}` goes from {low} to {high}")),
+        Err(_) if names.split(' ').any(|n| v.eq_ignore_ascii_case(n)) && !names.is_empty() => Ok(()),
+        Err(_) => Err(format!("`{v}`")),
+    };
+    for part in text.split(',') {
+        let (base, step) = part.split_once('/').map_or((part, None), |(b, s)| (b, Some(s)));
+        if let Some(s) = step
+            && !s.parse::<u64>().is_ok_and(|n| n > 0 && !s.starts_with('+'))
+        {
+            return Err(format!("`/{s}` is not a step"));
+        }
+        match (base.split_once('-'), base.split_once('~')) {
+            _ if base == "*" || base == "~" => {}
+            (Some((a, b)), _) => [a, b].into_iter().try_for_each(value)?,
+            // Either end may be left out.
+            (_, Some((a, b))) => [a, b].into_iter().filter(|v| !v.is_empty()).try_for_each(value)?,
+            _ => value(base)?,
+        }
+    }
+    Ok(())
 }
 
 /// The variable a line sets.
@@ -450,6 +526,77 @@ mod tests {
         assert_eq!(std::str::from_utf8(put.body.bytes()).unwrap(), "#Ansible: a\n* * * * * root b\n");
         satisfied(m.decide(&then(no(), &c), &ctx()));
         satisfied(bind::<Cron>("{name: a, state: absent, cron_file: mine}").decide(&no(), &ctx()));
+    }
+
+    #[test]
+    fn a_line_that_is_there_without_a_mark_gets_one() {
+        let j = "{name: a, job: b, minute: 5}";
+        assert_eq!(new(j, "X=1\n5 * * * * b\n# c\n"), "X=1\n#Ansible: a\n5 * * * * b\n# c\n");
+        assert_eq!(new(j, "#Ansible: z\n5 * * * * b\n"), "#Ansible: z\n5 * * * * b\n#Ansible: a\n5 * * * * b\n");
+        assert_eq!(new("{name: a, job: \"b\\n\", minute: 5}", "#Ansible: a\n5 * * * * b\n"), "(same)");
+    }
+
+    #[test]
+    fn other_lines_stay_byte_for_byte() {
+        let old = b"# caf\xe9\n0 0 * * * x\xff\r\n";
+        let m: Cron = bind("{name: a, job: b}");
+        let Err(Stop::Need(need)) = m.decide(&crontab(&m, 0, &lossy(old)), &ctx()) else { panic!() };
+        let o = || {
+            let answer = |stdout: String| Answer::Script(Output { stdout, ..Default::default() });
+            seen([
+                (Probe::Script(m.look()), answer(lossy(old))),
+                (need[0].clone(), answer(STANDARD.encode(old) + "\n")),
+            ])
+        };
+        let c = change(m.decide(&o(), &ctx()));
+        let Some(Action::Script(s)) = c.actions.last() else { panic!() };
+        let out =
+            std::process::Command::new("sh").args(["-c", &format!("crontab() {{ cat; }}\n{s}")]).output().unwrap();
+        assert_eq!(out.stdout, [&old[..], b"#Ansible: a\n* * * * * b\n"].concat());
+        satisfied(m.decide(&then(o(), &c), &ctx()));
+        let m: Cron = bind("{name: gone, state: absent}");
+        let Err(Stop::Need(need)) = m.decide(&crontab(&m, 0, &lossy(old)), &ctx()) else { panic!() };
+        assert!(matches!(&need[..], [Probe::Script(s)] if s.ends_with("crontab -l | base64")));
+    }
+
+    #[test]
+    fn a_file_goes_with_its_last_job() {
+        let p = "/etc/cron.d/mine";
+        let there = |text: &str| {
+            let content = (Probe::Content(p.into()), Answer::Content(Content::Bytes(text.into())));
+            seen([at(p, Some(entry(EntryKind::File, 0o644))), content])
+        };
+        let m: Cron = bind("{name: a, state: absent, cron_file: mine, backup: true}");
+        let text = "#Ansible: a\n* * * * * root b\n";
+        let c = change(m.decide(&there(text), &ctx()));
+        let [Action::Script(keep), Action::Script(rm)] = &c.actions[..] else { panic!("{c:?}") };
+        assert!(keep.contains(" /etc/cron.d/mine ") && rm == "rm -f -- /etc/cron.d/mine");
+        satisfied(m.decide(&then(there(text), &c), &ctx()));
+        let c = change(m.decide(&there(&format!("X=1\n{text}")), &ctx()));
+        assert!(matches!(c.actions.last(), Some(Action::Put(p)) if p.body.bytes() == b"X=1\n"));
+    }
+
+    /// As Debian's cron and cronie take them.
+    #[test]
+    fn times() {
+        let yes = [
+            ("minute", "0~30 1-5/2 */70 05 0-59/5,3 *,5 0~30/5 ~ 5~"),
+            ("month", "jan-mar 1 12 DEC"),
+            ("weekday", "sun 7 fri-mon 5-7 0-7"),
+        ];
+        let no = [
+            ("minute", "5- */0 1,2, 1-5/0 -5 1--5 60 +5 x 1.5 5-/2 */ */x ,"),
+            ("hour", "a 24"),
+            ("day", "0 32"),
+            ("month", "0 13 january"),
+            ("weekday", "sunday 8 jan"),
+        ];
+        for (taken, table) in [(true, &yes[..]), (false, &no[..])] {
+            for (param, t) in table.iter().flat_map(|(p, all)| all.split(' ').map(move |t| (p, t))) {
+                assert_eq!(time(param, t).is_ok(), taken, "{param}: {t}");
+            }
+        }
+        assert!(time("day", "").is_err());
     }
 
     #[test]

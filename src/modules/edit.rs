@@ -4,7 +4,7 @@ use super::args::Mode;
 use super::place::{self, Wanted, nothing_at};
 use super::{Ctx, Decision, Failure, Stop};
 use crate::action::Action;
-use crate::probe::{Answer, CONTENT_LIMIT, Content, EntryKind, Observed, PathState, Probe};
+use crate::probe::{Answer, CONTENT_LIMIT, Content, Entry, EntryKind, Observed, PathState, Probe};
 use serde_json::{Map, Value, json};
 
 /// A file on the host whose text is changed.
@@ -17,7 +17,7 @@ pub struct Edit<'a> {
     pub mode: Option<&'a Mode>,
     pub owner: Option<&'a str>,
     pub group: Option<&'a str>,
-    pub validate: Option<&'a str>,
+    pub validate: Option<&'a [String]>,
     pub backup: bool,
 }
 
@@ -34,7 +34,8 @@ impl<'a> Edit<'a> {
     /// The file's text as it is; `None` where there is no file.
     pub fn old<'s>(&self, seen: &'s Observed) -> Result<Option<&'s [u8]>, Stop> {
         let path = self.path;
-        match seen.path(path)?.followed().map(|e| e.kind) {
+        let there = seen.path(path)?.followed();
+        match there.map(|e| e.kind) {
             Some(EntryKind::File) => {}
             Some(EntryKind::Directory) => return Err(Stop::Fail(failure(256, format!("{path} is a folder")))),
             Some(_) => return Err(Stop::Fail(failure(256, format!("{path} is not a regular file")))),
@@ -42,13 +43,7 @@ impl<'a> Edit<'a> {
         }
         match seen.content(path)? {
             Content::Bytes(b) => Ok(Some(b)),
-            _ => Err(match seen.path(path)?.followed() {
-                Some(e) if e.size > CONTENT_LIMIT => Stop::fail_hint(
-                    format!("{path} has {} bytes; a file that is edited may have at most {CONTENT_LIMIT}", e.size),
-                    "change it on the host with `command: sed -i …`, or write all of it with `copy` or `template`",
-                ),
-                _ => Stop::fail(format!("{path} cannot be read")),
-            }),
+            _ => Err(there.map_or_else(|| self.missing(), |e| unreadable(path, e))),
         }
     }
 
@@ -102,6 +97,17 @@ impl<'a> Edit<'a> {
         };
         let mut decision = wanted.decide(&known, ctx)?;
         result.insert("msg".into(), json!(msg));
+        let of_file = match &mut decision {
+            Decision::Change(c) => std::mem::take(&mut c.result),
+            Decision::Satisfied(r) => std::mem::take(&mut r.result),
+            _ => Map::new(),
+        };
+        for (k, v) in
+            of_file.into_iter().filter(|(k, _)| !matches!(k.as_str(), "dest" | "checksum" | "md5sum" | "path"))
+        {
+            result.entry(k).or_insert(v);
+        }
+        result.entry("path").or_insert_with(|| json!(self.path));
         match &mut decision {
             Decision::Change(c) => {
                 let put = c.actions.iter().any(|a| matches!(a, Action::Put(_)));
@@ -127,9 +133,6 @@ impl<'a> Edit<'a> {
                     let msg = if msg.is_empty() { more.into() } else { format!("{msg} and {more}") };
                     result.insert("msg".into(), json!(msg));
                 }
-                if let Some(b) = c.result.get("backup_file") {
-                    result.insert("backup_file".into(), b.clone());
-                }
                 c.result = result;
                 if let (false, Some(old)) = (put, old) {
                     c.after.push((Probe::Content(path.into()), Answer::Content(Content::Bytes(old.to_vec()))));
@@ -142,6 +145,17 @@ impl<'a> Edit<'a> {
             _ => {}
         }
         Ok(decision)
+    }
+}
+
+/// Why the text of a file that is there is not known.
+pub fn unreadable(path: &str, e: &Entry) -> Stop {
+    match e.size > CONTENT_LIMIT {
+        true => Stop::fail_hint(
+            format!("{path} has {} bytes: a file of more than 1 MiB is not edited", e.size),
+            "put the whole file there with `copy` or `template`, or change it with `command`",
+        ),
+        false => Stop::fail_hint(format!("{path} cannot be read"), "does the task need `become: true`?"),
     }
 }
 
@@ -229,7 +243,7 @@ mod tests {
             put::<LineInFile>("path: /etc/x, line: b, validate: 'try %s'", "/etc/x"),
             put::<Replace>("path: /etc/x, regexp: a, replace: b, validate: 'try %s'", "/etc/x"),
         ] {
-            assert_eq!(p.validate.as_deref(), Some("try %s"));
+            assert_eq!(p.validate.unwrap(), ["try", "%s"]);
         }
         let m = "path: /mnt, src: /dev/x, fstype: ext4, state: present, fstab: /srv/tab";
         let p = put::<Mount>(&format!("{m}, dump: 1, backup: yes"), "/srv/tab");

@@ -314,7 +314,7 @@ fn scripts(module: &dyn Bound) -> Vec<String> {
 fn run(script: &str, dir: &Path) -> String {
     let prelude = include_str!("../host/prelude.sh");
     let functions = prelude.split_once("w_m()").unwrap().1;
-    let text = format!("N=0nonce; W={}; PATH=/nowhere; w_m(){functions}\n{script}", dir.display());
+    let text = format!("w_nonce=0nonce; w_dir={}; PATH=/nowhere; w_m(){functions}\n{script}", dir.display());
     let mut sh = std::process::Command::new("/bin/sh");
     sh.current_dir(dir).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     if rustix::process::geteuid().is_root() {

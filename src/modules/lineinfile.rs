@@ -1,6 +1,6 @@
 //! `lineinfile`: one line of a file.
 
-use super::args::{Bool, Mode, Text};
+use super::args::{Bool, Mode, Text, Validate};
 use super::copy::absolute;
 use super::place::tidy;
 use super::regex::line_regex;
@@ -57,7 +57,7 @@ pub struct LineInFile {
     /// The group it belongs to.
     group: Option<Text>,
     /// A command that must accept the new file before it is moved into place; `%s` is its path.
-    validate: Option<Text>,
+    validate: Option<Validate>,
     #[serde(skip)]
     #[schemars(skip)]
     regexes: Regexes,
@@ -111,9 +111,6 @@ impl Module for LineInFile {
         exclude(after, before, "insertbefore", "`insertafter` and `insertbefore`")?;
         if self.mode == Some(Mode::Preserve) {
             return Err(ArgError::new("mode", "`preserve` has no meaning here: there is no source file"));
-        }
-        if self.validate.as_deref().is_some_and(|v| !v.contains("%s")) {
-            return Err(ArgError::new("validate", "`validate` must hold `%s`, which stands for the new file"));
         }
         match self.state {
             State::Present => {

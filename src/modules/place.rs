@@ -18,7 +18,7 @@ pub struct Wanted<'a> {
     pub mode: Option<&'a Mode>,
     pub owner: Option<&'a str>,
     pub group: Option<&'a str>,
-    pub validate: Option<&'a str>,
+    pub validate: Option<&'a [String]>,
     pub backup: bool,
 }
 
@@ -40,9 +40,10 @@ impl Wanted<'_> {
 
     pub fn decide(&self, seen: &Observed, ctx: &Ctx) -> Result<Decision, Stop> {
         let state = seen.path(self.path)?;
-        // The file is replaced, never written through: a link at its place gives way to a file.
+        // The file is replaced, never written through: a link at its place gives way to a file, unless it leads to a
+        // folder.
         let old = state.entry.as_ref();
-        if old.is_some_and(|e| e.kind == EntryKind::Directory) {
+        if state.followed().is_some_and(|e| e.kind == EntryKind::Directory) {
             return Err(Stop::fail(format!("{} is a directory", self.path)));
         }
         let is_file = old.is_some_and(|e| e.kind == EntryKind::File);
@@ -55,9 +56,8 @@ impl Wanted<'_> {
         let now_mode = old.filter(|_| is_file).map(|e| e.mode);
         let mode = self.mode.map_or(now_mode.unwrap_or(0o644), |m| m.apply(now_mode.unwrap_or(0o644), false));
         let meta = Meta { mode: Some(mode), owner: self.owner, group: self.group };
-        let mut result = self.result(&digest, mode);
-
         if same_body && let Some(old) = old {
+            let result = self.result(&digest, &meta.onto(old));
             let Some(fix) = meta.fix(self.path, old) else {
                 return Ok(Decision::Satisfied(Report { result, ..Default::default() }));
             };
@@ -78,9 +78,6 @@ impl Wanted<'_> {
             (true, true) => Some(text_of(seen.content(self.path)?)),
         };
         let kept = if self.backup && is_file { Some(kept(self.path, seen, ctx)?) } else { None };
-        if let Some(k) = &kept {
-            result.insert("backup_file".into(), json!(k));
-        }
         let keep = |wanted: Option<&str>, now: Option<&String>| wanted.map(str::to_string).or_else(|| now.cloned());
         let put = Put {
             path: self.path.into(),
@@ -88,8 +85,8 @@ impl Wanted<'_> {
             mode,
             owner: keep(self.owner, old.filter(|_| is_file).map(|e| &e.owner)),
             group: keep(self.group, old.filter(|_| is_file).map(|e| &e.group)),
-            validate: self.validate.map(str::to_string),
-            backup: kept,
+            validate: self.validate.map(<[String]>::to_vec),
+            backup: kept.clone(),
         };
         let entry = Entry {
             kind: EntryKind::File,
@@ -106,6 +103,11 @@ impl Wanted<'_> {
             ctime: None,
         };
         let entry = Meta { mode: None, owner: self.owner, group: self.group }.onto(&entry);
+        let mut result = self.result(&digest, &entry);
+        result.insert("md5sum".into(), json!(hex(&md5::Md5::digest(&self.body))));
+        if let Some(k) = kept {
+            result.insert("backup_file".into(), json!(k));
+        }
         let new = PathState { entry: Some(entry), canonical: state.canonical.clone(), ..Default::default() };
         let mut after = unchanged_folders(self.path, seen);
         after.push((Probe::Path(self.path.into()), Answer::Path(new)));
@@ -127,13 +129,10 @@ impl Wanted<'_> {
         }))
     }
 
-    fn result(&self, digest: &str, mode: u32) -> Map<String, Value> {
-        let mut r = Map::new();
+    fn result(&self, digest: &str, entry: &Entry) -> Map<String, Value> {
+        let mut r = facts(self.path, entry);
         r.insert("dest".into(), json!(self.path));
-        r.insert("path".into(), json!(self.path));
         r.insert("checksum".into(), json!(digest));
-        r.insert("size".into(), json!(self.body.len()));
-        r.insert("mode".into(), json!(format!("{mode:04o}")));
         r
     }
 }

@@ -144,12 +144,12 @@ impl Reboot {
         // Its last words go to a file of the session's folder; the folder goes with the session.
         format!(
             r#"s=; command -v setsid >/dev/null 2>&1 && s=setsid
-(trap '' HUP; exec $s sh -c {}) </dev/null >"$W/reboot" 2>&1 &
+(trap '' HUP; exec $s sh -c {}) </dev/null >"$w_dir/reboot" 2>&1 &
 p=$!
 n=0
 while kill -0 $p 2>/dev/null && [ $n -lt 30 ]; do n=$((n + 1)); sleep 0.1; done
 kill -0 $p 2>/dev/null && exit 0
-wait $p || {{ r=$?; cat "$W/reboot" >&2; exit $r; }}"#,
+wait $p || {{ r=$?; cat "$w_dir/reboot" >&2; exit $r; }}"#,
             shell_quote(&command)
         )
     }
@@ -214,7 +214,7 @@ mod tests {
     fn start(command: &str) -> std::process::Output {
         let m: Reboot = bind(&serde_json::json!({ "reboot_command": command }).to_string());
         let t = tempfile::tempdir().unwrap();
-        let script = format!("W={}\n({})", t.path().display(), m.script());
+        let script = format!("w_dir={}\n({})", t.path().display(), m.script());
         std::process::Command::new("sh").args(["-c", &script]).output().unwrap()
     }
 

@@ -1,6 +1,6 @@
 //! `replace`: every place of a file that a pattern matches.
 
-use super::args::{Bool, Mode, Text};
+use super::args::{Bool, Mode, Text, Validate};
 use super::copy::absolute;
 use super::edit::{Edit, utf8};
 use super::lineinfile::check_groups;
@@ -42,7 +42,7 @@ pub struct Replace {
     /// The group it belongs to.
     group: Option<Text>,
     /// A command that must accept the new file before it is moved into place; `%s` is its path.
-    validate: Option<Text>,
+    validate: Option<Validate>,
     #[serde(skip)]
     #[schemars(skip)]
     regexes: Option<Regexes>,
@@ -66,9 +66,6 @@ impl Module for Replace {
         self.path.0 = tidy(&self.path);
         if self.mode == Some(Mode::Preserve) {
             return Err(ArgError::new("mode", "`preserve` has no meaning here: there is no source file"));
-        }
-        if self.validate.as_deref().is_some_and(|v| !v.contains("%s")) {
-            return Err(ArgError::new("validate", "`validate` must hold `%s`, which stands for the new file"));
         }
         let what = text_regex("regexp", "m", &self.regexp)?;
         check_groups("replace", &what, &self.replace)?;

@@ -87,7 +87,7 @@ impl Module for Script {
     }
     fn decide(&self, seen: &Observed, _: &Ctx) -> Result<Decision, Stop> {
         let chdir = self.chdir.as_deref();
-        if let Some(d) = guarded(self.creates.as_deref(), self.removes.as_deref(), chdir, seen)? {
+        if let Some(d) = guarded(self.creates.as_deref(), self.removes.as_deref(), chdir, json!(self.cmd.0), seen)? {
             return Ok(d);
         }
         let Some((name, args)) = self.words.split_first() else { return Err(Stop::fail("`script` was not prepared")) };

@@ -69,7 +69,7 @@ pub fn ask(probes: &[Probe], sequence: u64, script: &mut String) -> Asked {
         let id = format!("{sequence}p{i}");
         let _ = writeln!(
             script,
-            "w_tmp && {{ (trap - PIPE HUP\n{text}\n) </dev/null >\"$W/o{id}\" 2>\"$W/e{id}\"\nw_result {id} $?; }}"
+            "w_tmp && {{ (trap - PIPE HUP\n{text}\n) </dev/null >\"$w_dir/o{id}\" 2>\"$w_dir/e{id}\"\nw_result {id} $?; }}"
         );
     }
     Asked { probes: probes.to_vec(), sequence }

@@ -45,8 +45,11 @@ cat >\"$d/job\" <<'{end}' || exit 1
 {script}
 {end}
 (setsid sh -c 'd=$1; shift
+read -r a b </proc/uptime
 timeout -k 5 {seconds} \"$@\" <\"$d/in\" >\"$d/out\" 2>\"$d/err\"
-echo $? >\"$d/rc.new\"; mv -f -- \"$d/rc.new\" \"$d/rc\"' sh \"$d\" {shell} \"$d/job\" >/dev/null 2>&1 </dev/null &
+r=$?; read -r z b </proc/uptime
+case $r in 124|137) [ $((${{z%.*}} - ${{a%.*}})) -lt {seconds} ] || r=\"$r stopped\" ;; esac
+echo \"$r\" >\"$d/rc.new\"; mv -f -- \"$d/rc.new\" \"$d/rc\"' sh \"$d\" {shell} \"$d/job\" >/dev/null 2>&1 </dev/null &
 echo $! >\"$d/pid\")
 ",
         seconds = limit.as_secs().max(1),
@@ -64,8 +67,9 @@ impl Worker {
         mut did: Did,
     ) -> Result<Did, GivenUp> {
         did.output = None;
+        let (began, clock) = (chrono::Utc::now(), Instant::now());
         if let Some(r) = did.result.as_object_mut() {
-            for key in ["rc", "stdout", "stdout_lines", "stderr", "stderr_lines"] {
+            for key in ["rc", "stdout", "stdout_lines", "stderr", "stderr_lines", "start", "end", "delta"] {
                 r.shift_remove(key);
             }
             r.insert("ansible_job_id".into(), json!(id));
@@ -95,7 +99,8 @@ impl Worker {
             };
             match said {
                 Some(Job::Running) if Instant::now() <= last => {}
-                Some(Job::Ended(o)) => break Some(o),
+                Some(Job::Ended(o)) => break Some((o, false)),
+                Some(Job::Stopped(o)) => break Some((o, true)),
                 _ => break None,
             }
         };
@@ -108,12 +113,13 @@ impl Worker {
         let command = did.summary.strip_prefix("runs ").unwrap_or(&did.summary).to_string();
         let mut failure = super::event::FailureReport { command: Some(command), ..Default::default() };
         match ended {
-            Some(o) => {
+            Some((o, stopped)) => {
                 result::add_output(&mut did.result, &o);
+                result::add_times(&mut did.result, began, clock.elapsed());
                 (failure.rc, failure.stdout, failure.stderr) = (Some(o.rc), o.stdout.clone(), o.stderr.clone());
-                failure.message = match o.rc {
-                    124 | 137 => format!("did not end within {} s and was stopped", background.limit.as_secs()),
-                    rc => format!("the command ended with exit code {rc}"),
+                failure.message = match stopped {
+                    true => format!("did not end within {} s and was stopped", background.limit.as_secs()),
+                    false => format!("the command ended with exit code {}", o.rc),
                 };
                 did.output = Some(o.clone());
                 if o.rc == 0 {
@@ -162,5 +168,28 @@ mod tests {
         let Job::Ended(o) = ask() else { panic!("{:?}", ask()) };
         assert_eq!((o.rc, o.stdout.as_str()), (3, "a b\n"));
         assert_ne!(id(), id());
+    }
+
+    #[test]
+    fn only_the_limit_stops_a_job_not_its_own_exit_code() {
+        let home = tempfile::tempdir().unwrap();
+        let ended = |id: &str, command: &str| {
+            let what = CommandLine::Shell { script: command.into(), shell: "/bin/sh".into() };
+            let c = start(Command { what, ..Default::default() }, id, Duration::from_secs(1));
+            let CommandLine::Shell { script, .. } = c.what else { panic!() };
+            sh(home.path(), &format!("({script}) </dev/null"));
+            let begun = Instant::now();
+            loop {
+                let stdout = sh(home.path(), &question(id));
+                let job = answer(&crate::probe::Output { rc: 0, stdout, stderr: String::new() });
+                if job != Job::Running || begun.elapsed() > Duration::from_secs(8) {
+                    return job;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        };
+        assert!(matches!(ended("j1", "exit 124"), Job::Ended(o) if o.rc == 124));
+        assert!(matches!(ended("j2", "exit 137"), Job::Ended(o) if o.rc == 137));
+        assert!(matches!(ended("j3", "sleep 7"), Job::Stopped(o) if o.rc == 124));
     }
 }

@@ -1270,6 +1270,7 @@ impl Worker {
         {
             l.log_out_others(user).await;
         }
+        let (began, clock) = (chrono::Utc::now(), Instant::now());
         let reply = match self.send(user, &actions, &probes, limit).await {
             Ok(r) => r,
             Err(LinkError::Lost(m)) => {
@@ -1291,6 +1292,7 @@ impl Worker {
                 }))));
             }
         };
+        let took = clock.elapsed();
         let Reply { outputs, answers } = reply;
         self.learn(user, answers);
         if let Some(reader) = c.reader.take() {
@@ -1307,6 +1309,7 @@ impl Worker {
         let mut result = Value::Object(c.result);
         if is_command {
             result::add_output(&mut result, &last);
+            result::add_times(&mut result, began, took);
         }
         let changed = !failed && !c.uncounted && c.verdict.is_none_or(|v| v(&outputs));
         let mut did = Did {
@@ -1326,7 +1329,9 @@ impl Worker {
         if failed {
             // Something may have been done before it failed: what was known is no longer.
             self.forget(&Touches::everything());
-            let timed_out = is_command && seconds.is_some() && matches!(last.rc, 124 | 137);
+            // A command that ends so sooner has said it itself.
+            let over = seconds.is_some_and(|s| took.as_secs() >= s);
+            let timed_out = is_command && over && matches!(last.rc, 124 | 137);
             let put = match actions.get(outputs.len().saturating_sub(1)) {
                 Some(Action::Put(p)) => Some(p.path.as_str()),
                 _ => None,

@@ -15,6 +15,19 @@ pub fn add_output(result: &mut Value, o: &Output) {
     r.insert("stderr_lines".into(), json!(lines(err)));
 }
 
+/// When a command began and how long it took, in Ansible's forms.
+pub fn add_times(result: &mut Value, began: chrono::DateTime<chrono::Utc>, took: std::time::Duration) {
+    let Some(r) = result.as_object_mut() else { return };
+    let shown = |t: chrono::DateTime<chrono::Utc>| t.format("%Y-%m-%d %H:%M:%S%.6f").to_string();
+    let s = took.as_secs();
+    r.insert("start".into(), json!(shown(began)));
+    r.insert("end".into(), json!(shown(began + took)));
+    r.insert(
+        "delta".into(),
+        json!(format!("{}:{:02}:{:02}.{:06}", s / 3600, s / 60 % 60, s % 60, took.subsec_micros())),
+    );
+}
+
 /// A loop's result tells which item it is of.
 pub fn add_item(result: &mut Value, locals: &Map<String, Value>) {
     if let Some(r) = result.as_object_mut() {

@@ -343,7 +343,7 @@ fn conditions_on_a_result_know_whether_it_changed_or_failed() {
 fn a_change_whose_answer_was_lost_is_a_change() {
     let dir = tempfile::tempdir().unwrap();
     let (ended, _) = run_here(
-        "- phase: one\n  hosts: a\n  tasks:\n  - {name: put, copy: {content: x, dest: DIR/f, validate: 'cp %s DIR/f && kill -9 $$ && :'}, register: r, notify: h}\n  - {name: then, when: [r.changed], debug: {msg: x}}\n  handlers:\n  - {name: h, debug: {msg: h}}\n",
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: put, copy: {content: x, dest: DIR/f, validate: 'sh -c ''cp \"$1\" DIR/f && kill -9 $(cut -d\" \" -f4 /proc/$PPID/stat)'' x %s'}, register: r, notify: h}\n  - {name: then, when: [r.changed], debug: {msg: x}}\n  handlers:\n  - {name: h, debug: {msg: h}}\n",
         dir.path(),
     );
     assert_eq!(outcome(&ended, "a", "put"), Outcome::Changed, "{ended:?}");

@@ -69,6 +69,15 @@ impl Source {
     }
 }
 
+/// Reads a file, and nothing that may give no end: a pipe that nobody writes to, a device.
+pub(crate) fn read_regular(path: &Path) -> std::io::Result<Vec<u8>> {
+    let kind = std::fs::metadata(path)?.file_type();
+    match kind.is_file() || kind.is_dir() {
+        true => std::fs::read(path),
+        false => Err(std::io::Error::other("it is a pipe, a socket or a device, not a file")),
+    }
+}
+
 /// Why a file cannot be read, without the system's own numbers.
 pub(crate) fn unreadable(shown: &Path, e: &std::io::Error) -> Diagnostic {
     use std::io::ErrorKind;
@@ -148,5 +157,22 @@ impl Span {
 impl PartialEq for Span {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.source, &other.source) && self.range == other.range
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_without_an_end_is_read() {
+        let t = tempfile::tempdir().unwrap();
+        let pipe = t.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(read_regular(&pipe).unwrap_err().to_string().contains("a pipe"));
+        let file = t.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        assert_eq!(read_regular(&file).unwrap(), b"x");
+        assert_eq!(read_regular(t.path()).unwrap_err().kind(), std::io::ErrorKind::IsADirectory);
     }
 }

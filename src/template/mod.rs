@@ -14,7 +14,7 @@ mod shape;
 pub use engine::{Compiled, Templates};
 pub use shape::{Miss, Shape};
 
-pub use helpers::{list_page as helper_list, names as helper_names, page as helper_page, shown, text};
+pub use helpers::{list_page as helper_list, names as helper_names, page as helper_page, python_json, shown, text};
 
 use explain::place_of;
 use serde_json::Value;

@@ -95,7 +95,8 @@ pub fn read(path: &Path) -> Result<String, No> {
         }
         _ => {}
     }
-    let bytes = std::fs::read(path).map_err(|e| error(format!("cannot read `{shown}`: {e}"), "look at its rights"))?;
+    let bytes = crate::source::read_regular(path)
+        .map_err(|e| error(format!("cannot read `{shown}`: {e}"), "look at its rights"))?;
     String::from_utf8(bytes)
         .map_err(|_| error(format!("`{shown}` is not UTF-8 text"), "copy it with the module `copy`"))
 }

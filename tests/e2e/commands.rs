@@ -2,7 +2,7 @@
 
 use crate::kit::Case;
 
-tests!(command, shell, creates_and_removes, circumstances, set_fact, assert, debug, timeout);
+tests!(command, shell, creates_and_removes, circumstances, set_fact, assert, debug, timeout, own_variables);
 
 fn command() {
     let c = Case::anywhere("command").tasks(
@@ -31,6 +31,36 @@ fn command() {
     c.plan().exits(2).ended("line", "changed");
     let c = c.tasks("- name: none\n  command: /no/such/program x");
     c.apply().exits(1).says("/no/such/program").has(1, "failed");
+}
+
+/// What only our own shell knows is no command's to see, and cannot be made to look like an answer.
+fn own_variables() {
+    let c = Case::anywhere("own variables").tasks(
+        r#"
+        - name: names
+          command: echo $w_nonce ${w_dir} $w_ok $PPID $PS1 $N $W $HOME ~root
+          register: names
+        - name: loop
+          command: {argv: [sh, -c, 'for i in 1 2; do w_nonce=$i; echo n=$w_nonce; done']}
+          register: loop
+        - name: guards
+          command: {cmd: touch /no/such/file, creates: "$HOME/[!a]*"}
+          register: guards
+        - name: there
+          command: {cmd: pwd, chdir: $HOME}
+          register: there
+        - name: own code
+          command: sh -c 'exit 124'
+          timeout: 60
+          register: own
+          ignore_errors: true
+        - name: tell
+          debug: {msg: '{{names.stdout}} | {{join loop.stdout_lines ","}} | {{guards.msg}} {{join guards.cmd " "}} | {{there.stdout}} {{length there.delta}}'}
+        "#,
+    );
+    c.on_node("touch /root/made").succeeds();
+    let ran = c.apply().says("the command ended with exit code 124");
+    ran.said("tell", "$w_nonce ${w_dir} $w_ok $PPID $PS1 $N $W /root /root | n=1,n=2 | Did not run command since '$HOME/[!a]*' exists touch /no/such/file | /root 14");
 }
 
 fn shell() {

@@ -349,7 +349,12 @@ fn cron() {
     c.plan().exits(2);
     c.apply().changed(2);
     c.is_satisfied();
-    c.on_node("crontab -l").prints("MAILTO=\"root\"");
+    c.on_node("crontab -l; ls /etc/cron.d/sweep 2>&1 | grep -c cannot").prints("MAILTO=\"root\"\n1");
+    // What is there without a mark gets one; what is no UTF-8 stays as it is.
+    c.on_node("printf '# caf\\351\\n5 3 * * * /bin/true\\n' | crontab -").succeeds();
+    let c = c.tasks("- cron: {name: mine, minute: 5, hour: 3, job: \"/bin/true\\n\"}");
+    c.converges(1);
+    c.on_node("crontab -l | od -An -c | tr -d ' \\n'").prints(r"#caf351\n#Ansible:mine\n53***/bin/true\n");
 }
 
 fn alternatives() {
@@ -378,7 +383,7 @@ fn chosen() {
           register: g
         - user: {name: carol, group: carol-group}
           register: u
-        - shell: '[ $(id -u carol) = {{u.uid}} ] && [ $(id -g carol) = {{g.gid}} ] && [ {{u.group}} = {{u.group}} ] && [ -n {{u.home}} ]'
+        - shell: '[ $(id -u carol) = {{u.uid}} ] && [ $(id -g carol) = {{g.gid}} ] && [ {{u.group}} = {{g.gid}} ] && [ -n {{u.home}} ]'
           changed_when: false
         ",
     );

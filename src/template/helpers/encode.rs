@@ -219,15 +219,23 @@ fn to_json(a: &Args, indent: Option<usize>, sort: bool) -> Result<Value, Fail> {
             n => Some(n.unwrap_or(0)),
         },
     };
-    let mut out = vec![];
-    let format = Python { indent, depth: 0, full: false, ascii: a.flag("ensure_ascii", true)? };
     let mut sorted = a[0].clone();
     if a.flag("sort_keys", sort)? {
         sorted.sort_all_objects();
     }
-    let mut writer = serde_json::Serializer::with_formatter(&mut out, format);
-    sorted.serialize(&mut writer).map_err(|e| e.to_string())?;
-    String::from_utf8(out).map(Value::String).map_err(|e| e.to_string().into())
+    Ok(Value::String(written(&sorted, indent, a.flag("ensure_ascii", true)?)?))
+}
+
+fn written(value: &Value, indent: Option<usize>, ascii: bool) -> Result<String, String> {
+    let mut out = vec![];
+    let format = Python { indent, depth: 0, full: false, ascii };
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut out, format)).map_err(|e| e.to_string())?;
+    String::from_utf8(out).map_err(|e| e.to_string())
+}
+
+/// JSON on one line, as Python writes it.
+pub fn python_json(value: &Value) -> String {
+    written(value, None, true).unwrap_or_else(|_| value.to_string())
 }
 
 fn to_yaml(a: &Args, indent: usize, flow: Option<bool>) -> Result<Value, Fail> {

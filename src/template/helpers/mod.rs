@@ -22,6 +22,7 @@ mod tests;
 #[cfg(test)]
 pub use args::equal;
 pub use args::{Args, Fail, OUTSIDE, as_python, is_full, shown, text};
+pub use encode::python_json;
 pub use lookup::Ask;
 pub use pages::{list as list_page, page};
 
