@@ -158,7 +158,7 @@ fn definitions() -> Map<String, Value> {
     add("text_or_list", json!({"anyOf": [scalar(), {"type": "array", "items": scalar()}]}));
     let template = json!({"type": "string", "pattern": TEMPLATE});
     let share =
-        json!({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": "^[0-9]+%?$"}, template]});
+        json!({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": "^[0-9.]+%?$"}, template]});
     add("share", share);
     let digits = json!({"type": "string", "pattern": "^[0-9.]*[1-9][0-9.]*%?$"});
     let size = json!({"anyOf": [{"type": "integer", "minimum": 1}, digits, template]});

@@ -103,7 +103,10 @@ impl Apply {
         };
         super::trace(common.verbose, &redactor);
         let ssh_config = SshConfig::load_default()?;
-        let again = self.again.clone().map_or_else(again, |a| Again { given: a.clone(), bare: a });
+        let hosts = Arc::new(project.program.inventory.hosts.keys().cloned().collect());
+        let again =
+            self.again.clone().map_or_else(again, |a| Again { given: a.clone(), bare: a, ..Default::default() });
+        let again = Again { hosts, ..again };
         let run_id = run_id();
         let link_options = project::link_options(&self.hosts, (!check_mode).then(|| run_id.clone()), &redactor)?;
         let due_path = due::path_for(&root, &self.playbook, &inventories);
@@ -130,8 +133,9 @@ impl Apply {
         let steps = p
             .program
             .graph
-            .node_weights()
-            .filter(|n| matches!(n, graph::Node::Step { task, .. } if !p.program.tasks[*task].handler))
+            .node_indices()
+            .filter(|n| matches!(p.program.graph[*n], graph::Node::Step { task, .. } if !p.program.tasks[task].handler))
+            .filter(|n| !p.program.stands_by(*n))
             .count();
         emit.send(Event::Started(Started {
             run: run_id.clone(),
@@ -157,11 +161,14 @@ impl Apply {
             let leave = Arc::new(tokio::sync::watch::Sender::new(false));
             let (stop, due, connector) =
                 (Arc::default(), Arc::new(due), Arc::new(Connector::new(Arc::new(project::Asks))));
+            // A place in a budget that is lost in one stage is so in those behind it.
+            let holds: Arc<run::holds::Holds> = Arc::default();
             move |p: Project| {
                 Arc::new(Shared {
                     fatal: p.program.playbook.phases.iter().map(|_| AtomicBool::new(false)).collect(),
                     program: p.program,
-                    holds: Default::default(),
+                    holds: holds.clone(),
+                    stood_down: Default::default(),
                     asker: asker.clone(),
                     settings: p.settings,
                     delegates: p.delegates,
@@ -282,18 +289,46 @@ impl Stops {
 /// The command as it was given, and without what narrows it to hosts.
 fn again() -> Again {
     let given: Vec<String> = std::iter::once("windlass".to_string()).chain(std::env::args().skip(1)).collect();
+    Again { bare: shell_join(without_limit(&given)), given: shell_join(given), ..Default::default() }
+}
+
+/// A command line without `--limit`, however that is written.
+fn without_limit(given: &[String]) -> Vec<String> {
+    let command = <super::Cli as clap::CommandFactory>::command();
+    let args = |c: &clap::Command| c.get_arguments().cloned().collect::<Vec<_>>();
+    let all: Vec<clap::Arg> =
+        args(&command).into_iter().chain(command.find_subcommand("apply").map(args).unwrap_or_default()).collect();
+    let has_value = |c: char| all.iter().any(|a| a.get_short() == Some(c) && a.get_action().takes_values());
     let mut bare = vec![];
     let mut words = given.iter();
     while let Some(w) = words.next() {
-        match w.as_str() {
-            "--limit" | "-l" => {
-                words.next();
+        if w == "--limit" {
+            words.next();
+            continue;
+        }
+        if w.starts_with("--limit=") {
+            continue;
+        }
+        // `-l hosts`, `-lhosts` and `-Dl hosts`; in `-ulisa` it is part of a value.
+        let flags = w.strip_prefix('-').filter(|f| !f.starts_with('-')).unwrap_or_default();
+        match flags.char_indices().find(|(_, c)| *c == 'l' || has_value(*c)) {
+            Some((at, 'l')) => {
+                if at + 1 == flags.len() {
+                    words.next();
+                }
+                if at > 0 {
+                    bare.push(format!("-{}", &flags[..at]));
+                }
             }
-            _ if w.starts_with("--limit=") => {}
-            _ => bare.push(w),
+            // Its value is the next word, whatever that looks like.
+            Some((at, c)) if at + c.len_utf8() == flags.len() => {
+                bare.push(w.clone());
+                bare.extend(words.next().cloned());
+            }
+            _ => bare.push(w.clone()),
         }
     }
-    Again { bare: shell_join(bare), given: shell_join(given) }
+    bare
 }
 
 /// A name for a run that sorts by time; the runs of one process differ too.
@@ -304,5 +339,27 @@ fn run_id() -> String {
     match RUNS.fetch_add(1, Ordering::Relaxed) {
         0 => format!("{now}-{process:04x}"),
         n => format!("{now}-{process:04x}-{n}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_taken_out_however_it_is_written() {
+        let bare = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_string).collect();
+            without_limit(&words).join(" ")
+        };
+        for limit in ["-l a,b", "-la,b", "-l=a,b", "--limit a,b", "--limit=a,b"] {
+            assert_eq!(bare(&format!("windlass apply s.yml {limit} -D")), "windlass apply s.yml -D", "{limit}");
+        }
+        assert_eq!(bare("windlass apply -DCla,b s.yml"), "windlass apply -DC s.yml");
+        assert_eq!(bare("windlass apply -Dl a,b s.yml"), "windlass apply -D s.yml");
+        for other in ["-ulisa", "-u -l", "-e x=l", "-ilab", "--list", "-bvvv"] {
+            let line = format!("windlass apply {other} s.yml");
+            assert_eq!(bare(&line), line);
+        }
     }
 }

@@ -391,6 +391,7 @@ fn waits(p: &Program, node: graph::StepIndex) -> Vec<(String, Option<String>)> {
             Edge::After | Edge::Always => " (whatever comes of it)",
             Edge::Loop => " (it says how often)",
             Edge::Rescue => " (if it fails)",
+            Edge::Standby => " (which does it for all, unless it is out)",
             Edge::Needs | Edge::Batch => "",
         };
         let Node::Step { host: own, .. } = p.graph[node] else { continue };

@@ -23,8 +23,9 @@ const STACK: usize = 8 << 20;
 pub fn check(program: &Program, found: &mut Diagnostics) -> Checked {
     let steps: Vec<(usize, usize)> = program
         .graph
-        .node_weights()
-        .filter_map(|n| match *n {
+        .node_indices()
+        .filter(|n| !program.stands_by(*n))
+        .filter_map(|n| match program.graph[n] {
             super::Node::Step { task, host } => Some((task, host)),
             _ => None,
         })
@@ -95,7 +96,7 @@ fn steps_of(program: &Program, steps: impl Iterator<Item = (usize, usize)>) -> (
                 Err(Refusal::Wrong(d)) => d.into_iter().for_each(|d| found.push(d)),
                 // Of handlers with templates in their names nothing can be said here.
                 Ok(v) if i < notified.len() && text.text.contains("{{") => {
-                    check_name(program, task, &v, text, &mut found);
+                    check_names(program, task, &v, text, &mut found)
                 }
                 _ => {}
             }
@@ -112,17 +113,25 @@ fn notified_by_items(program: &Program, place: Place<'_>, text: &Text, found: &m
     for i in 0..items.len() {
         match render_text(text, &place.scope(locals(l, i, &items))) {
             Err(Refusal::Wrong(d)) => d.into_iter().for_each(|d| found.push(d)),
-            Ok(v) => check_name(program, place.task, &v, text, found),
+            Ok(v) => check_names(program, place.task, &v, text, found),
             Err(Refusal::Unknown { .. }) => {}
         }
     }
 }
 
 /// Of handlers with templates in their names nothing can be said before the run.
-fn check_name(program: &Program, task: &TaskUse, name: &Value, text: &Text, found: &mut Diagnostics) {
+fn check_names(program: &Program, task: &TaskUse, names: &Value, text: &Text, found: &mut Diagnostics) {
     let mut handlers = program.tasks.iter().filter(|h| h.handler && h.phase == task.phase);
     if !handlers.any(|h| h.task.title().contains("{{")) {
-        super::compile::check_notify(program, task, &crate::template::text(name), &text.span, found);
+        notified(names).iter().for_each(|n| super::compile::check_notify(program, task, n, &text.span, found));
+    }
+}
+
+/// The names a `notify` has come to: a template can stand for a list of them.
+pub fn notified(value: &Value) -> Vec<String> {
+    match value {
+        Value::Array(all) => all.iter().flat_map(notified).collect(),
+        one => vec![crate::template::text(one)],
     }
 }
 

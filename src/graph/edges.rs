@@ -23,6 +23,7 @@ pub fn build(program: &Program, plan: &[PhasePlan], found: &mut Diagnostics) -> 
         ids: HashMap::new(),
         joins: HashMap::new(),
         last: HashMap::new(),
+        once: HashMap::new(),
         ends: vec![],
         reads: Reads::of(program, plan),
     };
@@ -49,6 +50,8 @@ struct Builder<'p> {
     joins: HashMap<(usize, usize), StepIndex>,
     /// Per phase and host: the nodes after which the host is done with the phase.
     last: HashMap<(usize, usize), Vec<StepIndex>>,
+    /// Of the batch at hand, by task and round: the first and the last host's node of what is done once.
+    once: HashMap<(usize, usize), (StepIndex, StepIndex)>,
     /// Per phase: its gate.
     ends: Vec<StepIndex>,
     reads: Reads,
@@ -145,8 +148,10 @@ impl Builder<'_> {
         if self.reads.first == Some(index) {
             self.tell_beside((0..self.program.hosts.len()).filter(|h| !phase.hosts.contains(h)), &starts);
         }
+        let rounds = self.rounds(&phase.handlers);
         for (batch, hosts) in phase.batches.iter().enumerate() {
             let gate = self.graph.add_node(Node::Gate { phase: index, batch });
+            self.once.clear();
             for &host in hosts {
                 let mut chain = Chain::default();
                 self.reads.in_row = tells;
@@ -158,11 +163,17 @@ impl Builder<'_> {
                 let force = self.program.playbook.phases[index].force_handlers && !phase.handlers.is_empty();
                 let tasks = if force { chain.open.clone() } else { vec![] };
                 let mut kind = if force { Edge::After } else { Edge::Needs };
-                for &task in &phase.handlers {
-                    chain.previous = std::mem::take(&mut chain.open).into_iter().map(|o| (o, kind)).collect();
-                    let node = self.step(task, host);
-                    self.lay(node, &mut chain);
-                    kind = Edge::Needs;
+                for round in 0..rounds {
+                    for &task in &phase.handlers {
+                        chain.previous = std::mem::take(&mut chain.open).into_iter().map(|o| (o, kind)).collect();
+                        let node = match round {
+                            0 => self.step(task, host),
+                            _ => self.graph.add_node(Node::Step { task, host }),
+                        };
+                        self.lay(node, &mut chain);
+                        self.stand_by(task, round, node);
+                        kind = Edge::Needs;
+                    }
                 }
                 chain.open.extend(tasks);
                 for &f in &chain.first {
@@ -185,6 +196,17 @@ impl Builder<'_> {
             starts = vec![(gate, Edge::Batch)];
         }
         self.ends.extend(starts.first().map(|(gate, _)| *gate));
+    }
+
+    /// How often the row of handlers is to be gone through: a handler that notifies one above it has that done in the
+    /// next round.
+    fn rounds(&self, handlers: &[usize]) -> usize {
+        let tasks = &self.program.tasks;
+        let calls_up = |(at, h): &(usize, &usize)| {
+            let mut names = tasks[**h].task.notify.iter();
+            names.any(|n| n.text.contains("{{") || handlers[..*at].iter().any(|o| super::hears(&tasks[*o], &n.text)))
+        };
+        1 + handlers.iter().enumerate().filter(calls_up).count()
     }
 
     /// A list of tasks at one depth of blocks, for one host. `batch` are the hosts that have it; the first does what is to be
@@ -225,7 +247,7 @@ impl Builder<'_> {
     fn task(&mut self, task: usize, host: usize, batch: &[usize], chain: &mut Chain) {
         let used = &self.program.tasks[task];
         let leader = batch[0];
-        if used.run_once() && host != leader {
+        if used.run_once() && self.is_led(task) && host != leader {
             // It is the leader's; this host waits for it as for its own.
             if let Some(&node) = self.steps.get(&(task, leader)) {
                 self.steps.insert((task, host), node);
@@ -241,9 +263,33 @@ impl Builder<'_> {
             chain.begun = true;
             chain.open.push(node);
             chain.previous = vec![(node, Edge::Needs)];
+        } else {
+            self.lay(node, chain);
+        }
+        self.stand_by(task, 0, node);
+    }
+
+    /// What is done once is done by the first host that comes to it: the others stand by, each for those before it.
+    fn stand_by(&mut self, task: usize, round: usize, node: StepIndex) {
+        if !self.program.tasks[task].run_once() || self.is_led(task) {
             return;
         }
-        self.lay(node, chain);
+        let (first, before) = self.once.get(&(task, round)).copied().unwrap_or((node, node));
+        self.once.insert((task, round), (first, node));
+        if before == node {
+            return;
+        }
+        if self.program.tasks[task].handler {
+            // It is done for what all of them have notified.
+            let to_come: Vec<StepIndex> = self.graph.neighbors_directed(node, petgraph::Direction::Incoming).collect();
+            to_come.into_iter().for_each(|n| self.edge(n, first, Edge::After));
+        }
+        self.graph.add_edge(before, node, Edge::Standby);
+    }
+
+    /// What is taken in as often as is known only in the run, and done once, is all the first host's.
+    fn is_led(&self, task: usize) -> bool {
+        self.program.tasks[task].is_led()
     }
 
     /// Puts a node behind what is there.
@@ -350,7 +396,8 @@ impl Builder<'_> {
         // With no step of this host's own: as if the join stood in the row.
         // What another host does once for all is part of it on every host.
         let program = self.program;
-        for &t in tasks.iter().filter(|t| program.tasks[**t].run_once() && host != leader) {
+        let led = |t: usize| program.tasks[t].run_once() && program.tasks[t].is_led();
+        for &t in tasks.iter().filter(|t| led(**t) && host != leader) {
             if direct(&program.tasks[t].within)
                 && let Some(&node) = self.steps.get(&(t, leader))
             {

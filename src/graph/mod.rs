@@ -13,7 +13,7 @@ mod scope;
 mod settled;
 mod turns;
 
-pub use check::{Checked, check};
+pub use check::{Checked, check, notified};
 pub use compile::{Options, compile, hears, is_called, selected};
 pub use phase_keys::settle;
 pub use prepare::{
@@ -275,6 +275,8 @@ pub enum Edge {
     Loop,
     /// The next batch is begun unless too many hosts of this one failed.
     Batch,
+    /// The same task, done once: what comes after is done only if nobody before it has come to do it.
+    Standby,
 }
 
 pub type StepGraph = DiGraph<Node, Edge, u32>;
@@ -318,7 +320,12 @@ impl TaskUse {
             Some(Said::Template(_)) => self.once,
             None => false,
         };
-        !self.handler && (self.task.is_of_all() || said())
+        self.task.is_of_all() || said()
+    }
+    /// Where it is done once, it is the first host's alone: it is part of what is taken in as often as is known only in
+    /// the run, or looks for that.
+    pub fn is_led(&self) -> bool {
+        self.begins.is_some() || self.within.iter().any(|w| matches!(*w.turns, Turns::Later { .. }))
     }
     pub fn delegate_to(&self) -> Option<&Text> {
         self.keys().find_map(|k| k.delegate_to.as_ref())
@@ -413,6 +420,10 @@ impl Program {
     pub fn batch_of(&self, phase: usize, host: usize) -> Option<(usize, &[usize])> {
         let batches = self.batches[phase].iter().enumerate();
         batches.map(|(i, b)| (i, b.as_slice())).find(|(_, b)| b.contains(&host))
+    }
+    /// A step that is done only if a host before this one does not come to do it.
+    pub fn stands_by(&self, node: StepIndex) -> bool {
+        self.graph.edges_directed(node, petgraph::Direction::Incoming).any(|e| *e.weight() == Edge::Standby)
     }
     /// The budget of a name, as the tasks of a phase see it.
     pub fn budget(&self, phase: usize, name: &str) -> Option<&BudgetUse> {

@@ -4,7 +4,7 @@ use super::compile::Options;
 use super::prepare::kind_of;
 use crate::inventory::Inventory;
 use crate::modules::args::Bool;
-use crate::playbook::{Batch, Phase, PhaseKey, Playbook, template_diagnostic};
+use crate::playbook::{Batch, Phase, PhaseKey, Playbook, Share, template_diagnostic};
 use crate::source::{Diagnostic, Diagnostics, Kind, Node, nearest};
 use crate::template::{Found, Lookup, TemplateError, Templates, Trouble};
 use crate::vars::{Var, Vars};
@@ -107,12 +107,12 @@ fn put(phase: &mut Phase, key: PhaseKey, node: &Node, rendered: Result<Value, Tr
         }
         PhaseKey::MaxFail => match share(&value) {
             // No failure at all may have been said to be enough.
-            Some(n) if phase.max_fail != Some(0) => phase.max_fail = Some(n),
+            Some(n) if phase.max_fail != Some(0.0) => phase.max_fail = Some(n),
             Some(_) => {}
-            None => wrong("`max_fail_percentage` must be a whole number, 0 or more", "max_fail_percentage: 25"),
+            None => wrong("`max_fail_percentage` must be a number, 0 or more", "max_fail_percentage: 25"),
         },
         PhaseKey::AnyErrorsFatal => match flag() {
-            Some(true) => phase.max_fail = Some(0),
+            Some(true) => phase.max_fail = Some(0.0),
             Some(false) => {}
             None => wrong("`any_errors_fatal` must be true or false", "let it come to true or false"),
         },
@@ -135,12 +135,12 @@ fn pattern(value: &Value) -> Option<String> {
     }
 }
 
-/// `25`, `"25%"`.
-fn share(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| {
-        let text = value.as_str()?.trim();
-        text.strip_suffix('%').unwrap_or(text).trim().parse().ok()
-    })
+/// `25`, `33.3`, `"25%"`.
+fn share(value: &Value) -> Option<f64> {
+    match value {
+        Value::String(s) => Share::of(s),
+        _ => value.as_f64().filter(Share::is_one),
+    }
 }
 
 /// The part of a value that has a template, where there is but one.

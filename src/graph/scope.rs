@@ -43,6 +43,8 @@ pub struct Learned {
     pub facts: HashMap<String, Option<Arc<Value>>>,
     /// Names that a plan knows no value of, on one of them or more.
     pub later: HashSet<String>,
+    /// Hosts on which something failed, or that were lost.
+    pub failed: HashSet<String>,
 }
 
 /// Looks up variables for one task on one host.
@@ -221,10 +223,15 @@ impl<'a> Scope<'a> {
             "role_path" => self.task?.role.as_ref().and_then(|r| text(&r.role.dir.display().to_string())),
             "role_name" => self.task?.role.as_ref().and_then(|r| text(&r.role.name)),
             "phase_name" | "ansible_play_name" => text(&p.playbook.phases[self.task?.phase].name),
+            "play_hosts" | "ansible_play_hosts" if self.dynamic.before => {
+                Some(Found::Unknown("who is left in the phase shows in the run".into()))
+            }
             "play_hosts" | "ansible_play_hosts" | "ansible_play_hosts_all" => {
                 let pattern = &p.playbook.phases[self.task?.phase].hosts.text;
                 let hosts = crate::inventory::select(&p.inventory, pattern).unwrap_or_default();
-                let here: Vec<&str> = hosts.into_iter().filter(|h| p.host_index(h).is_some()).collect();
+                // Of those that are still in it, unless all are asked for.
+                let left = |h: &str| name.ends_with("_all") || !self.dynamic.others.failed.contains(h);
+                let here: Vec<&str> = hosts.into_iter().filter(|h| p.host_index(h).is_some() && left(h)).collect();
                 Some(Found::Value(json!(here)))
             }
             "hostvars" => Some(self.hostvars(words)),

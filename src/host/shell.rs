@@ -45,9 +45,15 @@ pub struct Shell {
     process: Option<u32>,
     /// Sent in front of the first request.
     opening: String,
+    /// Bytes of an answer, at most.
+    largest: usize,
 }
 
 const STDERR_KEPT: usize = 8 << 10;
+/// All that one request brings back, at most. A host cuts what a command prints far below it.
+const LARGEST: usize = 1 << 30;
+/// Within so much of its first answer a shell tells its process.
+const TOLD_WITHIN: usize = 1 << 20;
 
 impl Shell {
     /// Takes over a running `sh`. Nothing is sent yet: the opening rides with the first request. `first` is put
@@ -80,6 +86,7 @@ impl Shell {
             sequence: 0,
             process: None,
             opening,
+            largest: LARGEST,
         }
     }
 
@@ -127,7 +134,10 @@ impl Shell {
                         return Err(self.ended().await);
                     }
                     got.extend_from_slice(&chunk[..n]);
-                    if self.process.is_none() {
+                    if got.len() > self.largest {
+                        return Err(ShellError::Garbled(format!("more than {} bytes in one answer", self.largest)));
+                    }
+                    if self.process.is_none() && got.len() <= TOLD_WITHIN {
                         let told = frames::cut(&got, &self.nonce);
                         self.process = told.iter().find_map(|f| f.head.strip_prefix("shell ")?.parse().ok());
                     }
@@ -303,6 +313,15 @@ mod tests {
                 _ => {}
             }
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_none() {
+        let (mut s, _c) = shell("yes");
+        s.largest = 1 << 20;
+        let request = Request { probes: &[Probe::Hostname], ..Default::default() };
+        let e = tokio::time::timeout(Duration::from_secs(20), s.request(&request, None)).await.unwrap().unwrap_err();
+        assert_eq!(e, ShellError::Garbled("more than 1048576 bytes in one answer".into()));
     }
 
     #[tokio::test]

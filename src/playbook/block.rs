@@ -426,8 +426,16 @@ impl Reader<'_> {
     /// What lays the graph out has no conditions.
     fn alone(&mut self, entries: &[Entry], e: &Entry) {
         for other in entries.iter().filter(|o| o.key != e.key && o.key != "name" && o.key != "tags") {
-            let d = Diagnostic::error(format!("`{}` does nothing beside this `meta`", other.key)).at(&other.key_span);
-            self.found.push(d.hint("take it out"));
+            // Where handlers are run is laid out before the run, and for all hosts.
+            let flush = other.key == "when" && e.value.as_str() == Some("flush_handlers");
+            let (message, hint) = match flush {
+                true => (
+                    "`meta: flush_handlers` has no conditions here: it is laid out for all hosts before the run".into(),
+                    "take it out, and put the condition on the handlers, or on what notifies them",
+                ),
+                false => (format!("`{}` does nothing beside this `meta`", other.key), "take it out"),
+            };
+            self.found.push(Diagnostic::error(message).at(&other.key_span).hint(hint));
         }
     }
 }

@@ -129,13 +129,9 @@ impl Reader<'_> {
                 &node.span,
                 format!("{what} must be a whole number, 0 or more, not {not}"),
                 match what {
-                    "`retries`"
-                    | "`delay`"
-                    | "`timeout`"
-                    | "`async`"
-                    | "`poll`"
-                    | "`throttle`"
-                    | "`max_fail_percentage`" => "write digits, or a template",
+                    "`retries`" | "`delay`" | "`timeout`" | "`async`" | "`poll`" | "`throttle`" => {
+                        "write digits, or a template"
+                    }
                     _ => "write digits only; no template can stand here",
                 },
             );

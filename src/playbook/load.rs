@@ -3,7 +3,7 @@
 use super::keys::{Reader, has_template, template_diagnostic};
 use super::role::Roles;
 use super::vocabulary::{IMPORT_KEYS, PHASE_KEYS as KEYS, PROMPT_KEYS};
-use super::{Batch, Phase, PhaseKey, PhaseNeed, Playbook, Text, VarPrompt, public_roles};
+use super::{Batch, Phase, PhaseKey, PhaseNeed, Playbook, Share, Text, VarPrompt, public_roles};
 use crate::source::{Diagnostic, Diagnostics, Kind, Node, Source, Span, yaml};
 use crate::template::Templates;
 use crate::vars::{self, SecretOpener, Vars};
@@ -241,12 +241,24 @@ impl Reader<'_> {
     }
 
     /// `any_errors_fatal` is a limit of nothing.
-    fn max_fail<'n>(&mut self, get: &impl Fn(&str) -> Option<&'n Node>) -> Option<u64> {
+    fn max_fail<'n>(&mut self, get: &impl Fn(&str) -> Option<&'n Node>) -> Option<f64> {
         let fatal = get("any_errors_fatal").and_then(|n| self.boolean(n, "`any_errors_fatal`"));
-        let share = |n: &Node| n.as_str().and_then(|s| s.strip_suffix('%')?.trim().parse().ok());
-        let limit =
-            get("max_fail_percentage").and_then(|n| share(n).or_else(|| self.whole(n, "`max_fail_percentage`")));
-        if fatal == Some(true) { Some(0) } else { limit }
+        let limit = get("max_fail_percentage").and_then(|n| {
+            let share = match &n.kind {
+                Kind::Number(n) => n.as_f64().filter(Share::is_one),
+                _ => n.as_str().and_then(Share::of),
+            };
+            if share.is_none() {
+                let is = match &n.kind {
+                    Kind::Number(n) => n.to_string(),
+                    _ => n.what().to_string(),
+                };
+                let message = format!("`max_fail_percentage` must be a number, 0 or more, not {is}");
+                self.error_hint(&n.span, message, "write digits, or a template");
+            }
+            share
+        });
+        if fatal == Some(true) { Some(0.0) } else { limit }
     }
 
     fn prompts(&mut self, node: &Node) -> Vec<VarPrompt> {

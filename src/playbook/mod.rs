@@ -46,6 +46,22 @@ pub enum Making {
     Host,
 }
 
+/// A limit in per cent.
+pub struct Share;
+
+impl Share {
+    /// `25`, `33.3` or `25%`.
+    pub fn of(text: &str) -> Option<f64> {
+        let text = text.trim();
+        let digits = text.strip_suffix('%').unwrap_or(text).trim();
+        let plain = digits.chars().all(|c| c.is_ascii_digit() || c == '.');
+        digits.parse().ok().filter(|n| plain && Self::is_one(n))
+    }
+    pub fn is_one(n: &f64) -> bool {
+        n.is_finite() && *n >= 0.0
+    }
+}
+
 /// A playbook's unit: roles and tasks for a set of hosts.
 #[derive(Debug)]
 pub struct Phase {
@@ -63,7 +79,7 @@ pub struct Phase {
     /// Its hosts are done in batches of these sizes, the last one repeated.
     pub serial: Vec<Batch>,
     /// More failed hosts of a batch than this (per cent) end the phase; `None`: all of them.
-    pub max_fail: Option<u64>,
+    pub max_fail: Option<f64>,
     /// What was notified is done also where a task behind it failed.
     pub force_handlers: bool,
     /// What a person is asked before anything is done.

@@ -69,7 +69,11 @@ fn events(check_mode: bool) -> Vec<Event> {
             hosts: vec!["n1".into(), "node2".into()],
             steps: 12,
             check_mode,
-            command: Again { given: "windlass apply x.yml -l all".into(), bare: "windlass apply x.yml".into() },
+            command: Again {
+                given: "windlass apply x.yml -l all".into(),
+                bare: "windlass apply x.yml".into(),
+                hosts: std::sync::Arc::new(["n1", "node2"].map(str::to_string).into()),
+            },
         }),
         Event::Note { host: Some("n1".into()), message: "due from a run before: handler restart".into() },
         Event::Connected { host: "n1".into(), took: Duration::from_millis(33) },
@@ -169,6 +173,21 @@ fn shown(verbose: u8, diff: bool, check_mode: bool) -> String {
 #[test]
 fn an_apply() {
     insta::assert_snapshot!(shown(0, false, false));
+}
+
+#[test]
+fn a_diff_tells_of_the_end_of_lines_and_of_the_file() {
+    let shown = |before: &str, after: &str| {
+        let d = Diff { what: "f".into(), before: Some(before.into()), after: Some(after.into()) };
+        let d = match (Event::Asked { host: "h".into(), text: "t".into(), diff: vec![d] }).printable() {
+            Event::Asked { mut diff, .. } => diff.remove(0),
+            e => panic!("{e:?}"),
+        };
+        let plain = console::strip_ansi_codes(&super::words::diff(&d)).into_owned();
+        plain.lines().skip(3).map(|l| l.trim_start().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(shown("a\r\n", "a\n"), ["-a^M", "+a"]);
+    assert_eq!(shown("a", "a\n"), ["-a", "\\ No newline at end of file", "+a"]);
 }
 
 #[test]

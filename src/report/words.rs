@@ -176,6 +176,9 @@ pub fn diff(d: &Diff) -> String {
                 ChangeTag::Equal => style(format!(" {line}")),
             };
             let _ = writeln!(t, "    {line}");
+            if change.missing_newline() {
+                let _ = writeln!(t, "    \\ No newline at end of file");
+            }
         }
     }
     t

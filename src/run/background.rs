@@ -37,16 +37,18 @@ pub fn start(command: Command, id: &str, limit: Duration) -> Command {
     let shell = crate::quote::shell_quote(&shell);
     let end = format!("END-OF-{id}");
     let script = format!(
-        "umask 077
+        "u=$(umask); umask 077
 d=$HOME/{FOLDER}/{id}
 mkdir -p -- \"$d\" || exit 1
 cat >\"$d/in\" || exit 1
 cat >\"$d/job\" <<'{end}' || exit 1
 {script}
 {end}
-(setsid sh -c 'd=$1; shift
+(: >\"$d/out\"; : >\"$d/err\"; umask \"$u\"
+setsid sh -c 'd=$1; shift
 read -r a b </proc/uptime
-timeout -k 5 {seconds} \"$@\" <\"$d/in\" >\"$d/out\" 2>\"$d/err\"
+timeout -k 5 {seconds} \"$@\" <\"$d/in\" >\"$d/out\" 2>\"$d/err\" &
+echo $! >\"$d/timeout\"; wait $!
 r=$?; read -r z b </proc/uptime
 case $r in 124|137) [ $((${{z%.*}} - ${{a%.*}})) -lt {seconds} ] || r=\"$r stopped\" ;; esac
 echo \"$r\" >\"$d/rc.new\"; mv -f -- \"$d/rc.new\" \"$d/rc\"' sh \"$d\" {shell} \"$d/job\" >/dev/null 2>&1 </dev/null &
@@ -85,7 +87,14 @@ impl Worker {
         // The job ends itself at its limit; beyond that its host is not to be heard of.
         let last = Instant::now() + background.limit + Duration::from_secs(60);
         let ended = loop {
-            tokio::time::sleep(background.poll).await;
+            let shared = self.shared.clone();
+            tokio::select! {
+                () = tokio::time::sleep(background.poll) => {}
+                () = shared.left() => {}
+            }
+            if shared.is_left() {
+                return Ok(self.end_job(user, id, did).await);
+            }
             self.forget(&Touches::everything());
             match self.ask(user, vec![script.clone()]).await {
                 Err(e) if Instant::now() > last => return Err(e),
@@ -135,6 +144,35 @@ impl Worker {
         did.failure = Some(failure);
         Ok(did)
     }
+
+    /// The run is left: the job is not.
+    async fn end_job(&mut self, user: &Option<String>, id: &str, mut did: Did) -> Did {
+        let ending = [crate::action::Action::Script(ending(id))];
+        if let Some(link) = &mut self.site.link {
+            let request = host::Request { actions: &ending, ..Default::default() };
+            // A host that does not answer any more cannot be told.
+            if let Err(e) = link.request(user, &request, Some(ENDING)).await {
+                tracing::debug!(?e, "a job could not be ended");
+            }
+        }
+        let e = super::executor::was_left();
+        did.outcome = Outcome::Failed;
+        did.failure = Some(super::event::FailureReport { message: e.to_string(), hint: e.hint, ..Default::default() });
+        did
+    }
+}
+
+/// How long a host may take to end a job.
+const ENDING: Duration = Duration::from_secs(5);
+
+/// Ends a job, and all that it has started: `timeout` passes the signal on to the group it has made.
+fn ending(id: &str) -> String {
+    format!(
+        "d=$HOME/{FOLDER}/{id}
+p=$(cat \"$d/timeout\" 2>/dev/null) && kill -TERM \"$p\" 2>/dev/null
+p=$(cat \"$d/pid\" 2>/dev/null) && kill -TERM -- \"-$p\" 2>/dev/null
+rm -rf -- \"$d\""
+    )
 }
 
 #[cfg(test)]
@@ -150,12 +188,12 @@ mod tests {
     fn a_job_is_started_and_says_how_it_ended() {
         let home = tempfile::tempdir().unwrap();
         let what = CommandLine::Words {
-            words: vec!["sh".into(), "-c".into(), "sleep 0.3; echo a b; exit 3".into()],
+            words: vec!["sh".into(), "-c".into(), "sleep 0.3; umask; exit 3".into()],
             expand: false,
         };
         let c = start(Command { what, ..Default::default() }, "j1", Duration::from_secs(9));
         let CommandLine::Shell { script, .. } = c.what else { panic!() };
-        sh(home.path(), &format!("({script}) </dev/null"));
+        sh(home.path(), &format!("umask 022; ({script}) </dev/null"));
         let ask = || {
             let stdout = sh(home.path(), &question("j1"));
             answer(&crate::probe::Output { rc: 0, stdout, stderr: String::new() })
@@ -166,7 +204,12 @@ mod tests {
             std::thread::sleep(Duration::from_millis(50));
         }
         let Job::Ended(o) = ask() else { panic!("{:?}", ask()) };
-        assert_eq!((o.rc, o.stdout.as_str()), (3, "a b\n"));
+        assert_eq!((o.rc, o.stdout.as_str()), (3, "0022\n"));
+        let mode = |name: &str| {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::metadata(home.path().join(FOLDER).join(name)).unwrap().permissions().mode() & 0o777
+        };
+        assert_eq!((mode("j1"), mode("j1/out"), mode("j1/job")), (0o700, 0o600, 0o600));
         assert_ne!(id(), id());
     }
 

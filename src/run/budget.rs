@@ -118,12 +118,12 @@ impl Worker {
                     Ok(None) => {}
                     Ok(Some(mut f)) => {
                         f.message = format!("{}: this host is not back: {}", h.key, f.message);
-                        shared.holds.lose(&h.key, self.host, &format!("{} is not back", self.name()));
+                        shared.holds.lose(&h.key, self.host, self.name(), "is not back");
                         failure = Some(f);
                         continue;
                     }
                     Err(e) => {
-                        shared.holds.lose(&h.key, self.host, &format!("{} is out of reach", self.name()));
+                        shared.holds.lose(&h.key, self.host, self.name(), "is out of reach");
                         // The rest is given back where the host is given up.
                         self.held.insert(scope, held);
                         return Err(e);
@@ -140,7 +140,7 @@ impl Worker {
         let shared = self.shared.clone();
         for h in std::mem::take(&mut self.held).into_values().flatten() {
             match h.budget {
-                Some(_) => shared.holds.lose(&h.key, self.host, &format!("{} is out of reach", self.name())),
+                Some(_) => shared.holds.lose(&h.key, self.host, self.name(), "is out of reach"),
                 None => shared.holds.give_back(&h.key, self.host),
             }
         }
@@ -239,11 +239,15 @@ impl Worker {
                 return Ok(None);
             }
             let every = Duration::from_secs(b.every);
-            if begun.elapsed() + every > limit || self.shared.stop.load(std::sync::atomic::Ordering::Relaxed) {
+            let stopped = self.shared.stop.load(std::sync::atomic::Ordering::Relaxed);
+            if begun.elapsed() + every > limit || stopped {
                 let scope = self.place_of(budget).scope(Map::new());
                 let scripts = b.evidence.as_ref().and_then(|n| graph::render_node(n, &scope).ok());
                 let mut f = FailureReport {
-                    message: format!("not within {} s: `{}`", b.timeout, one_line(&script.text)),
+                    message: match stopped {
+                        true => format!("the run was stopped after {} s", begun.elapsed().as_secs()),
+                        false => format!("not within {} s: `{}`", b.timeout, one_line(&script.text)),
+                    },
                     rc: Some(output.rc),
                     stdout: output.stdout,
                     stderr: output.stderr,

@@ -4,6 +4,8 @@ use crate::modules::Diff;
 use crate::vault::Redactor;
 use serde::{Serialize, Serializer};
 use std::borrow::Cow;
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One thing a run says.
@@ -68,12 +70,15 @@ pub struct Again {
     pub given: String,
     /// Without what narrows it to hosts.
     pub bare: String,
+    /// The hosts it can be narrowed to: not such as the run makes.
+    #[serde(skip)]
+    pub hosts: Arc<HashSet<String>>,
 }
 
 impl Again {
     /// The command that does it again on these hosts, of `all` that took part.
     pub fn on(&self, hosts: &[&str], all: usize) -> String {
-        if hosts.len() == all {
+        if hosts.len() == all || !hosts.iter().all(|h| self.hosts.contains(*h)) {
             self.given.clone()
         } else {
             format!("{} --limit {}", self.bare, crate::quote::shell_quote(&hosts.join(",")))
@@ -239,22 +244,24 @@ impl Recap {
 impl Event {
     /// The event without any secret in it.
     pub fn redacted(self, r: &Redactor) -> Self {
-        self.with_texts(|s| {
+        let clean = |s: &mut String| {
             if let Cow::Owned(clean) = r.redact(s) {
                 *s = clean;
             }
-        })
+        };
+        self.with_texts(clean, clean)
     }
 
     /// The event as it may be written to a terminal: what a host prints must not move the cursor, hide lines or set a
-    /// title. Control characters but line ends and tabs stand as `^[`; colours are left out.
+    /// title. Control characters but line ends and tabs stand as `^[`; colours are left out. How a line ends tells in a
+    /// diff alone.
     pub fn printable(self) -> Self {
         let control = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-        self.with_texts(|s| {
+        let in_diff = |s: &mut String| {
             if !s.contains(control) {
                 return;
             }
-            let plain = console::strip_ansi_codes(s).replace("\r\n", "\n");
+            let plain = console::strip_ansi_codes(s);
             *s = plain.chars().fold(String::with_capacity(plain.len()), |mut out, c| {
                 match c {
                     c if !control(c) => out.push(c),
@@ -263,11 +270,20 @@ impl Event {
                 }
                 out
             });
-        })
+        };
+        let in_text = |s: &mut String| {
+            if s.contains("\r\n") {
+                *s = s.replace("\r\n", "\n");
+            }
+            in_diff(s);
+        };
+        self.with_texts(in_text, in_diff)
     }
 
-    fn with_texts(mut self, fix: impl Fn(&mut String)) -> Self {
+    /// `in_diff` is for what stands in files.
+    fn with_texts(mut self, fix: impl Fn(&mut String), in_diff: impl Fn(&mut String)) -> Self {
         let fix = &fix;
+        let in_file = |s: &mut Option<String>| s.iter_mut().for_each(&in_diff);
         let fix_opt = |s: &mut Option<String>| s.iter_mut().for_each(fix);
         match &mut self {
             Event::Connected { .. } => {}
@@ -292,8 +308,8 @@ impl Event {
                 fix(text);
                 for d in diff {
                     fix(&mut d.what);
-                    fix_opt(&mut d.before);
-                    fix_opt(&mut d.after);
+                    in_file(&mut d.before);
+                    in_file(&mut d.after);
                 }
             }
             Event::StepEnded(e) => {
@@ -305,8 +321,8 @@ impl Event {
                     fix_opt(&mut p.say);
                     for d in &mut p.diff {
                         fix(&mut d.what);
-                        fix_opt(&mut d.before);
-                        fix_opt(&mut d.after);
+                        in_file(&mut d.before);
+                        in_file(&mut d.after);
                     }
                     if let Some(o) = &mut p.output {
                         fix(&mut o.stdout);
@@ -367,6 +383,19 @@ mod tests {
         assert_eq!(shown("done\rFAILED\x08\x7f"), "done^MFAILED^H^?");
         let title = shown("\x1b]0;title\x07x\x1b[2J\u{9b}1A");
         assert_eq!(title, "x");
+        let diff = Diff { what: "f".into(), before: Some("a\r\n".into()), after: Some("a\n".into()) };
+        match (Event::Asked { host: "h".into(), text: "t".into(), diff: vec![diff] }).printable() {
+            Event::Asked { diff, .. } => assert_eq!(diff[0].before.as_deref(), Some("a^M\n")),
+            e => panic!("{e:?}"),
+        }
+    }
+
+    #[test]
+    fn a_host_that_the_run_made_cannot_be_named_before_it() {
+        let hosts = Arc::new(["a", "b"].map(str::to_string).into());
+        let again = Again { given: "w -l x".into(), bare: "w".into(), hosts };
+        assert_eq!(again.on(&["a"], 3), "w --limit a");
+        assert_eq!(again.on(&["a", "made"], 3), "w -l x");
     }
 
     #[test]
@@ -376,7 +405,7 @@ mod tests {
         let r = Redactor::new();
         r.add(&secrets);
         let text = || "a hunter2-xyzzy b".to_string();
-        let again = Again { given: text(), bare: text() };
+        let again = Again { given: text(), bare: text(), ..Default::default() };
         let failure = FailureReport {
             message: text(),
             hint: Some(text()),

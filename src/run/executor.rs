@@ -22,8 +22,8 @@ use crate::probe::{Observed, Output, Probe, Touches};
 use crate::ssh::{Connector, SshConfig};
 use serde_json::{Map, Value, json};
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Steps looked ahead at in one window.
@@ -73,7 +73,9 @@ pub struct Shared {
     pub leave: Arc<tokio::sync::watch::Sender<bool>>,
     /// As `stop`, for the steps of one phase.
     pub fatal: Vec<AtomicBool>,
-    pub holds: Holds,
+    pub holds: Arc<Holds>,
+    /// Handlers that another host has done for all.
+    pub stood_down: Mutex<HashSet<StepIndex>>,
     /// The person at the terminal.
     pub asker: Arc<Asker>,
     /// The command that starts this run, for "rerun from here".
@@ -94,9 +96,14 @@ impl Shared {
     }
 
     /// Ends when nothing is to be waited for any more.
-    async fn left(&self) {
+    pub(super) async fn left(&self) {
         let _ = self.leave.subscribe().wait_for(|l| *l).await;
     }
+
+    pub(super) fn is_left(&self) -> bool {
+        *self.leave.borrow()
+    }
+
     /// How a host is reached.
     fn reached(&self, host: &str) -> Option<&Settings> {
         self.program.host_index(host).map(|h| &self.settings[h]).or_else(|| self.delegates.get(host))
@@ -117,8 +124,8 @@ pub enum Told {
         /// The host's facts, where others read them and they are new.
         facts: Option<Arc<Value>>,
     },
-    /// The window is done with; these steps of it were not begun.
-    Window { host: usize, left: Vec<StepIndex>, unreachable: bool, round_trips: u64 },
+    /// The window is done with; these steps of it were not begun, or not ended: at `unreachable` the host was lost.
+    Window { host: usize, left: Vec<StepIndex>, unreachable: Option<StepIndex>, round_trips: u64 },
 }
 
 /// The worker of one host.
@@ -310,7 +317,7 @@ impl Worker {
         }
         let mut coming: VecDeque<StepIndex> = nodes.into();
         let mut ready: VecDeque<Ready> = VecDeque::new();
-        let mut unreachable = false;
+        let mut unreachable = None;
         loop {
             self.look_ahead(&mut coming, &mut ready);
             let Some(step) = ready.pop_front() else {
@@ -338,6 +345,10 @@ impl Worker {
             }
             let node = step.node;
             let done = match step.what {
+                Work::Step(s) if self.stands_down(node) => {
+                    self.handler_done(s.task, Outcome::Silent);
+                    Ok(Done::of(Outcome::Silent))
+                }
                 Work::Step(s) => self.step(s, &ready).await,
                 Work::Release(block) => self.release(block).await,
                 Work::Facts { early } => match self.facts(&ready).await {
@@ -364,15 +375,14 @@ impl Worker {
                         hint: e.hint,
                     });
                     self.abandon();
-                    unreachable = true;
-                    coming.push_front(node);
+                    unreachable = Some(node);
                     break;
                 }
             }
         }
         // It is out of date by the next window.
         self.dynamic.others = Arc::default();
-        let left = ready.into_iter().map(|r| r.node).chain(coming).collect();
+        let left = unreachable.into_iter().chain(ready.into_iter().map(|r| r.node)).chain(coming).collect();
         let _ = tell.send(Told::Window { host: self.host, left, unreachable, round_trips: self.round_trips() });
     }
 
@@ -435,6 +445,11 @@ impl Worker {
             let sets = used.task.sets();
             ready.push_back(Ready { node, what: Work::Step(Step { task, prepared, sets }) });
         }
+    }
+
+    /// Another host has done it for all.
+    fn stands_down(&self, node: StepIndex) -> bool {
+        self.shared.stood_down.lock().is_ok_and(|all| all.contains(&node))
     }
 
     fn is_notified(&self, task: usize) -> bool {
@@ -524,6 +539,7 @@ impl Worker {
                     match end.outcome {
                         Some(Outcome::Changed) => changed.push(part.locals.clone()),
                         Some(Outcome::Satisfied | Outcome::Skipped) => self.not_due(announced),
+                        Some(Outcome::Failed) if changed_nothing(&end) => self.not_due(announced),
                         _ => {}
                     }
                     facts.extend(part_facts);
@@ -607,7 +623,7 @@ impl Worker {
                 }
             }
         }
-        self.take_back(&ended);
+        self.announced.clear();
         if hidden {
             registered.iter().chain(sets.values()).for_each(|v| self.keep_secret(v));
             conceal(&mut ended);
@@ -695,15 +711,17 @@ impl Worker {
         let used = &p.tasks[task];
         let place = Place { program: p, host: self.host, task: used, dynamic: &self.dynamic, pending: &self.later };
         let scope = place.scope(self.item.clone());
-        let names: Vec<String> = used
-            .task
-            .notify
-            .iter()
-            .map(|n| graph::render_text(n, &scope).map_or_else(|_| n.text.clone(), |v| crate::template::text(&v)))
-            .collect();
+        let names = used.task.notify.iter().flat_map(|n| match graph::render_text(n, &scope) {
+            Ok(v) => graph::notified(&v),
+            Err(_) => vec![n.text.clone()],
+        });
+        let names: Vec<String> = names.collect();
         let own = |h: &TaskUse| h.handler && h.stands_for.is_none() && h.phase == used.phase;
         let of_phase = p.tasks.iter().enumerate().filter(|(_, h)| own(h));
-        of_phase.filter(|(_, h)| names.iter().any(|n| graph::hears(h, n))).map(|(i, _)| i).collect()
+        // A handler does not call for itself: it would never be done.
+        let own = used.handler.then(|| used.stands_for.unwrap_or(task));
+        let heard = of_phase.filter(|(_, h)| names.iter().any(|n| graph::hears(h, n)));
+        heard.map(|(i, _)| i).filter(|i| Some(*i) != own).collect()
     }
 
     /// Of a loop each item that changed something notifies on its own: the handler's name can be made of it.
@@ -738,25 +756,6 @@ impl Worker {
             })?;
         }
         Ok(())
-    }
-
-    /// After a step: what it announced and did not come to is not due.
-    fn take_back(&mut self, ended: &StepEnded) {
-        // A command that failed has changed nothing, by Ansible's word; of what else failed some may have been done.
-        let in_vain = |p: &PartEnded| match p.outcome {
-            Some(Outcome::Changed) => false,
-            Some(Outcome::Failed) => p.output.is_some(),
-            _ => true,
-        };
-        let nothing = match ended.outcome {
-            Outcome::Satisfied | Outcome::Skipped => true,
-            Outcome::Ignored => ended.parts.iter().all(in_vain),
-            _ => false,
-        };
-        if nothing {
-            self.not_due(0);
-        }
-        self.announced.clear();
     }
 
     /// What is done once gives all hosts of the batch what it gives this one: the next step can ask for theirs.
@@ -871,7 +870,9 @@ impl Worker {
                 o.insert("changed".into(), json!(did.outcome == Outcome::Changed));
                 o.insert("failed".into(), json!(failed));
                 if end.attempts > 1 || retries > 0 {
-                    o.insert("attempts".into(), json!(end.attempts));
+                    // As Ansible counts them: once all are used up, the tries that were made again.
+                    let used_up = again && u64::from(end.attempts) > retries;
+                    o.insert("attempts".into(), json!(end.attempts - u32::from(used_up)));
                 }
                 if let (true, Some(f)) = (failed, &did.failure) {
                     o.entry("msg").or_insert_with(|| json!(f.message));
@@ -1120,10 +1121,20 @@ impl Worker {
                 }
                 Ok(Decision::Wait(w)) => {
                     let pause = if waited { w.every } else { w.delay.max(w.every) };
-                    // The last look is when time is up.
-                    let left = w.limit.saturating_sub(begun.elapsed());
-                    if left.is_zero() || shared.stop.load(Ordering::Relaxed) {
-                        return Ok(Some(self.waited_in_vain(&user, w).await?));
+                    let elapsed = begun.elapsed();
+                    // The task's own limit is one of all its time. The last look is when time is up.
+                    let own = item.timeout.filter(|t| *t < w.limit);
+                    let left = own.unwrap_or(w.limit).saturating_sub(elapsed);
+                    let why = match own {
+                        _ if shared.stop.load(Ordering::Relaxed) => {
+                            Some(format!("the run was stopped after {} s", elapsed.as_secs()))
+                        }
+                        Some(limit) if left.is_zero() => Some(format!("did not end within {} s", limit.as_secs())),
+                        _ if left.is_zero() => Some(w.message.clone()),
+                        _ => None,
+                    };
+                    if let Some(why) = why {
+                        return Ok(Some(self.waited_in_vain(&user, w, why, elapsed).await?));
                     }
                     waited = true;
                     shared.sleep(pause.min(left)).await;
@@ -1240,7 +1251,8 @@ impl Worker {
     ) -> Result<Acted, GivenUp> {
         let t = self.shared.program.tasks[task].task.clone();
         let job = background::id();
-        let background = item.background.map(|(limit, poll)| Background { limit, poll });
+        let within = |limit: Duration| item.timeout.map_or(limit, |t| t.min(limit));
+        let background = item.background.map(|(limit, poll)| Background { limit: within(limit), poll });
         let seconds = item.timeout.map(|t| t.as_secs());
         for a in &mut c.actions {
             if let Action::Command(cmd) = a {
@@ -1251,7 +1263,8 @@ impl Worker {
                 }
             }
         }
-        if !t.notify.is_empty() {
+        // What changes nothing, by its own word, notifies nobody.
+        if !t.notify.is_empty() && !t.changed_when.iter().any(|c| c.text == "false") {
             self.announce(task)?;
         }
         self.forget(&c.touches);
@@ -1360,7 +1373,13 @@ impl Worker {
         Ok(Acted::Did(Box::new(did)))
     }
 
-    async fn waited_in_vain(&mut self, user: &Option<String>, w: Wait) -> Result<Did, GivenUp> {
+    async fn waited_in_vain(
+        &mut self,
+        user: &Option<String>,
+        w: Wait,
+        message: String,
+        elapsed: Duration,
+    ) -> Result<Did, GivenUp> {
         let probes: Vec<Probe> = w.evidence.iter().map(|(_, s)| Probe::Script(s.clone())).collect();
         self.ask(user, probes).await?;
         let seen = self.site.seen.entry(user.clone()).or_default();
@@ -1374,8 +1393,8 @@ impl Worker {
             })
             .collect();
         let mut d = Did::new(Outcome::Failed);
-        d.result = json!({"elapsed": w.limit.as_secs()});
-        d.failure = Some(FailureReport { message: w.message, evidence, ..Default::default() });
+        d.result = json!({"elapsed": elapsed.as_secs()});
+        d.failure = Some(FailureReport { message, evidence, ..Default::default() });
         Ok(d)
     }
 
@@ -1583,7 +1602,7 @@ impl Worker {
         limit: Option<Duration>,
     ) -> Result<Reply, LinkError> {
         let shared = self.shared.clone();
-        if *shared.leave.borrow() {
+        if shared.is_left() {
             return Err(LinkError::Left);
         }
         let link = self.link().await.map_err(LinkError::Refused)?;
@@ -1708,6 +1727,13 @@ fn asks_only(task: &crate::playbook::Task, c: &Change) -> bool {
     let by_word = task.changed_when.iter().any(|c| c.text == "false");
     (by_word || (c.reader.is_some() && c.touches == Touches::default()))
         && c.actions.iter().any(|a| matches!(a, Action::Command(_)))
+}
+
+/// A command that failed by itself has changed nothing, by Ansible's word. Of one that was killed, and of all else that
+/// failed, some may have been done.
+fn changed_nothing(failed: &PartEnded) -> bool {
+    let by_itself = |rc: i32| !matches!(rc, 124 | 129..=192);
+    failed.output.as_ref().is_some_and(|o| by_itself(o.rc))
 }
 
 /// A step's outcome from those of its parts.

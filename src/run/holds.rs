@@ -23,8 +23,8 @@ pub struct Holds {
 struct State {
     /// Who has it: host and how often, by key.
     taken: HashMap<String, HashMap<usize, u32>>,
-    /// Places that are never given on again, with the reason.
-    lost: HashMap<String, Vec<(usize, String)>>,
+    /// Places that are never given on again: the host's name, and the reason. A later stage may count its hosts anew.
+    lost: HashMap<String, Vec<(String, String)>>,
     /// By host: for a place of which key, and how many there are.
     waiting: HashMap<usize, (String, usize)>,
     /// Those who wait are to give up: nobody can help them.
@@ -121,23 +121,24 @@ impl Holds {
     }
 
     /// Keeps a place for ever: what it stands for did not come back.
-    pub fn lose(&self, key: &str, host: usize, why: &str) {
+    pub fn lose(&self, key: &str, host: usize, name: &str, what: &str) {
         self.locked(|s| {
             if let Some(t) = s.taken.get_mut(key) {
                 t.remove(&host);
             }
-            s.lose(key, host, why);
+            s.lose(key, name, &format!("{name} {what}"));
         });
         self.changed.notify_waiters();
     }
 
     /// Nobody is left who could give back what this host has: its places in budgets are lost, the rest is free.
-    pub fn abandon(&self, host: usize, why: &str) {
+    pub fn abandon(&self, host: usize, name: &str) {
+        let why = format!("the work on {name} broke off");
         self.locked(|s| {
             s.waiting.remove(&host);
             let keys: Vec<String> =
                 s.taken.iter_mut().filter_map(|(k, t)| t.remove(&host).map(|_| k.clone())).collect();
-            keys.iter().filter(|k| k.starts_with(BUDGET)).for_each(|k| s.lose(k, host, why));
+            keys.iter().filter(|k| k.starts_with(BUDGET)).for_each(|k| s.lose(k, name, &why));
         });
         self.changed.notify_waiters();
     }
@@ -150,10 +151,10 @@ impl Holds {
 
 impl State {
     /// A host is away once, however often it is said.
-    fn lose(&mut self, key: &str, host: usize, why: &str) {
+    fn lose(&mut self, key: &str, name: &str, why: &str) {
         let lost = self.lost.entry(key.to_string()).or_default();
-        if !lost.iter().any(|(h, _)| *h == host) {
-            lost.push((host, why.to_string()));
+        if !lost.iter().any(|(h, _)| h == name) {
+            lost.push((name.to_string(), why.to_string()));
         }
     }
 
@@ -233,9 +234,23 @@ mod tests {
             let h = Holds::default();
             let go = AtomicBool::new(false);
             h.take("k", 1, 0, &[&go]).await.unwrap();
-            h.lose("k", 0, "it did not come back");
-            assert_eq!(h.take("k", 1, 1, &[&go]).await, Err(Refused::Lost("it did not come back".into())));
+            h.lose("k", 0, "a", "did not come back");
+            assert_eq!(h.take("k", 1, 1, &[&go]).await, Err(Refused::Lost("a did not come back".into())));
             assert_eq!(h.take("k", 2, 1, &[&go]).await, Ok(false), "one of two places is left");
+        });
+    }
+
+    #[test]
+    fn what_is_lost_stays_lost_where_hosts_are_counted_anew() {
+        block_on(async {
+            let h = Holds::default();
+            let go = AtomicBool::new(false);
+            h.lose("k", 1, "b", "is not back");
+            // In the next stage it is the first.
+            h.lose("k", 0, "b", "is not back");
+            h.lose("k", 1, "a", "is not back");
+            assert_eq!(h.take("k", 3, 2, &[&go]).await, Ok(false), "two are away, not three");
+            assert_eq!(h.take("k", 2, 3, &[&go]).await, Err(Refused::Lost("a is not back".into())));
         });
     }
 
@@ -287,11 +302,11 @@ mod tests {
             for key in ["lock l", &budget, &budget] {
                 h.take(key, 2, 0, &[&go]).await.unwrap();
             }
-            h.abandon(0, "it broke off");
-            h.lose(&budget, 0, "it is not back");
+            h.abandon(0, "a");
+            h.lose(&budget, 0, "a", "is not back");
             assert_eq!(h.take("lock l", 1, 1, &[&go]).await, Ok(false));
             assert_eq!(h.take(&budget, 2, 1, &[&go]).await, Ok(false), "one host is away, not two");
-            assert_eq!(h.take(&budget, 1, 2, &[&go]).await, Err(Refused::Lost("it broke off".into())));
+            assert_eq!(h.take(&budget, 1, 2, &[&go]).await, Err(Refused::Lost("the work on a broke off".into())));
         });
     }
 
@@ -369,12 +384,12 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(pause.into())).await;
             // A place that is lost stays taken: it is never counted down.
             if let End::BrokeOff = end {
-                holds.abandon(host, "it broke off");
+                holds.abandon(host, &host.to_string());
                 return wrong;
             }
             if let (End::Lost, Some(k)) = (end, mine.last().copied()) {
                 mine.retain(|m| *m != k);
-                holds.lose(&format!("{BUDGET}{k}"), host, "it is not back");
+                holds.lose(&format!("{BUDGET}{k}"), host, &host.to_string(), "is not back");
             }
             let over = matches!(end, End::Lost);
             while let Some(k) = mine.pop() {

@@ -244,7 +244,7 @@ fn a_template_of_the_wrong_kind_is_found_before_the_run() {
         ("hosts", "{x: y}", "`hosts` is a pattern or a list of them, not a mapping"),
         ("hosts", "nobody", "`nobody` is neither a host nor a group of the inventory"),
         ("serial", "half", "`serial` is a number of hosts or a share of them, not `half`"),
-        ("max_fail_percentage", "few", "`max_fail_percentage` must be a whole number, 0 or more, not `few`"),
+        ("max_fail_percentage", "few", "`max_fail_percentage` must be a number, 0 or more, not `few`"),
         ("any_errors_fatal", "perhaps", "`any_errors_fatal` must be true or false, not `perhaps`"),
         ("force_handlers", "[]", "`force_handlers` must be true or false, not a list"),
     ];

@@ -1,9 +1,11 @@
 //! Blocks, batches, what is done once or elsewhere, locks and budgets: whole runs on this machine.
 
-use super::tests::{FAILURES, HOSTS, PERSON, outcome, perform, position, project, run};
+use super::tests::{FAILURES, HOSTS, INTERRUPT, PERSON, outcome, perform, position, project, run};
 use super::{Outcome, Recap};
 use crate::graph::Options;
 use proptest::prelude::*;
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 type Ended = Vec<(String, String, Outcome)>;
 
@@ -282,17 +284,86 @@ fn a_phase_ends_early_on_a_host() {
 }
 
 #[test]
-fn what_the_first_host_does_for_all_it_does_though_its_own_part_ended() {
+fn who_is_out_does_not_do_what_is_done_once() {
+    for out in ["{meta: end_host}", "{name: out, assert: {that: [false]}}"] {
+        let (ended, recap) = run(&format!(
+            r#"
+- phase: one
+  hosts: all
+  tasks:
+  - block: [{out}]
+    when: eq inventory_hostname "a"
+  - {{name: once, run_once: true, set_fact: {{x: 1}}}}
+  - {{name: t, assert: {{that: [eq x 1]}}}}
+"#
+        ));
+        assert_eq!(done(&ended, "a").len(), 1, "{ended:?}");
+        assert_eq!((done(&ended, "b"), done(&ended, "c")), (vec!["once", "t"], vec!["t"]), "{ended:?}");
+        let others = &recap.hosts[1..];
+        assert!(others.iter().all(|(_, c)| c.failed + c.blocked == 0), "{:?}", recap.hosts);
+    }
+}
+
+#[test]
+fn what_fails_once_has_failed_for_all() {
+    let (ended, recap) = run(r#"
+- phase: one
+  hosts: all
+  tasks:
+  - {name: once, run_once: true, assert: {that: [false]}}
+  - {name: t, debug: {msg: x}}
+"#);
+    assert_eq!((done(&ended, "a"), done(&ended, "b"), done(&ended, "c")), (vec!["once"], vec![], vec![]));
+    assert_eq!(recap.hosts.iter().map(|(_, c)| c.blocked).collect::<Vec<_>>(), [1, 1, 1]);
+}
+
+#[test]
+fn a_rescue_is_done_once_where_it_is_called() {
     let (ended, _) = run(r#"
 - phase: one
   hosts: all
   tasks:
-  - {meta: end_host, when: eq inventory_hostname "a"}
-  - {name: once, run_once: true, set_fact: {x: 1}}
-  - {name: t, assert: {that: [eq x 1]}}
+  - block: [{name: main, assert: {that: [eq inventory_hostname "a"]}}]
+    rescue: [{name: once, run_once: true, set_fact: {x: 1}}, {name: t, assert: {that: [eq x 1]}}]
 "#);
-    assert_eq!(done(&ended, "a"), ["meta", "once"]);
-    assert_eq!(done(&ended, "b"), ["t"]);
+    assert_eq!(done(&ended, "a"), ["main"]);
+    assert_eq!((done(&ended, "b"), done(&ended, "c")), (vec!["main", "once", "t"], vec!["main", "t"]));
+}
+
+#[test]
+fn a_handler_that_is_done_once_is_done_by_the_first_that_was_notified() {
+    let (ended, recap) = run(r#"
+- phase: one
+  hosts: all
+  tasks:
+  - {name: t, debug: {msg: x}, changed_when: ne inventory_hostname "a", notify: h}
+  - meta: flush_handlers
+  - {name: u, debug: {msg: x}}
+  handlers:
+  - {name: h, debug: {msg: x}, run_once: true}
+"#);
+    assert_eq!(
+        (done(&ended, "a"), done(&ended, "b"), done(&ended, "c")),
+        (vec!["t", "u"], vec!["t", "h", "u"], vec!["t", "u"])
+    );
+    assert!(recap.due.is_empty());
+}
+
+#[test]
+fn a_handler_that_is_done_once_is_due_on_no_host() {
+    let (ended, recap, dir) = run_here(&[(
+        "site.yml",
+        r#"
+- phase: one
+  hosts: all
+  tasks:
+  - {name: t, shell: echo t >> DIR/out, notify: h}
+  handlers:
+  - {name: h, shell: echo h >> DIR/out, run_once: true}
+"#,
+    )]);
+    assert_eq!(read(&dir, "out"), ["t", "t", "t", "h"], "{ended:?}");
+    assert_eq!(recap.due, [""; 0]);
 }
 
 #[test]
@@ -420,7 +491,10 @@ fn what_cannot_be_taken_in_is_said() {
     assert_eq!(of("{debug: {msg: x}, budget: etcd}"), "there is no budget `etcd` in this phase");
     assert_eq!(of("{block: [{debug: {msg: x}}], register: r}"), "`register` is not supported on a block");
     assert_eq!(of("{meta: end_hots}"), "`end_hots` is not a choice of `meta`");
-    assert_eq!(of("{meta: flush_handlers, when: true}"), "`when` does nothing beside this `meta`");
+    assert_eq!(
+        of("{meta: flush_handlers, when: true}"),
+        "`meta: flush_handlers` has no conditions here: it is laid out for all hosts before the run"
+    );
 }
 
 /// Whether no two of these spans of time overlap, each written as `begin` and `end` lines.
@@ -811,7 +885,7 @@ enum Item {
     Task {
         fails: [bool; 3],
     },
-    /// Done by the first host alone; only outside of blocks.
+    /// Done by the first host that comes to it; only outside of blocks.
     Once {
         fails: bool,
     },
@@ -875,12 +949,12 @@ fn write(items: &[Item], indent: usize, next: &mut usize, out: &mut String) {
     }
 }
 
-/// What Ansible does on one host: the names of the tasks that are run, in order; whether all went well. `first` is what
-/// the first host runs, for the others.
+/// What Ansible does on one host: the names of the tasks that are run, in order; whether all went well. `once` is what
+/// hosts before it have done for all.
 fn expect(
     items: &[Item],
     host: usize,
-    first: Option<&[String]>,
+    once: &mut HashSet<String>,
     runs: bool,
     next: &mut usize,
     ran: &mut Vec<String>,
@@ -897,26 +971,24 @@ fn expect(
             }
             Item::Once { fails } => {
                 let name = format!("t{next}");
-                match first {
-                    Some(first) => ok = ok && first.contains(&name) && !fails,
-                    None if ok => {
+                if ok {
+                    if once.insert(name.clone()) {
                         ran.push(name);
-                        ok = !fails;
                     }
-                    None => {}
+                    ok = !fails;
                 }
                 *next += 1;
             }
             Item::Block { main, rescue, always, .. } => {
                 let begun = ok;
-                let mut well = expect(main, host, first, begun, next, ran);
+                let mut well = expect(main, host, once, begun, next, ran);
                 if let Some(r) = rescue {
                     let called = begun && !well;
-                    let mended = expect(r, host, first, called, next, ran);
+                    let mended = expect(r, host, once, called, next, ran);
                     well = well || (called && mended);
                 }
                 if let Some(a) = always {
-                    well = expect(a, host, first, begun, next, ran) && well;
+                    well = expect(a, host, once, begun, next, ran) && well;
                 }
                 ok = begun && well;
             }
@@ -934,15 +1006,14 @@ proptest! {
         let (program, found) = super::tests::program(&text, HOSTS);
         prop_assert!(!found.has_errors(), "{}", found.render(false));
         let (ended, recap) = super::tests::execute(program, forks, false);
-        let mut first: Option<Vec<String>> = None;
+        let mut once = HashSet::new();
         for (i, host) in THREE.iter().enumerate() {
             let mut ran = vec![];
-            let well = expect(&items, i, first.as_deref(), true, &mut 0, &mut ran);
+            let well = expect(&items, i, &mut once, true, &mut 0, &mut ran);
             let was_run = |o: &Outcome| !matches!(o, Outcome::Blocked | Outcome::Skipped);
             let done: Vec<&String> =
                 ended.iter().filter(|(h, _, o)| h == host && was_run(o)).map(|(_, t, _)| t).collect();
             prop_assert_eq!(done, ran.iter().collect::<Vec<_>>(), "{}\n{}", host, text);
-            first.get_or_insert(ran);
             let open = recap.hosts[i].1.failed + recap.hosts[i].1.blocked;
             // A host with nothing behind what is done once for it has nothing that is blocked.
             prop_assert!(!well || open == 0, "{}\n{}", host, text);
@@ -1285,6 +1356,222 @@ fn a_task_with_tries_left_tells_how_many_it_took() {
   tasks:
   - {command: echo x, register: r, until: eq r.rc 0}
   - {name: told, assert: {that: eq r.attempts 1}}
+"#,
+    )]);
+    assert_eq!(outcome(&ended, "a", "told"), Outcome::Satisfied);
+}
+
+/// Runs a playbook on these hosts, all without a connection.
+fn run_on(hosts: &[&str], book: &str) -> Ended {
+    let inventory =
+        format!("all: {{hosts: {{{}}}}}", hosts.iter().map(|h| format!("{h}: ")).collect::<Vec<_>>().join(", "));
+    let (program, found) = super::tests::program(book, &inventory);
+    assert!(!found.has_errors(), "{}", found.render(false));
+    super::tests::execute(program, 8, false).0
+}
+
+#[test]
+fn no_batch_is_begun_after_one_that_failed() {
+    let hosts = ["a", "b", "c", "d"];
+    let all_fail = "{name: t, assert: {that: [false]}}";
+    let first_fails = "{name: t, debug: {msg: x}, failed_when: eq inventory_hostname \"a\"}";
+    let once_fails = "{name: t, run_once: true, assert: {that: [false]}}";
+    let flushed = "{name: t, debug: {msg: x}, changed_when: true, notify: h}\n  - meta: flush_handlers";
+    for (tasks, failed) in [(all_fail, "t"), (first_fails, "t"), (once_fails, "t"), (flushed, "h")] {
+        let ended = run_on(
+            &hosts,
+            &format!(
+                "- phase: p\n  hosts: all\n  serial: 1\n  tasks:\n  - {tasks}\n  - {{name: u, debug: {{msg: x}}}}\n  handlers: [{{name: h, assert: {{that: [false]}}}}]\n- phase: q\n  hosts: all\n  tasks: [{{name: v, debug: {{msg: x}}}}]\n"
+            ),
+        );
+        assert_eq!(outcome(&ended, "a", failed), Outcome::Failed, "{tasks}");
+        for h in &hosts[1..] {
+            assert_eq!(done(&ended, h), [""; 0], "{h}: {tasks}");
+        }
+    }
+}
+
+#[test]
+fn a_host_lost_in_a_handler_counts_as_one_that_failed() {
+    for limit in ["any_errors_fatal: true", "max_fail_percentage: 33", "max_fail_percentage: 33.3"] {
+        let site = format!(
+            r#"
+- phase: one
+  hosts: all
+  {limit}
+  tasks:
+  - {{name: t, shell: "true", notify: h}}
+  handlers:
+  - {{name: h, shell: "kill -9 $PPID", when: eq inventory_hostname "b"}}
+- phase: two
+  hosts: all
+  tasks: [{{name: u, debug: {{msg: x}}}}]
+"#
+        );
+        let (ended, recap, _) = run_here(&[("site.yml", &site)]);
+        assert!(recap.hosts[1].1.unreachable, "{ended:?}");
+        assert_eq!(outcome(&ended, "a", "u"), Outcome::Blocked, "{limit}");
+        let (ended, ..) = run_here(&[("site.yml", &site.replace(limit, "max_fail_percentage: 33.4"))]);
+        assert_eq!(outcome(&ended, "a", "u"), Outcome::Satisfied);
+    }
+}
+
+#[test]
+fn who_stops_a_run_that_fails_fast_has_stopped_it() {
+    let book = "- phase: p\n  hosts: a\n  tasks:\n  - {name: t1, shell: \"true\"}\n  - {name: t2, debug: {msg: x}}\n";
+    let (program, _) = project(&[("site.yml", book)], HOSTS, &Options::default());
+    let dir = tempfile::tempdir().unwrap();
+    PERSON.set((vec!["q"], true));
+    let (_, recap) = perform(program, 8, true, true, dir.path());
+    PERSON.set((vec![], false));
+    assert!(recap.interrupted);
+    let (program, _) = project(
+        &[("site.yml", &book.replace("shell: \"true\"", "assert: {that: [false]}"))],
+        HOSTS,
+        &Options::default(),
+    );
+    assert!(!perform(program, 8, true, true, dir.path()).1.interrupted);
+}
+
+#[test]
+fn a_command_that_failed_notifies_nobody() {
+    let task = |keys: &str| {
+        let site = format!(
+            r#"
+- phase: one
+  hosts: a
+  tasks:
+  - block:
+    - {{name: t, {keys}, notify: h}}
+    rescue:
+    - {{name: mended, debug: {{msg: x}}}}
+  handlers: [{{name: h, debug: {{msg: x}}}}]
+"#
+        );
+        let (ended, recap, _) = run_here(&[("site.yml", &site)]);
+        assert_eq!(recap.due, [""; 0]);
+        assert_eq!(outcome(&ended, "a", "mended"), Outcome::Satisfied, "{keys}");
+        done(&ended, "a").contains(&"h")
+    };
+    assert!(!task("shell: \"false\""));
+    assert!(!task("shell: \"true\", changed_when: false, failed_when: true"));
+    assert!(!task("file: {path: DIR/x, state: touch}, changed_when: false, failed_when: true"));
+    // Some of it was done.
+    assert!(task("shell: \"test {{item}} = 1\", loop: [1, 2]"));
+    assert!(task("file: {path: DIR/x, state: touch}, failed_when: true"));
+    assert!(task("shell: sleep 9, timeout: 1"));
+    let site = "- phase: p\n  hosts: a\n  tasks: [{name: t, shell: \"false\", notify: h}]\n  handlers: [{name: h, debug: {msg: x}}]\n";
+    assert_eq!(run_here(&[("site.yml", site)]).1.due, [""; 0]);
+}
+
+#[test]
+fn a_handler_notifies_those_above_it_and_below() {
+    let site = r#"
+- phase: p
+  hosts: a
+  tasks:
+  - {name: t, shell: echo t >> DIR/out, notify: [c, a]}
+  handlers:
+  - {name: a, shell: echo a >> DIR/out}
+  - {name: b, shell: echo b >> DIR/out, listen: topic}
+  - {name: c, shell: echo c >> DIR/out, notify: [a, topic, d]}
+  - {name: d, shell: echo d >> DIR/out}
+"#;
+    let (_, recap, dir) = run_here(&[("site.yml", site)]);
+    assert_eq!(read(&dir, "out"), ["t", "a", "c", "d", "a", "b"]);
+    assert_eq!(recap.due, [""; 0]);
+    // As far up as it goes; itself it does not call.
+    let site = r#"
+- phase: p
+  hosts: a
+  tasks:
+  - {name: t, shell: echo t >> DIR/out, notify: z}
+  handlers:
+  - {name: x, shell: echo x >> DIR/out, notify: x}
+  - {name: y, shell: echo y >> DIR/out, notify: x}
+  - {name: z, shell: echo z >> DIR/out, notify: "{{both}}"}
+  vars: {both: [y, x]}
+"#;
+    let (_, recap, dir) = run_here(&[("site.yml", site)]);
+    assert_eq!(read(&dir, "out"), ["t", "z", "x", "y", "x"]);
+    assert_eq!(recap.due, [""; 0]);
+    let wrong = site.replace("[y, x]", "[y, w]");
+    assert_eq!(errors(&[("site.yml", &wrong)]), ["no handler `w` in this phase"]);
+}
+
+#[test]
+fn a_time_limit_holds_for_what_waits() {
+    for (task, begins) in [
+        ("wait_for: {path: DIR/never, timeout: 12}, timeout: 1", "did not end within 1 s"),
+        ("pause: {seconds: 12}, timeout: 1", "did not end within 1 s"),
+        ("shell: sleep 12, async: 60, poll: 1, timeout: 1", "did not end within 1 s"),
+        ("wait_for: {path: DIR/never, timeout: 1, sleep: 1}, timeout: 12", "waited 1 s in vain"),
+    ] {
+        let begun = Instant::now();
+        FAILURES.set(vec![]);
+        run_here(&[("site.yml", &format!("- phase: p\n  hosts: a\n  tasks: [{{{task}}}]\n"))]);
+        let said = FAILURES.with_borrow(|f| f[0].1.message.clone());
+        assert!(said.starts_with(begins), "{task}: {said}");
+        assert!(begun.elapsed() < Duration::from_secs(8), "{task}");
+    }
+}
+
+#[test]
+fn who_stops_a_wait_is_told_the_truth() {
+    let site = "- phase: p\n  hosts: a\n  tasks: [{name: t, wait_for: {path: DIR/never, timeout: 600, sleep: 1}, register: r, ignore_errors: true}]\n";
+    FAILURES.set(vec![]);
+    INTERRUPT.set(Some((Duration::from_millis(1200), false)));
+    run_here(&[("site.yml", site)]);
+    INTERRUPT.set(None);
+    let said = FAILURES.with_borrow(|f| f[0].1.message.clone());
+    assert!(said.starts_with("the run was stopped after 1 s"), "{said}");
+}
+
+#[test]
+fn who_leaves_a_run_leaves_no_job() {
+    let site =
+        "- phase: p\n  hosts: a\n  tasks: [{name: t, shell: \"sleep 3; touch DIR/went_on\", async: 60, poll: 1}]\n";
+    INTERRUPT.set(Some((Duration::from_millis(1300), true)));
+    let begun = Instant::now();
+    let (_, recap, dir) = run_here(&[("site.yml", site)]);
+    INTERRUPT.set(None);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(recap.interrupted);
+    std::thread::sleep(Duration::from_secs(4).saturating_sub(begun.elapsed()));
+    assert!(!dir.path().join("went_on").exists());
+}
+
+#[test]
+fn those_who_are_left_in_a_phase() {
+    let (ended, _) = run(r#"
+- phase: one
+  hosts: all
+  tasks:
+  - {name: t, id: t, debug: {msg: x}, failed_when: eq inventory_hostname "b"}
+  - {name: u, needs: [{task: t, hosts: "a:c"}], debug: {msg: x}, when: eq inventory_hostname "a"}
+- phase: two
+  hosts: all
+  tasks:
+  - name: left
+    assert:
+      that:
+      - eq (join ansible_play_hosts "") "ac"
+      - eq (join play_hosts "") "ac"
+      - eq (join ansible_play_hosts_all "") "abc"
+"#);
+    assert_eq!(outcome(&ended, "a", "left"), Outcome::Satisfied);
+}
+
+#[test]
+fn the_tries_are_counted_as_ansible_does() {
+    let (ended, _, _) = run_here(&[(
+        "site.yml",
+        r#"
+- phase: one
+  hosts: a
+  tasks:
+  - {command: echo x, register: r, until: eq r.rc 1, retries: 2, delay: 0, ignore_errors: true}
+  - {name: told, assert: {that: eq r.attempts 2}}
 "#,
     )]);
     assert_eq!(outcome(&ended, "a", "told"), Outcome::Satisfied);

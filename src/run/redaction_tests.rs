@@ -202,6 +202,7 @@ fn planned(program: Program, redactor: &Redactor) -> Vec<Event> {
         delegates: Default::default(),
         fatal: program.playbook.phases.iter().map(|_| AtomicBool::new(false)).collect(),
         holds: Default::default(),
+        stood_down: Default::default(),
         asker: super::ask::kit::asker(&[], false),
         options: LinkOptions::default(),
         ssh_config: SshConfig::empty(),
@@ -212,7 +213,7 @@ fn planned(program: Program, redactor: &Redactor) -> Vec<Event> {
         wants_facts: false,
         stop: Arc::default(),
         leave: Arc::new(tokio::sync::watch::Sender::new(false)),
-        again: super::Again { given: "windlass plan".into(), bare: "windlass plan".into() },
+        again: super::Again { given: "windlass plan".into(), bare: "windlass plan".into(), ..Default::default() },
         program,
     });
     let rt = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();

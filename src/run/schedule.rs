@@ -40,6 +40,9 @@ struct Scheduler {
     open: Vec<u32>,
     /// Something it needs failed.
     doomed: Vec<bool>,
+    /// Of what is done once: those who stand by need not wait any more, and how it ended on the host that did it.
+    settled_before: Vec<bool>,
+    taken: Vec<Option<End>>,
     /// Part of a rescue nobody needs.
     uncalled: Vec<bool>,
     /// Gates whose batch had too many failures.
@@ -108,6 +111,8 @@ pub async fn run(
         open: g.node_indices().map(|n| g.edges_directed(n, Direction::Incoming).count() as u32).collect(),
         ended: vec![None; g.node_count()],
         doomed: vec![false; g.node_count()],
+        settled_before: vec![false; g.node_count()],
+        taken: vec![None; g.node_count()],
         uncalled: vec![false; g.node_count()],
         exceeded: vec![false; g.node_count()],
         over: vec![false; g.node_count()],
@@ -132,6 +137,8 @@ pub async fn run(
     let mut windows: Vec<Option<mpsc::UnboundedSender<Window>>> = (0..hosts).map(|_| None).collect();
     let mut workers = tokio::task::JoinSet::new();
     let mut host_of = HashMap::new();
+    // A failure has stopped the run, and nobody before it.
+    let mut failed_fast = false;
 
     let start: Vec<StepIndex> = g.node_indices().filter(|n| s.open[n.index()] == 0).collect();
     start.into_iter().for_each(|n| s.freed(n));
@@ -194,7 +201,7 @@ pub async fn run(
                 s.told(node, facts);
                 s.step_done(node, outcome, sets, unknown);
                 if outcome == Outcome::Failed && fail_fast {
-                    shared.stop.store(true, Ordering::Relaxed);
+                    failed_fast |= !shared.stop.swap(true, Ordering::Relaxed);
                 }
             }
             Told::Window { host, left, unreachable, round_trips } => {
@@ -206,10 +213,11 @@ pub async fn run(
                         s.freed(n);
                     }
                 }
-                if unreachable {
+                if let Some(at) = unreachable {
+                    s.done_once(at, End::Failed).into_iter().for_each(|n| s.freed(n));
                     s.lose(host);
                     if fail_fast {
-                        shared.stop.store(true, Ordering::Relaxed);
+                        failed_fast |= !shared.stop.swap(true, Ordering::Relaxed);
                     }
                 }
             }
@@ -239,7 +247,7 @@ pub async fn run(
     let recap = Recap {
         run: run_id,
         check_mode: shared.program.check_mode,
-        interrupted: shared.stop.load(Ordering::Relaxed) && !fail_fast,
+        interrupted: shared.stop.load(Ordering::Relaxed) && !failed_fast,
         left: *shared.leave.borrow(),
         hosts: gone.into_iter().chain(counts).collect(),
         took: carried.took,
@@ -283,11 +291,16 @@ impl Scheduler {
             let end = match self.shared.program.graph[n] {
                 _ if self.uncalled[n.index()] => Some(End::Ok),
                 Node::Gate { phase, batch } => {
-                    self.exceeded[n.index()] = self.has_too_many_failures(phase, batch);
+                    self.exceeded[n.index()] |= self.has_too_many_failures(phase, batch);
                     Some(if doomed || self.failed_before.contains(&phase) { End::Failed } else { End::Ok })
                 }
                 Node::Join { block, part, .. } => Some(self.part_ended(n, block, part)),
-                Node::Release { host, .. } if doomed || self.lost[host] => Some(End::Blocked),
+                Node::Release { host, block } if doomed || self.lost[host] => {
+                    if self.lost[host] {
+                        self.note_failure(self.shared.program.blocks[block].phase, host);
+                    }
+                    Some(End::Blocked)
+                }
                 Node::Release { host, .. } => {
                     self.free[host].insert(n);
                     None
@@ -306,7 +319,10 @@ impl Scheduler {
                     let used = &self.shared.program.tasks[task];
                     let forced = used.handler && self.shared.program.playbook.phases[used.phase].force_handlers;
                     let fatal = !used.tidies_up() && !forced && self.shared.fatal[used.phase].load(Ordering::Relaxed);
-                    if doomed || fatal || self.lost[host] || self.failed_hosts[host] {
+                    let out = doomed || fatal || self.lost[host] || self.failed_hosts[host];
+                    if let Some(end) = self.taken[n.index()].filter(|_| !used.handler) {
+                        Some(if out { End::Blocked } else { end })
+                    } else if out {
                         self.blocked(n, task, host, fatal);
                         Some(End::Blocked)
                     } else {
@@ -425,12 +441,12 @@ impl Scheduler {
     fn blocked(&mut self, n: StepIndex, task: usize, host: usize, fatal: bool) {
         let used = &self.shared.program.tasks[task];
         let (phase, rescued) = (used.phase, used.is_rescued());
-        // A handler nobody notified is not worth a line, blocked or not.
-        if used.handler {
-            return;
-        }
         if self.lost[host] {
             self.note_failure(phase, host);
+        }
+        // A handler nobody notified is not worth a line, blocked or not.
+        if self.shared.program.tasks[task].handler {
+            return;
         }
         if rescued && !self.lost[host] && !fatal {
             // What fails in the block is made good by its `rescue`; what is left of it is not missed.
@@ -476,6 +492,10 @@ impl Scheduler {
     fn note_failure(&mut self, phase: usize, host: usize) {
         self.failed_in.entry(phase).or_default().insert(host);
         let p = &self.shared.program;
+        let name = &p.hosts[host].name;
+        if !self.learned.failed.contains(name) {
+            Arc::make_mut(&mut self.learned).failed.insert(name.clone());
+        }
         if p.playbook.phases[phase].max_fail.is_some()
             && let Some((batch, _)) = p.batch_of(phase, host)
             && self.has_too_many_failures(phase, batch)
@@ -489,7 +509,7 @@ impl Scheduler {
         let hosts = p.batches[phase].get(batch).map_or(&[][..], Vec::as_slice);
         let failed = self.failed_in.get(&phase).map_or(0, |f| hosts.iter().filter(|h| f.contains(h)).count());
         match p.playbook.phases[phase].max_fail {
-            Some(limit) => failed * 100 > hosts.len() * limit as usize,
+            Some(limit) => (failed * 100) as f64 > hosts.len() as f64 * limit,
             None => failed > 0 && failed == hosts.len(),
         }
     }
@@ -512,6 +532,9 @@ impl Scheduler {
         let mut freed = vec![];
         for e in g.edges_directed(node, Direction::Outgoing) {
             let to = e.target().index();
+            if *e.weight() == Edge::Standby && std::mem::replace(&mut self.settled_before[to], true) {
+                continue;
+            }
             let to_gate = matches!(g[e.target()], Node::Gate { .. });
             self.over[to] |= over && to_gate;
             match (e.weight(), end) {
@@ -528,10 +551,12 @@ impl Scheduler {
                 }
                 (Edge::Loop, End::Failed | End::Blocked) => self.doomed[to] = true,
                 (Edge::Rescue | Edge::Always, End::Blocked) => self.doomed[to] = true,
-                (Edge::Rescue | Edge::Always, _) => {}
+                (Edge::Rescue | Edge::Always | Edge::Standby, _) => {}
                 // A phase has failed where one of its batches has, though the next was begun.
                 (Edge::Batch, _) => {
                     self.doomed[to] |= over || self.exceeded[node.index()] || (to_gate && end != End::Ok);
+                    // A batch that is held back holds back those behind it.
+                    self.exceeded[to] |= to_gate && self.exceeded[node.index()];
                 }
             }
             self.open[to] -= 1;
@@ -584,11 +609,41 @@ impl Scheduler {
         self.ends_early(node, outcome);
         let end = match outcome {
             Outcome::Failed | Outcome::Rescued => End::Failed,
-            _ => End::Ok,
+            _ => self.taken[node.index()].unwrap_or(End::Ok),
         };
-        for n in self.settle(node, end) {
+        let mut freed = if outcome == Outcome::Silent { vec![] } else { self.done_once(node, end) };
+        freed.extend(self.settle(node, end));
+        for n in freed {
             self.freed(n);
         }
+    }
+
+    /// What is done once was done, or begun: nobody else does it. Gives back those who stand by and waited for that alone.
+    fn done_once(&mut self, node: StepIndex, end: End) -> Vec<StepIndex> {
+        let shared = self.shared.clone();
+        let g = &shared.program.graph;
+        let behind = |n: StepIndex| {
+            let mut edges = g.edges_directed(n, Direction::Outgoing);
+            edges.find(|e| *e.weight() == Edge::Standby).map(|e| e.target())
+        };
+        let (mut free, mut at) = (vec![], node);
+        while let Some(next) = behind(at) {
+            let i = next.index();
+            self.taken[i] = Some(end);
+            if matches!(g[next], Node::Step { task, .. } if shared.program.tasks[task].handler)
+                && let Ok(mut all) = shared.stood_down.lock()
+            {
+                all.insert(next);
+            }
+            if !std::mem::replace(&mut self.settled_before[i], true) {
+                self.open[i] -= 1;
+                if self.open[i] == 0 {
+                    free.push(next);
+                }
+            }
+            at = next;
+        }
+        free
     }
 
     /// After `meta: end_host` and its like: what comes behind it in the phase is not called for any more. What holds are
@@ -613,7 +668,8 @@ impl Scheduler {
                 true => t > task || other.handler,
                 false => batch_of(h) > batch,
             };
-            if other.phase == used.phase && reaches(h) && behind && !(ends == Ends::Host && other.run_once()) {
+            let of_all = ends == Ends::Host && other.run_once() && other.is_led();
+            if other.phase == used.phase && reaches(h) && behind && !of_all {
                 self.uncalled[n.index()] = true;
             }
         }
@@ -633,8 +689,10 @@ impl Scheduler {
         let mut open: HashMap<StepIndex, u32> = HashMap::new();
         // When all goes well, no rescue is called, and a join is there at once.
         let passes = |n: StepIndex| {
+            let handler = matches!(g[n], Node::Step { task, .. } if self.shared.program.tasks[task].handler);
             matches!(g[n], Node::Join { .. })
                 || self.uncalled[n.index()]
+                || (self.taken[n.index()].is_some() && !handler)
                 || g.edges_directed(n, Direction::Incoming).any(|e| *e.weight() == Edge::Rescue)
         };
         let going_well = |n: StepIndex| {
@@ -642,6 +700,7 @@ impl Scheduler {
             !matches!(g[n], Node::Join { .. })
                 || before.into_iter().all(|m| matches!(self.ended[m.index()], None | Some(End::Ok)))
         };
+        let failed_before = |n: StepIndex| self.taken[n.index()].is_some_and(|end| end != End::Ok);
         // How often something is done must be known before it is begun, and what comes after it has to wait.
         let in_turns = |n: StepIndex| {
             let mut looks = g.edges_directed(n, Direction::Incoming).filter(|e| *e.weight() == Edge::Loop);
@@ -652,12 +711,12 @@ impl Scheduler {
             let at = row[next];
             let mut follow: Vec<StepIndex> = vec![];
             if let Node::Step { task, .. } = g[at]
-                && self.shared.program.tasks[task].ends().is_some()
+                && (self.shared.program.tasks[task].ends().is_some() || failed_before(at))
             {
                 next += 1;
                 continue;
             }
-            for e in g.edges_directed(at, Direction::Outgoing) {
+            for e in g.edges_directed(at, Direction::Outgoing).filter(|e| *e.weight() != Edge::Standby) {
                 let to = e.target();
                 let left = open.entry(to).or_insert(self.open[to.index()]);
                 *left -= 1;
@@ -665,6 +724,7 @@ impl Scheduler {
                     && g[to].host() == Some(host)
                     && !self.doomed[to.index()]
                     && going_well(to)
+                    && !failed_before(to)
                     && !in_turns(to)
                 {
                     follow.push(to);
@@ -713,7 +773,11 @@ impl Scheduler {
             hint: Some("what was under way there may still be running; look at the host, then run again".into()),
         });
         self.busy[host] = false;
-        self.shared.holds.abandon(host, &format!("the work on {} broke off", p.hosts[host].name));
+        // Whether it was begun is not known: nobody else does it.
+        self.shared.holds.abandon(host, &p.hosts[host].name);
+        for n in &handed {
+            self.done_once(*n, End::Failed).into_iter().for_each(|n| self.freed(n));
+        }
         self.lose(host);
         handed.iter().for_each(|n| self.state[n.index()] = State::Waiting);
         let free: Vec<StepIndex> = handed.into_iter().filter(|n| self.open[n.index()] == 0).collect();

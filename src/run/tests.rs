@@ -82,6 +82,7 @@ pub(super) fn perform(
         delegates,
         fatal,
         holds: Default::default(),
+        stood_down: Default::default(),
         asker: PERSON.with_borrow(|(answers, every_step)| super::ask::kit::asker(answers, *every_step)),
         options: LinkOptions::default(),
         ssh_config: SshConfig::empty(),
@@ -92,10 +93,24 @@ pub(super) fn perform(
         wants_facts: false,
         stop: Arc::default(),
         leave: Arc::new(tokio::sync::watch::Sender::new(false)),
-        again: super::Again { given: "windlass".into(), bare: "windlass".into() },
+        again: super::Again {
+            given: "windlass".into(),
+            bare: "windlass".into(),
+            hosts: Arc::new(["a", "b", "c"].map(str::to_string).into()),
+        },
     });
     let rt = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let recap = rt.block_on(async {
+        if let Some((after, leaves)) = INTERRUPT.get() {
+            let shared = shared.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(after).await;
+                shared.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+                if leaves {
+                    shared.leave.send_replace(true);
+                }
+            });
+        }
         let work = super::run(shared, "r".into(), forks, fail_fast, Default::default());
         tokio::time::timeout(std::time::Duration::from_secs(30), work).await.expect("the run hangs").0
     });
@@ -114,6 +129,8 @@ pub(super) fn perform(
 thread_local! {
     /// What failed in the runs of this test, with the reports.
     pub(super) static FAILURES: std::cell::RefCell<Vec<(String, super::event::FailureReport)>> = const { std::cell::RefCell::new(vec![]) };
+    /// After so long the run is stopped; `true`: and left.
+    pub(super) static INTERRUPT: std::cell::Cell<Option<(std::time::Duration, bool)>> = const { std::cell::Cell::new(None) };
     /// What the person at the terminal answers, and whether every step is asked for.
     pub(super) static PERSON: std::cell::RefCell<(Vec<&'static str>, bool)> = const { std::cell::RefCell::new((vec![], false)) };
 }

@@ -7,6 +7,7 @@ tests!(
     facts_of_others,
     rolling_restart,
     a_member_that_stays_away,
+    a_place_that_is_lost_for_all_stages,
     evidence,
     questions,
     rescue_after_a_kill,
@@ -177,6 +178,32 @@ fn a_member_that_stays_away() {
         c.on(n, "systemctl stop member-test; rm /etc/systemd/system/member-test.service; systemctl daemon-reload")
             .succeeds();
     }
+}
+
+/// What is laid out behind a `group_by` has the same budgets.
+fn a_place_that_is_lost_for_all_stages() {
+    let phase = |name: &str, hosts: &str, task: &str| {
+        format!(
+            "
+            - phase: {name}
+              hosts: {hosts}
+              budgets: {{members: {{hosts: all, size: 1, after: 'false', timeout: 1, every: 1}}}}
+              tasks:
+                - group_by: {{key: 'is_{{{{inventory_hostname}}}}'}}
+                - {{name: {task}, command: touch /srv/lost-{task}, budget: members}}
+            "
+        )
+    };
+    let c = Case::nodes(2, "lost-place").playbook(
+        &(phase("one", "node1", "first")
+            + "
+            - {phase: rest, hosts: node2, tasks: [{group_by: {key: 'is_{{inventory_hostname}}'}}]}
+            "
+            + &phase("two", "is_node2", "second")),
+    );
+    c.on(2, "rm -f /srv/lost-*").succeeds();
+    c.apply().exits(1).says("this host is not back").says("is used up: node1 is not back");
+    c.on(2, "test ! -e /srv/lost-second").succeeds();
 }
 
 fn evidence() {
