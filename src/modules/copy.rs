@@ -545,7 +545,7 @@ impl Copy {
         let own = (meta.owner, meta.group);
         let size = from.followed().map_or(0, |e| e.size);
         let entry = match old {
-            Some(e) => Entry { size, mtime: ctx.now, inode: String::new(), atime: None, ctime: None, ..meta.onto(e) },
+            Some(e) => Entry { size, mtime: ctx.now, inode: String::new(), times: None, ..meta.onto(e) },
             None => new_entry(EntryKind::File, mode, size, own, ctx),
         };
         let mut result = facts(path, &entry);

@@ -296,8 +296,7 @@ impl Deb822Repository {
             mtime: ctx.now,
             links: 1,
             inode: String::new(),
-            atime: None,
-            ctime: None,
+            times: None,
         };
         let put = Put {
             path: path.clone(),

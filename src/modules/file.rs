@@ -698,8 +698,7 @@ fn combination(line: &str) -> Option<(u64, Entry)> {
         mtime: 0,
         links: 1,
         inode: String::new(),
-        atime: None,
-        ctime: None,
+        times: None,
     };
     Some((count.parse().ok()?, entry))
 }

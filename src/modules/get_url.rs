@@ -362,9 +362,7 @@ impl GetUrl {
         let mode = self.mode.as_ref().map_or(base, |m| m.apply(base, false));
         let meta = self.meta(base);
         let entry = match old {
-            Some(e) => {
-                Entry { size, mtime: ctx.now, inode: String::new(), atime: None, ctime: None, links: 1, ..meta.onto(e) }
-            }
+            Some(e) => Entry { size, mtime: ctx.now, inode: String::new(), times: None, links: 1, ..meta.onto(e) },
             None => new_entry(EntryKind::File, mode, size, (meta.owner, meta.group), ctx),
         };
         let mut after = unchanged_folders(path, seen);

@@ -730,8 +730,7 @@ pub(crate) mod kit {
             size: m.len(),
             mtime: m.mtime(),
             links: m.nlink(),
-            atime: Some(m.atime()),
-            ctime: Some(m.ctime()),
+            times: Some(Box::new((m.atime(), m.ctime()))),
             inode: format!("{}:{}", m.dev(), m.ino()),
             kind: match m.file_type() {
                 t if t.is_dir() => EntryKind::Directory,
@@ -780,8 +779,7 @@ pub(crate) mod kit {
             size: 3,
             mtime: 1_700_000_000,
             links: 1,
-            atime: Some(1_700_000_001),
-            ctime: Some(1_700_000_002),
+            times: Some(Box::new((1_700_000_001, 1_700_000_002))),
             inode: "1:1".into(),
         }
     }

@@ -99,8 +99,7 @@ impl Wanted<'_> {
             mtime: ctx.now,
             links: 1,
             inode: String::new(),
-            atime: None,
-            ctime: None,
+            times: None,
         };
         let entry = Meta { mode: None, owner: self.owner, group: self.group }.onto(&entry);
         let mut result = self.result(&digest, &entry);
@@ -191,7 +190,7 @@ impl Meta<'_> {
     pub fn onto(&self, now: &Entry) -> Entry {
         let mut e = now.clone();
         e.mode = self.mode.unwrap_or(e.mode);
-        (e.atime, e.ctime) = (None, None);
+        e.times = None;
         if let Some(o) = self.owner.filter(|o| **o != now.owner && **o != now.uid.to_string()) {
             e.uid = o.parse().unwrap_or(if o == "root" { 0 } else { UNKNOWN_ID });
             e.owner = o.to_string();
@@ -383,8 +382,7 @@ mv -T -- "$n" "$t"
                 mtime: ctx.now,
                 links: 2,
                 inode: String::new(),
-                atime: None,
-                ctime: None,
+                times: None,
             };
             let entry = Meta { mode: self.mode, owner: self.owner, group: self.group }.onto(&made);
             let state = PathState { entry: Some(entry), canonical: state.canonical, ..Default::default() };
@@ -413,8 +411,7 @@ pub fn new_entry(
         mtime: ctx.now,
         links: 1,
         inode: String::new(),
-        atime: None,
-        ctime: None,
+        times: None,
     };
     Meta { mode: None, owner, group }.onto(&e)
 }

@@ -171,10 +171,10 @@ impl Stat {
         r.insert("gr_name".into(), json!(e.group));
         r.insert("size".into(), json!(e.size));
         r.insert("nlink".into(), json!(e.links));
-        for (name, time) in [("atime", e.atime), ("mtime", Some(e.mtime)), ("ctime", e.ctime)] {
-            if let Some(t) = time {
-                r.insert(name.into(), json!(t));
-            }
+        r.insert("mtime".into(), json!(e.mtime));
+        if let Some((atime, ctime)) = e.times.as_deref() {
+            r.insert("atime".into(), json!(atime));
+            r.insert("ctime".into(), json!(ctime));
         }
         if let Some((dev, inode)) = e.inode.split_once(':') {
             for (name, n) in [("dev", dev), ("inode", inode)] {

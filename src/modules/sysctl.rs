@@ -559,6 +559,7 @@ mod tests {
         ] {
             assert!(!same(a, b) && !same(b, a), "{a} {b}");
         }
+        satisfied(module("value: '02'").decide(&is(Some("net.ipv4.ip_forward=02\n"), Some("2")), &ctx()));
         // Where nothing tells beforehand, the kernel is asked: written and as before, it is the same.
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, "one\n").unwrap();

@@ -441,8 +441,7 @@ impl Unarchive {
                         mtime: m.mtime,
                         links: 1,
                         inode: String::new(),
-                        atime: None,
-                        ctime: None,
+                        times: None,
                     };
                     let mut e = self.meta(m, m.kind).onto(&e);
                     for (id, name) in [(&mut e.uid, &self.owner), (&mut e.gid, &self.group)] {

@@ -291,8 +291,7 @@ fn stats(bytes: &[u8]) -> HashMap<String, Entry> {
                 mtime: f[7].parse().ok()?,
                 links: f[8].parse().ok()?,
                 inode: f[9].clone(),
-                atime: f[10].parse().ok(),
-                ctime: f[11].parse().ok(),
+                times: Some(Box::new((f[10].parse().ok()?, f[11].parse().ok()?))),
             };
             Some((f[0].clone(), entry))
         })

@@ -163,8 +163,7 @@ pub struct Entry {
     /// Seconds since 1970.
     pub mtime: i64,
     /// When it was last read, and when anything of it last changed, in the same seconds; foreseen: not known.
-    pub atime: Option<i64>,
-    pub ctime: Option<i64>,
+    pub times: Option<Box<(i64, i64)>>,
     pub links: u64,
     /// Device and inode, `dev:inode`.
     pub inode: String,
