@@ -143,7 +143,9 @@ impl Downloads {
         };
         let mut done = slot.lock().await;
         match done.as_ref() {
-            Some(Done { result: Ok(f), stamp: then, .. }) if f.path.exists() && *then == stamp(d) => return Ok(f.clone()),
+            Some(Done { result: Ok(f), stamp: then, .. }) if f.path.exists() && *then == stamp(d) => {
+                return Ok(f.clone());
+            }
             // It failed while this one waited for it. Who asks later has it tried again.
             Some(Done { result: Err(e), at, .. }) if *at >= asked => return Err(e.clone()),
             _ => {}
@@ -529,14 +531,18 @@ mod tests {
     async fn a_part_of_an_uncertain_version_is_not_gone_on_with() {
         // A weak tag does not promise the same bytes: the first connection breaks, and then it is another file.
         let s = server(|i, head, s| {
-            let from = head.lines().find_map(|l| l.strip_prefix("range: bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+            let from =
+                head.lines().find_map(|l| l.strip_prefix("range: bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
             let tag = "ETag: W/\"v\"";
             match (i, from) {
                 (0, _) => send(s, &format!("200 OK\r\nContent-Length: 600000\r\n{tag}"), &vec![b'a'; 300_000]),
                 (_, None) => send(s, &format!("200 OK\r\nContent-Length: 600000\r\n{tag}"), &vec![b'b'; 600_000]),
                 (_, Some(n)) => send(
                     s,
-                    &format!("206 Partial\r\nContent-Length: {}\r\nContent-Range: bytes {n}-599999/600000\r\n{tag}", 600_000 - n),
+                    &format!(
+                        "206 Partial\r\nContent-Length: {}\r\nContent-Range: bytes {n}-599999/600000\r\n{tag}",
+                        600_000 - n
+                    ),
                     &vec![b'b'; 600_000 - n],
                 ),
             }

@@ -345,6 +345,7 @@ mod tests {
                 mode: 0o640,
                 owner: None,
                 group: None,
+                keeps: None,
                 validate: None,
                 backup: None,
             };
@@ -389,6 +390,7 @@ mod tests {
             mode: 0o644,
             owner: None,
             group: None,
+            keeps: None,
             validate: Some("grep -q old %s".into()),
             backup: None,
         };

@@ -218,7 +218,10 @@ fn killed_in_the_middle_of_a_transfer() {
 fn no_checksum() {
     let s = Server::files(&[("motd", b"hello\n")]);
     let tasks = |force: bool| {
-        format!("- {{name: motd, get_url: {{url: '{}/motd', dest: /srv/nc/, force: {force}, backup: true}}}}", s.url)
+        format!(
+            "- {{name: motd, get_url: {{url: '{}/motd', dest: /srv/nc/motd, force: {force}, backup: true}}}}",
+            s.url
+        )
     };
     let c = cached(Case::anywhere("no-sum")).tasks(&tasks(false));
     c.on_node("rm -rf /srv/nc; mkdir -p /srv/nc").succeeds();
@@ -229,6 +232,12 @@ fn no_checksum() {
     c.apply().changed(1);
     c.on_node("cat /srv/nc/motd; cat /srv/nc/motd.*~").prints("hello\nmine");
     c.apply().changed(0);
+    // In a folder it is renewed in any case.
+    let c = c.tasks(&format!("- {{name: motd, get_url: {{url: '{}/motd', dest: /srv/nc}}}}", s.url));
+    c.apply().changed(0);
+    c.on_node("echo mine > /srv/nc/motd").succeeds();
+    c.apply().changed(1);
+    c.on_node("cat /srv/nc/motd").prints("hello");
 }
 
 fn for_a_user_who_is_not_root() {

@@ -48,6 +48,25 @@ fn iptables() {
     c.plan().exits(2);
     c.apply().changed(3);
     c.is_satisfied();
+    // Rules with counters of their own, and for fragments.
+    let c = c.tasks(
+        "
+        - name: counted
+          iptables: {chain: OUTPUT, protocol: tcp, destination_port: 9998, jump: ACCEPT, set_counters: '5 10'}
+        - name: fragments
+          iptables: {chain: OUTPUT, destination: 10.99.0.0/16, fragment: true, jump: ACCEPT}
+        ",
+    );
+    c.converges(2);
+    c.on_node("iptables -S OUTPUT -v | grep -e 9998 -e ' -f '").mentions("--dport 9998 -c 5 10").mentions(" -f ");
+    // A rule for a chain that is gone, gone with it.
+    let c = c.tasks(
+        "
+        - iptables: {chain: GONE, protocol: tcp, jump: ACCEPT, state: absent}
+        - iptables: {chain: INPUT, protocol: tcp, jump: GONE, state: absent, ip_version: both}
+        ",
+    );
+    c.is_satisfied();
     let c =
         c.tasks("- iptables: {chain: INPUT, protocol: tcp, tcp_flags: {flags: NONSENSE, flags_set: NONE}, jump: DROP}");
     c.plan().exits(1).says("refuses the rule");
