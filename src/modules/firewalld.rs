@@ -212,10 +212,14 @@ impl Module for Firewalld {
             ));
         }
         let what = self.what();
-        if let (Some(service), true) = (&self.service, !matches!(field("known"), "" | "0")) {
+        let refused = || {
+            let why = out.stderr.lines().find(|l| !l.trim().is_empty()).unwrap_or("it gives no reason");
+            format!("firewalld refuses it: {}", why.trim())
+        };
+        if !matches!(field("known"), "" | "0") {
             return Err(Stop::fail_hint(
-                format!("firewalld knows no service `{}`", service.0),
-                "`firewall-cmd --get-services` lists them; a `port` needs none",
+                refused(),
+                "`firewall-cmd --get-services` lists the services; a `port` needs none",
             ));
         }
         let (mut commands, mut then) = (vec![], format!("running {}\n", field("running")));
@@ -229,10 +233,7 @@ impl Module for Firewalld {
                 What::Setting { on, .. } | What::Zone { on } => match now {
                     "0" => *on,
                     "1" => !*on,
-                    _ => {
-                        let why = out.stderr.lines().find(|l| !l.trim().is_empty()).unwrap_or("it gives no reason");
-                        return Err(Stop::fail(format!("firewalld refuses it: {}", why.trim())));
-                    }
+                    _ => return Err(Stop::fail(refused())),
                 },
             };
             let code = match &what {
@@ -440,7 +441,10 @@ mod tests {
             done(p, "running yes\npermanent 101\nruntime 101\n"),
             ["firewalld refuses it: Error: INVALID_SERVICE: 'x'"]
         );
-        assert_eq!(done(p, "running yes\nknown 101\npermanent 1\nruntime 1\n"), ["firewalld knows no service `https`"]);
+        assert_eq!(
+            done(p, "running yes\nknown 101\npermanent 1\nruntime 1\n"),
+            ["firewalld refuses it: Error: INVALID_SERVICE: 'x'"]
+        );
         assert_eq!(done(p, "running yes\nknown 0\npermanent 1\nruntime 1\n").len(), 2);
         let m: Firewalld = bind(p);
         assert!(m.look().contains("$p --info-service=https "), "{}", m.look());
