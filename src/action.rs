@@ -26,6 +26,8 @@ pub struct Put {
     /// Name or number; `None` leaves it with whoever writes.
     pub owner: Option<String>,
     pub group: Option<String>,
+    /// The old file's `owner:group`, where the task names none: it is tried, as not every user may.
+    pub keeps: Option<String>,
     /// A command, word by word, that must succeed before the file is moved into place; `%s` is the new file.
     pub validate: Option<Vec<String>>,
     /// Keep the old file under this path.

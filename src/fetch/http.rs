@@ -18,7 +18,7 @@ pub struct Version {
 
 impl Version {
     /// What `If-Range` takes: a strong tag, or a date.
-    fn exact(&self) -> Option<&str> {
+    pub fn exact(&self) -> Option<&str> {
         self.etag.as_deref().filter(|t| !t.starts_with("W/")).or(self.modified.as_deref())
     }
 }

@@ -43,6 +43,18 @@ type Slot = Arc<tokio::sync::Mutex<Option<Done>>>;
 struct Done {
     at: Instant,
     result: Result<Fetched, FetchError>,
+    /// A file of this side as it was when it was read.
+    stamp: Option<Stamp>,
+}
+
+/// What changes with a file's content: the times of both, its size, which file it is.
+type Stamp = (i64, i64, i64, i64, u64, u64, u64);
+
+/// The stamp of a file that others may write, as those of the cache are not.
+fn stamp(d: &Download) -> Option<Stamp> {
+    use std::os::unix::fs::MetadataExt;
+    let m = fs::metadata(d.local()?).ok()?;
+    Some((m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec(), m.size(), m.dev(), m.ino()))
 }
 
 /// A list of sums and the like is not larger than this (bytes).
@@ -131,17 +143,21 @@ impl Downloads {
         };
         let mut done = slot.lock().await;
         match done.as_ref() {
-            Some(Done { result: Ok(f), .. }) if f.path.exists() => return Ok(f.clone()),
+            Some(Done { result: Ok(f), stamp: then, .. }) if f.path.exists() && *then == stamp(d) => {
+                return Ok(f.clone());
+            }
             // It failed while this one waited for it. Who asks later has it tried again.
-            Some(Done { result: Err(e), at }) if *at >= asked => return Err(e.clone()),
+            Some(Done { result: Err(e), at, .. }) if *at >= asked => return Err(e.clone()),
             _ => {}
         }
         let permit = self.0.transfers.acquire().await;
         let (dir, wanted) = (self.0.dir.clone(), d.clone());
+        // Taken before it is read: what is written meanwhile shows the next time.
+        let stamp = stamp(d);
         let work = tokio::task::spawn_blocking(move || obtain(&dir, &wanted, limit));
         let result = work.await.unwrap_or_else(|_| Err(broken()));
         drop(permit);
-        *done = Some(Done { at: Instant::now(), result: result.clone() });
+        *done = Some(Done { at: Instant::now(), result: result.clone(), stamp });
         result
     }
 }
@@ -319,8 +335,8 @@ fn attempt(
     let here = |e: io::Error| Failed { error: unusable(&place.part, &e), passing: false };
     let part: Option<Version> = fs::read(&place.version).ok().and_then(|b| serde_json::from_slice(&b).ok());
     let has = size_of(&place.part);
-    // Without a word on its version a part is of use only where the sum will tell.
-    let part = part.filter(|v| has > 0 && (*v != Version::default() || d.sum.is_some()));
+    // Where the server cannot be held to the part's very version, only a sum tells whether the rest belongs to it.
+    let part = part.filter(|v| has > 0 && (v.exact().is_some() || d.sum.is_some()));
     let wanted = Wanted { behind: part.as_ref().map(|v| (has, v)), unless: known.map(|(_, v)| v) };
     let reply = match http::ask(d, &wanted) {
         Err(f) if f.error.message.contains("status 416") => {
@@ -508,6 +524,53 @@ mod tests {
             assert_eq!(heads.len(), 3, "{heads:?}");
             assert_eq!(heads[2].contains("if-range: \"v1\""), tagged, "{heads:?}");
             assert!(fs::read_dir(dir.path()).unwrap().all(|e| !e.unwrap().path().to_string_lossy().ends_with(".part")));
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_part_of_an_uncertain_version_is_not_gone_on_with() {
+        // A weak tag does not promise the same bytes: the first connection breaks, and then it is another file.
+        let s = server(|i, head, s| {
+            let from =
+                head.lines().find_map(|l| l.strip_prefix("range: bytes=")?.strip_suffix('-')?.parse::<usize>().ok());
+            let tag = "ETag: W/\"v\"";
+            match (i, from) {
+                (0, _) => send(s, &format!("200 OK\r\nContent-Length: 600000\r\n{tag}"), &vec![b'a'; 300_000]),
+                (_, None) => send(s, &format!("200 OK\r\nContent-Length: 600000\r\n{tag}"), &vec![b'b'; 600_000]),
+                (_, Some(n)) => send(
+                    s,
+                    &format!(
+                        "206 Partial\r\nContent-Length: {}\r\nContent-Range: bytes {n}-599999/600000\r\n{tag}",
+                        600_000 - n
+                    ),
+                    &vec![b'b'; 600_000 - n],
+                ),
+            }
+        });
+        let dir = tempfile::tempdir().unwrap();
+        let f = Downloads::at(dir.path()).get(&Download::new(&s.url)).await.unwrap();
+        assert!(fs::read(&f.path).unwrap() == vec![b'b'; 600_000], "two versions in one file");
+        assert!(!s.heads().concat().contains("range:"), "{:?}", s.heads());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_file_of_this_side_that_was_written_again_is_read_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let f = dir.path().join("f");
+        let all = Downloads::at(dir.path().join("cache"));
+        let d = Download::new(f.to_str().unwrap());
+        for body in ["one", "two", "three"] {
+            // A new file in its place, and the same one with the same size.
+            match body {
+                "two" => fs::write(&f, body).unwrap(),
+                _ => {
+                    fs::write(dir.path().join("new"), body).unwrap();
+                    fs::rename(dir.path().join("new"), &f).unwrap();
+                }
+            }
+            assert_eq!(all.get(&d).await.unwrap().sha256, sum(body.as_bytes()).unwrap().hex);
+            // The clock of a file system is coarse.
+            std::thread::sleep(Duration::from_millis(30));
         }
     }
 

@@ -140,6 +140,10 @@ w_put() {
     [ -e "$w_it" ] || w_it=$w_new
     [ -f "$w_it" ] || { printf '%s\n' "someone put something else in the place of $w_new" >&2; exit 1; }
     "$@" >&8 || exit 1
+    # An owner that is only kept need not be ours to give; a mode never makes a file run as somebody else then.
+    [ -z "${w_keep:-}" ] || chown -- "$w_keep" "$w_it" 2>/dev/null || {
+      w_mode=0${w_mode#?}; chgrp -- "${w_keep#*:}" "$w_it" 2>/dev/null || :
+    }
     { [ -z "$w_own" ] || chown -- "$w_own" "$w_it"; } && chmod -- "$w_mode" "$w_it"
   ) || { rm -f -- "$w_new"; return 1; }
 }

@@ -99,12 +99,17 @@ fn own(p: &Put) -> String {
     shell_quote(&spec)
 }
 
+/// The same of what is only to be kept, if it can be.
+fn keep(p: &Put) -> String {
+    p.keeps.as_ref().map(|k| format!("w_keep={}; ", shell_quote(k))).unwrap_or_default()
+}
+
 fn put_staged(s: &mut String, p: &Put, from: &str, size: u64, id: &str) {
     let (path, new) = (shell_quote(&p.path), shell_quote(&unfinished(&p.path)));
     let from = shell_quote(from);
     let _ =
         writeln!(s, "( [ \"$(wc -c <{from})\" -eq {size} ] || {{ echo 'the file did not arrive whole' >&2; exit 1; }}");
-    let _ = writeln!(s, "w_put {path} {new} {:04o} {} cat -- {from} </dev/null || exit 1", p.mode, own(p));
+    let _ = writeln!(s, "{}w_put {path} {new} {:04o} {} cat -- {from} </dev/null || exit 1", keep(p), p.mode, own(p));
     finish(s, p, &path, &new, id);
 }
 
@@ -124,7 +129,13 @@ fn put(s: &mut String, p: &Put, bytes: &[u8], nonce: &str, id: &str) {
         }
     };
     let reader = if bytes.is_empty() { "true".to_string() } else { reader };
-    let _ = write!(s, "( w_put {path} {new_q} {:04o} {} {reader} <<'{nonce}'\n{body}\n{nonce}\n", p.mode, own(p));
+    let _ = write!(
+        s,
+        "( {}w_put {path} {new_q} {:04o} {} {reader} <<'{nonce}'\n{body}\n{nonce}\n",
+        keep(p),
+        p.mode,
+        own(p)
+    );
     s.push_str("[ $? -eq 0 ] || exit 1\n");
     finish(s, p, &path, &new_q, id);
 }

@@ -359,6 +359,7 @@ mod tests {
                 mode: 0o640,
                 owner: None,
                 group: None,
+                keeps: None,
                 validate: None,
                 backup: None,
             };
@@ -454,6 +455,7 @@ mod tests {
             mode: 0o644,
             owner: None,
             group: None,
+            keeps: None,
             validate: Some(["grep", "-q", "old", "%s"].map(str::to_string).into()),
             backup: None,
         };

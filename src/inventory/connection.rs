@@ -399,7 +399,7 @@ fn jump_of(command: &str) -> Option<String> {
 }
 
 /// `~/x` with the home directory in it.
-fn expand_home(path: &str) -> PathBuf {
+pub fn expand_home(path: &str) -> PathBuf {
     match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
         (Some(rest), Some(home)) => PathBuf::from(home).join(rest),
         _ => PathBuf::from(path),

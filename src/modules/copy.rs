@@ -832,7 +832,7 @@ mod tests {
         let m: Copy = bind("{content: \"b\\n\", dest: /etc/x.conf}");
         let c = change(m.decide(&seen(file("a\n", 0o640)), &ctx()));
         let [Action::Put(p)] = c.actions.as_slice() else { panic!("{c:?}") };
-        assert_eq!((p.mode, p.owner.as_deref()), (0o640, Some("root")));
+        assert_eq!((p.mode, p.owner.as_deref(), p.keeps.as_deref()), (0o640, None, Some("root:root")));
         assert_eq!(c.diff[0].before.as_deref(), Some("a\n"));
     }
 
@@ -1067,7 +1067,8 @@ mod tests {
             assert_eq!((p.mode, p.owner.as_deref(), p.group.as_deref()), (0o600, Some("me"), Some("us")));
             assert!(p.backup.unwrap().starts_with("/etc/x.conf.1800000000."));
             assert_eq!(p.validate.unwrap(), ["try", "%s"]);
-            assert_eq!((now.mode, now.owner.as_deref(), now.group.as_deref()), (0o644, Some("root"), Some("root")));
+            assert_eq!((p.keeps, now.keeps.as_deref()), (None, Some("root:root")));
+            assert_eq!((now.mode, now.owner, now.group), (0o644, None, None));
             assert_eq!((now.backup, now.validate), (None, None));
         }
         let m: Template = bind("{src: b, dest: /etc/x.conf, newline_sequence: '\\r\\n'}");

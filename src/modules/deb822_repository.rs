@@ -304,6 +304,7 @@ impl Deb822Repository {
             mode: 0o644,
             owner: None,
             group: None,
+            keeps: None,
             validate: None,
             backup: None,
         };

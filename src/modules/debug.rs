@@ -17,7 +17,7 @@ pub struct Debug {
     var: Option<Value>,
     /// Show it only from this `-v` on.
     #[serde(default)]
-    verbosity: u8,
+    verbosity: super::whole::Whole,
 }
 
 impl Module for Debug {
@@ -41,8 +41,16 @@ impl Module for Debug {
             other => serde_json::to_string_pretty(other).unwrap_or_default(),
         };
         let mut result = Map::new();
+        if let (None, Some(name)) = (&self.msg, self.var.as_ref().and_then(|v| v.get("expression")?.as_str())) {
+            result.insert(name.into(), shown.clone());
+        }
         result.insert("msg".into(), shown);
-        Ok(Decision::Satisfied(Report { result, say: Some(say), say_from: self.verbosity, ..Default::default() }))
+        Ok(Decision::Satisfied(Report {
+            result,
+            say: Some(say),
+            say_from: u8::try_from(self.verbosity.0).unwrap_or(u8::MAX),
+            ..Default::default()
+        }))
     }
 }
 
@@ -176,6 +184,9 @@ mod tests {
         assert_eq!(satisfied(m.decide(&seen([]), &ctx())).say.as_deref(), Some("hello"));
         let m: Debug = bind("{msg: hello, verbosity: 2}");
         assert_eq!(satisfied(m.decide(&seen([]), &ctx())).say_from, 2);
+        let m: Debug = bind("{var: {expression: groups.all, value: [a]}, verbosity: '1'}");
+        let r = satisfied(m.decide(&seen([]), &ctx()));
+        assert_eq!((&r.result["groups.all"], r.say_from), (&json!(["a"]), 1));
     }
 
     #[test]

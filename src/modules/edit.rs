@@ -227,7 +227,11 @@ mod tests {
     fn an_edited_file_is_as_it_was_or_as_it_is_told_to_be() {
         fn is_told<M: Module>(what: &str) {
             let p = put::<M>(&format!("path: /etc/x, {what}"), "/etc/x");
-            assert_eq!((p.mode, p.owner.as_deref(), p.group.as_deref()), (0o640, Some("root"), Some("root")), "{what}");
+            assert_eq!(
+                (p.mode, p.owner, p.group, p.keeps.as_deref()),
+                (0o640, None, None, Some("root:root")),
+                "{what}"
+            );
             assert_eq!((p.backup, p.validate), (None, None), "{what}");
             let p =
                 put::<M>(&format!("path: /etc/x, {what}, mode: '0600', owner: me, group: us, backup: yes"), "/etc/x");

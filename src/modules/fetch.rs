@@ -18,7 +18,7 @@ use std::path::PathBuf;
 pub struct Fetch {
     /// The file on the host.
     src: Text,
-    /// The folder on this machine, seen from the playbook's; with `flat` the file, or a folder if it ends in a slash.
+    /// The folder on this machine, seen from the playbook's (or `~/…`); with `flat` the file, or a folder if it ends in a slash.
     dest: Text,
     /// `dest` is where the file itself goes.
     #[serde(default)]
@@ -57,7 +57,7 @@ impl Module for Fetch {
         absolute("src", &self.src)?;
         self.src.0 = tidy(&self.src);
         let _ = self.validate_checksum;
-        let dest = local.folder().join(&*self.dest);
+        let dest = local.folder().join(crate::inventory::connection::expand_home(&self.dest));
         let name = self.src.rsplit('/').next().unwrap_or_default();
         if name.is_empty() || self.src.split('/').any(|p| p == "..") {
             return Err(ArgError::new("src", format!("`{}` does not name a file plainly", &*self.src)));
@@ -149,6 +149,9 @@ mod tests {
         assert_eq!(to("{src: /etc/x, dest: got}"), PathBuf::from("/play/got/node/etc/x"));
         assert_eq!(to("{src: /etc/x, dest: /got/, flat: true}"), PathBuf::from("/got/x"));
         assert_eq!(to("{src: /etc/x, dest: got/y, flat: true}"), PathBuf::from("/play/got/y"));
+        let home = PathBuf::from(std::env::var_os("HOME").unwrap());
+        assert_eq!(to("{src: /etc/x, dest: ~/got/, flat: true}"), home.join("got/x"));
+        assert_eq!(to("{src: /etc/x, dest: ~/got}"), home.join("got/node/etc/x"));
         assert!(try_bind::<Fetch>("{src: /etc/../x, dest: got}").is_err());
         assert!(try_bind::<Fetch>("{src: x, dest: got}").is_err());
     }

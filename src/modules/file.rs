@@ -285,6 +285,7 @@ impl File {
                 mode,
                 owner: self.owner.as_deref().map(str::to_string),
                 group: self.group.as_deref().map(str::to_string),
+                keeps: None,
                 validate: None,
                 backup: None,
             })],

@@ -4,6 +4,7 @@ use super::args::{Bool, List, Mode, Text};
 use super::copy::absolute;
 use super::place::tidy;
 use super::regex::{line_regex, text_regex};
+use super::whole::Whole;
 use super::{ArgError, Ctx, Decision, Local, Module, Stop};
 use crate::probe::{Observed, Probe};
 use crate::quote::shell_join;
@@ -26,14 +27,16 @@ pub struct Find {
     #[schemars(extend("x-aliases" = ["path", "name"]))]
     paths: List,
     /// What names look like: wildcards, or regular expressions with `use_regex`; one of them must match the whole name.
-    /// Also `pattern`.
+    /// In a text, commas part them; one with a comma in it goes into a list. Also `pattern`.
     #[serde(alias = "pattern")]
     #[schemars(extend("x-aliases" = ["pattern"]))]
-    patterns: Option<Patterns>,
+    #[serde(default)]
+    patterns: List,
     /// What names do not look like. Also `exclude`.
     #[serde(alias = "exclude")]
     #[schemars(extend("x-aliases" = ["exclude"]))]
-    excludes: Option<Patterns>,
+    #[serde(default)]
+    excludes: List,
     /// `patterns` and `excludes` are regular expressions.
     #[serde(default)]
     use_regex: Bool,
@@ -57,7 +60,7 @@ pub struct Find {
     #[serde(default)]
     recurse: Bool,
     /// How far down; with `recurse`.
-    depth: Option<u32>,
+    depth: Option<Whole>,
     /// Names that begin with a dot as well.
     #[serde(default)]
     hidden: Bool,
@@ -77,7 +80,7 @@ pub struct Find {
     #[serde(default = "yes")]
     exact_mode: Bool,
     /// At most so many.
-    limit: Option<usize>,
+    limit: Option<Whole>,
     #[serde(skip)]
     #[schemars(skip)]
     tests: Tests,
@@ -85,24 +88,6 @@ pub struct Find {
 
 fn yes() -> Bool {
     Bool(true)
-}
-
-/// A pattern or a list of them; commas do not part them, as regular expressions hold them.
-#[derive(Debug, Clone, Default, JsonSchema)]
-#[schemars(with = "Vec<String>")]
-struct Patterns(Vec<String>);
-
-impl<'de> Deserialize<'de> for Patterns {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        Ok(Patterns(match Value::deserialize(d)? {
-            Value::String(s) => vec![s],
-            Value::Array(a) => {
-                let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
-                a.iter().map(text).collect()
-            }
-            v => return Err(serde::de::Error::custom(format!("expected a list of patterns, found {v}"))),
-        }))
-    }
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, serde::Serialize, JsonSchema)]
@@ -176,12 +161,12 @@ impl Module for Find {
                 *p = "/".into();
             }
         }
-        let compiled = |param: &str, p: &Option<Patterns>| {
+        let compiled = |param: &str, p: &List| {
             let of = |t: &String| match self.use_regex.0 {
                 true => line_regex(param, &format!("^(?:{t})")),
                 false => line_regex(param, &from_glob(t)),
             };
-            p.iter().flat_map(|p| &p.0).map(of).collect::<Result<Vec<_>, _>>()
+            p.iter().map(of).collect::<Result<Vec<_>, _>>()
         };
         self.tests = Tests {
             patterns: compiled("patterns", &self.patterns)?,
@@ -264,7 +249,9 @@ impl Module for Find {
                 found = kept;
             }
         }
-        for (f, _) in found.into_iter().take(self.limit.unwrap_or(usize::MAX)) {
+        for (f, _) in
+            found.into_iter().take(self.limit.map_or(usize::MAX, |l| usize::try_from(l.0).unwrap_or(usize::MAX)))
+        {
             files.push(Value::Object(f));
         }
         let mut r = Map::new();
@@ -352,10 +339,11 @@ impl Find {
     fn look(&self) -> String {
         let depth = match (self.recurse.0, self.depth) {
             (false, _) => "-maxdepth 1 ".to_string(),
-            (true, Some(d)) => format!("-maxdepth {d} "),
+            (true, Some(d)) => format!("-maxdepth {} ", d.0),
             (true, None) => String::new(),
         };
-        let follow = if self.follow.0 { "-L" } else { "-P" };
+        // A folder that was named is looked into, even if its name is a link.
+        let follow = if self.follow.0 { "-L" } else { "-H" };
         let hidden = if self.hidden.0 { "" } else { "! -name '.*' " };
         format!(
             "for p in {}; do\n[ -d \"$p\" ] || {{ printf 'missing %s\\0' \"$p\"; continue; }}\n\
@@ -494,6 +482,12 @@ mod tests {
         assert_eq!(n("file_type: link"), ["link"]);
         assert_eq!(n("patterns: '[!a]*.log'"), ["b c\n'.log"]);
         assert_eq!(n("patterns: 'a?log', limit: 1"), ["a.log"]);
+        assert_eq!(n("patterns: '*.none, a.log', limit: '1'"), ["a.log"]);
+        assert_eq!(n("patterns: '*.log,*.txt', excludes: 'b*,e*', recurse: true, depth: '2'"), ["a.log", "sub/d.txt"]);
+        assert_eq!(n("patterns: ['^a{1,2}.log'], use_regex: true"), ["a.log"]);
+        let to = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(t.path(), to.path().join("start")).unwrap();
+        assert_eq!(names(&to.path().join("start"), "patterns: '*.txt', recurse: true"), ["sub/d.txt"]);
     }
 
     #[test]

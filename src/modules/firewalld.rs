@@ -212,6 +212,16 @@ impl Module for Firewalld {
             ));
         }
         let what = self.what();
+        let refused = || {
+            let why = out.stderr.lines().find(|l| !l.trim().is_empty()).unwrap_or("it gives no reason");
+            format!("firewalld refuses it: {}", why.trim())
+        };
+        if !matches!(field("known"), "" | "0") {
+            return Err(Stop::fail_hint(
+                refused(),
+                "`firewall-cmd --get-services` lists the services; a `port` needs none",
+            ));
+        }
         let (mut commands, mut then) = (vec![], format!("running {}\n", field("running")));
         for (part, wanted) in [("permanent", self.permanent.0), ("runtime", self.immediate())] {
             if !wanted {
@@ -223,10 +233,7 @@ impl Module for Firewalld {
                 What::Setting { on, .. } | What::Zone { on } => match now {
                     "0" => *on,
                     "1" => !*on,
-                    _ => {
-                        let why = out.stderr.lines().find(|l| !l.trim().is_empty()).unwrap_or("it gives no reason");
-                        return Err(Stop::fail(format!("firewalld refuses it: {}", why.trim())));
-                    }
+                    _ => return Err(Stop::fail(refused())),
                 },
             };
             let code = match &what {
@@ -258,7 +265,8 @@ impl Module for Firewalld {
         if commands.is_empty() {
             return Ok(Decision::satisfied(result));
         }
-        let script = commands.iter().map(|(_, c)| format!("{c} </dev/null")).collect::<Vec<_>>().join(" &&\n");
+        let script =
+            commands.iter().map(|(_, c)| format!("{c} </dev/null >/dev/null")).collect::<Vec<_>>().join(" &&\n");
         let diff = Diff {
             what: format!("firewalld, {zone}"),
             before: Some(String::new()),
@@ -326,9 +334,9 @@ impl Firewalld {
 
     fn command(&self, what: &What, permanent: bool, running: bool) -> String {
         let tool = match (permanent, running) {
-            (true, true) => "firewall-cmd -q --permanent",
-            (true, false) => "firewall-offline-cmd -q",
-            _ => "firewall-cmd -q",
+            (true, true) => "firewall-cmd --permanent",
+            (true, false) => "firewall-offline-cmd",
+            _ => "firewall-cmd",
         };
         let name = self.zone.as_deref().unwrap_or_default();
         match what {
@@ -360,7 +368,12 @@ impl Firewalld {
         );
         let zone = self.zone();
         match self.what() {
-            What::Setting { kind, value, .. } => {
+            What::Setting { kind, value, on } => {
+                // A question for a service that nobody knows is answered with no.
+                if kind == "service" && on {
+                    let q = shell_quote(&format!("--info-service{value}"));
+                    s += &format!("$p {q} </dev/null >/dev/null; echo \"known $?\"\n");
+                }
                 let q = shell_quote(&format!("--query-{kind}{value}"));
                 if self.permanent.0 {
                     s += &format!("$p{zone} {q} </dev/null >/dev/null; echo \"permanent $?\"\n");
@@ -400,7 +413,7 @@ mod tests {
                 satisfied(m.decide(&then(o(), &c), &ctx()));
                 s.lines()
                     .skip(1)
-                    .map(|l| l.trim_end_matches(" &&").trim_end_matches(" </dev/null").to_string())
+                    .map(|l| l.trim_end_matches(" &&").trim_end_matches(" </dev/null >/dev/null").to_string())
                     .collect()
             }
             Ok(Decision::Satisfied(_)) => vec![],
@@ -415,54 +428,62 @@ mod tests {
         assert_eq!(
             done(p, "running yes\npermanent 1\nruntime 1\n"),
             [
-                "firewall-cmd -q --permanent --zone=public --add-service=https",
-                "firewall-cmd -q --zone=public --add-service=https"
+                "firewall-cmd --permanent --zone=public --add-service=https",
+                "firewall-cmd --zone=public --add-service=https"
             ]
         );
         assert_eq!(
             done(p, "running yes\npermanent 0\nruntime 1\n"),
-            ["firewall-cmd -q --zone=public --add-service=https"]
+            ["firewall-cmd --zone=public --add-service=https"]
         );
         assert!(done(p, "running yes\npermanent 0\nruntime 0\n").is_empty());
         assert_eq!(
             done(p, "running yes\npermanent 101\nruntime 101\n"),
             ["firewalld refuses it: Error: INVALID_SERVICE: 'x'"]
         );
+        assert_eq!(
+            done(p, "running yes\nknown 101\npermanent 1\nruntime 1\n"),
+            ["firewalld refuses it: Error: INVALID_SERVICE: 'x'"]
+        );
+        assert_eq!(done(p, "running yes\nknown 0\npermanent 1\nruntime 1\n").len(), 2);
+        let m: Firewalld = bind(p);
+        assert!(m.look().contains("$p --info-service=https "), "{}", m.look());
+        assert!(!bind::<Firewalld>(&p.replace("enabled", "disabled")).look().contains("--info-service"));
         assert_eq!(done(p, "running no\npermanent 1\n"), ["firewalld is not running"]);
         let off = "{port: 80/tcp, state: disabled, permanent: true}";
-        assert_eq!(done(off, "running no\npermanent 0\n"), ["firewall-offline-cmd -q --remove-port=80/tcp"]);
+        assert_eq!(done(off, "running no\npermanent 0\n"), ["firewall-offline-cmd --remove-port=80/tcp"]);
         assert!(done(off, "running no\npermanent 1\n").is_empty());
         assert_eq!(
             done("{source: 10.0.0.0/8, state: enabled, timeout: 60}", "running yes\nruntime 1\n"),
-            ["firewall-cmd -q --add-source=10.0.0.0/8 --timeout=60"]
+            ["firewall-cmd --add-source=10.0.0.0/8 --timeout=60"]
         );
     }
 
     #[test]
     fn other_settings() {
         let one = |p: &str| done(&format!("{{{p}, state: enabled}}"), "running yes\nruntime 1\n").join("");
-        assert_eq!(one("interface: eth1, zone: dmz"), "firewall-cmd -q --zone=dmz --change-interface=eth1");
-        assert_eq!(one("masquerade: true"), "firewall-cmd -q --add-masquerade");
+        assert_eq!(one("interface: eth1, zone: dmz"), "firewall-cmd --zone=dmz --change-interface=eth1");
+        assert_eq!(one("masquerade: true"), "firewall-cmd --add-masquerade");
         assert_eq!(
             one("port_forward: [{port: 80, proto: tcp, toport: 8080}]"),
-            "firewall-cmd -q --add-forward-port=port=80:proto=tcp:toport=8080"
+            "firewall-cmd --add-forward-port=port=80:proto=tcp:toport=8080"
         );
         assert_eq!(
             one("rich_rule: 'rule family=\"ipv4\" accept'"),
-            "firewall-cmd -q '--add-rich-rule=rule family=\"ipv4\" accept'"
+            "firewall-cmd '--add-rich-rule=rule family=\"ipv4\" accept'"
         );
         assert!(done("{masquerade: false, state: enabled}", "running yes\nruntime 1\n").is_empty());
         assert_eq!(
             done("{masquerade: false, state: enabled}", "running yes\nruntime 0\n"),
-            ["firewall-cmd -q --remove-masquerade"]
+            ["firewall-cmd --remove-masquerade"]
         );
         assert_eq!(
             done("{zone: mine, state: present, permanent: true}", "running yes\npermanent 1\n"),
-            ["firewall-cmd -q --permanent --new-zone=mine"]
+            ["firewall-cmd --permanent --new-zone=mine"]
         );
         assert_eq!(
             done("{zone: mine, state: present, permanent: true, target: DROP}", "running yes\npermanent default\n"),
-            ["firewall-cmd -q --permanent --zone=mine --set-target=DROP"]
+            ["firewall-cmd --permanent --zone=mine --set-target=DROP"]
         );
     }
 
@@ -485,9 +506,9 @@ mod tests {
     #[test]
     fn settings_that_are_rarer() {
         let on = |p: &str| done(&format!("{{{p}, state: enabled}}"), "running yes\nruntime 1\n");
-        assert_eq!(on("protocol: gre"), ["firewall-cmd -q --add-protocol=gre"]);
-        assert_eq!(on("icmp_block: echo-request"), ["firewall-cmd -q --add-icmp-block=echo-request"]);
-        assert_eq!(on("icmp_block_inversion: true"), ["firewall-cmd -q --add-icmp-block-inversion"]);
-        assert_eq!(on("forward: true"), ["firewall-cmd -q --add-forward"]);
+        assert_eq!(on("protocol: gre"), ["firewall-cmd --add-protocol=gre"]);
+        assert_eq!(on("icmp_block: echo-request"), ["firewall-cmd --add-icmp-block=echo-request"]);
+        assert_eq!(on("icmp_block_inversion: true"), ["firewall-cmd --add-icmp-block-inversion"]);
+        assert_eq!(on("forward: true"), ["firewall-cmd --add-forward"]);
     }
 }

@@ -22,11 +22,13 @@ use serde_json::{Map, Value, json};
 pub struct GetUrl {
     /// `https:`, `http:` or `file:`, or the absolute path of a file on this machine.
     url: Text,
-    /// Where the file goes. A folder, if it is one or ends in a slash: the file goes into it under its name in the URL.
+    /// Where the file goes. A folder, if it is one or ends in a slash: the file goes into it under its name in the URL, and
+    /// without a checksum it is fetched anew each time and replaced if it differs, as with `force`.
     dest: Text,
     /// What the file must be: `sha256:` (or sha1, sha224, sha384, sha512) and the sum, or the URL of a file with one or many sums.
     checksum: Option<Text>,
-    /// Without a checksum: fetch it anew and replace a file that differs. By default a file that is there stays.
+    /// Without a checksum: fetch it anew and replace a file that differs. By default a file that is there stays, even if the
+    /// server has a newer one.
     #[serde(default)]
     force: Bool,
     /// Keep the old file beside the new one.
@@ -169,7 +171,8 @@ impl Module for GetUrl {
         let old: Old<'_> = match (file, &wanted.sum) {
             (None, _) => None,
             (Some(e), Some(sum)) => Some((e, sum_on_host(&path, sum.algorithm, seen)?.as_deref() == Some(&*sum.hex))),
-            (Some(e), None) => Some((e, !self.force.0)),
+            // In a folder that was named, the file is the one the server has by now.
+            (Some(e), None) => Some((e, !self.force.0 && path == tidy(&self.dest))),
         };
         if let Some((e, true)) = old {
             return self.attributes(&path, state, e, &wanted, seen);
@@ -338,8 +341,9 @@ impl GetUrl {
             path: path.into(),
             body: wanted.into(),
             mode: entry.mode,
-            owner: self.owner.as_deref().or(old.map(|e| e.owner.as_str())).map(str::to_string),
-            group: self.group.as_deref().or(old.map(|e| e.group.as_str())).map(str::to_string),
+            owner: self.owner.as_deref().map(str::to_string),
+            group: self.group.as_deref().map(str::to_string),
+            keeps: old.and_then(|e| self.meta(e.mode).keeps(e)),
             validate: None,
             backup: kept,
         })];
@@ -461,16 +465,24 @@ impl GetUrl {
                 hex = sum.hex,
             ));
         } else if old.is_some() {
-            s.push_str(&format!("if cmp -s -- \"$t\" {q}; then echo 'the same'; exit 0; fi\n"));
+            // Mode and owner are put right all the same.
+            let fix = old.and_then(|e| self.meta(e.mode).fix(path, e));
+            let done = fix.map_or("echo 'the same'; exit 0".to_string(), |f| format!("{}; exit", f.script));
+            s.push_str(&format!("if cmp -s -- \"$t\" {q}; then {done}; fi\n"));
         }
-        let spec = chown_spec(
-            self.owner.as_deref().or(old.map(|e| e.owner.as_str())),
-            self.group.as_deref().or(old.map(|e| e.group.as_str())),
-        );
-        if let Some(spec) = spec {
+        let meta = self.meta(mode);
+        s.push_str(&format!("m={mode:04o}\n"));
+        if let Some(kept) = old.and_then(|e| meta.keeps(e)) {
+            // As when a file is put: what nobody asked for is tried.
+            s.push_str(&format!(
+                "k={}; chown -- \"$k\" \"$t\" 2>/dev/null || {{ m=0${{m#?}}; chgrp -- \"${{k#*:}}\" \"$t\" 2>/dev/null || :; }}\n",
+                shell_quote(&kept)
+            ));
+        }
+        if let Some(spec) = chown_spec(self.owner.as_deref(), self.group.as_deref()) {
             s.push_str(&format!("chown -- {} \"$t\" || exit 1\n", shell_quote(&spec)));
         }
-        s.push_str(&format!("chmod -- {mode:04o} \"$t\" || exit 1\n"));
+        s.push_str("chmod -- \"$m\" \"$t\" || exit 1\n");
         if let Some(kept) = kept {
             let kept = shell_quote(kept);
             s.push_str(&format!("cp -p --remove-destination -- {q} {kept} || exit 1\n"));
@@ -589,6 +601,17 @@ mod tests {
         let m: GetUrl = bind(&format!("{{url: '{URL}', dest: /t}}"));
         let o = seen([at("/t", file(0o644)), sha("/t", Some("00"))]);
         satisfied(m.decide(&o, &ctx()));
+        // In a folder it is renewed.
+        let folder: GetUrl = bind(&format!("{{url: '{URL}', dest: /opt}}"));
+        let dir = at("/opt", Some(entry(EntryKind::Directory, 0o755)));
+        let mut o = seen([dir, at("/opt/tool", file(0o644)), sha("/opt/tool", Some("00"))]);
+        assert!(matches!(folder.decide(&o, &ctx()), Err(Stop::Need(p)) if p[0].is_ours()));
+        let (p, a) = got(&folder, None);
+        o.insert(p, a);
+        assert_eq!(change(folder.decide(&o, &ctx())).summary, "content changes");
+        o.insert(Probe::Sha256("/opt/tool".into()), Answer::Sha256(Some(SUM.into())));
+        satisfied(folder.decide(&o, &ctx()));
+        let o = seen([at("/t", file(0o644)), sha("/t", Some("00"))]);
         let m: GetUrl = bind(&format!("{{url: '{URL}', dest: /t, force: true}}"));
         assert!(matches!(m.decide(&o, &plan()), Err(Stop::Need(p)) if p[0].is_ours()), "a plan cannot say");
         let mut same = seen([at("/t", file(0o644)), sha("/t", Some(SUM)), got(&m, None)]);
@@ -681,6 +704,24 @@ mod tests {
             assert_eq!(std::fs::read_to_string(&dest).unwrap(), "abc");
             let head = heads.lock().unwrap().clone();
             assert!(head.starts_with("GET /a?q=%22&$HOME "), "{tool}: {head}");
+            // The same content with another mode.
+            let m: GetUrl = bind(
+                &json!({"url": format!("http://{address}/a"), "dest": dest, "via": "host", "force": true, "mode": "0640",
+                    "use_proxy": false})
+                .to_string(),
+            );
+            for (mode, says) in [(0o600, ""), (0o640, "the same\n")] {
+                let c = change(m.decide(&look([Probe::Path(dest.to_string_lossy().into_owned())]), &ctx()));
+                assert!(matches!(c.actions.as_slice(), [Action::Script(_)]), "{c:?}");
+                use std::os::unix::fs::PermissionsExt;
+                assert_eq!(std::fs::metadata(&dest).unwrap().permissions().mode() & 0o777, mode, "{tool}");
+                let [Action::Script(s)] = c.actions.as_slice() else { panic!("{c:?}") };
+                let s = format!("{other}() {{ false; }}\ncommand() {{ [ \"$2\" != {other} ] && which \"$2\"; }}\n{s}");
+                let out = std::process::Command::new("sh").arg("-c").arg(s).output().unwrap();
+                assert!(out.status.success(), "{tool}: {out:?}");
+                assert_eq!(String::from_utf8_lossy(&out.stdout), says, "{tool}");
+                assert_eq!(std::fs::metadata(&dest).unwrap().permissions().mode() & 0o777, 0o640, "{tool}");
+            }
             // me:p"w
             assert!(head.contains("X-Token: a\"b\\c d") && head.contains("Basic bWU6cCJ3"), "{tool}: {head}");
         }

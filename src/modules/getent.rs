@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 
 /// Looks an entry up in a database of the host's name service, or all of them.
 ///
-/// Sets the variable `getent_DATABASE` (`getent_passwd`): a mapping from each entry's name to the list of its other fields.
+/// Sets the variable `getent_DATABASE` (`getent_passwd`): a mapping from each entry's name to the list of its other fields; of
+/// several entries of one name, to the list of these lists.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Getent {
@@ -58,10 +59,19 @@ impl Module for Getent {
         let mut found = Map::new();
         match (out.rc, &self.key) {
             (0, _) => {
+                let mut twice = std::collections::HashSet::new();
                 for l in out.stdout.lines().filter(|l| !l.trim().is_empty()) {
                     let mut fields = self.fields(l).into_iter();
                     let Some(name) = fields.next() else { continue };
-                    found.entry(name).or_insert_with(|| json!(fields.collect::<Vec<_>>()));
+                    let fields = json!(fields.collect::<Vec<_>>());
+                    match found.get_mut(&name) {
+                        None => drop(found.insert(name, fields)),
+                        Some(Value::Array(all)) if twice.contains(&name) => all.push(fields),
+                        Some(first) => {
+                            *first = json!([first.take(), fields]);
+                            twice.insert(name);
+                        }
+                    }
                 }
             }
             (2, Some(k)) if !self.fail_key.0 => {
@@ -126,6 +136,12 @@ mod tests {
         assert_eq!(r.facts["getent_passwd"], json!({"root": ["x", "0", "0", "root", "/root", "/bin/sh"]}));
         let r = satisfied(decide("{database: hosts}", 0, "127.0.0.1   localhost\n10.0.0.1 a b\n"));
         assert_eq!(r.result["ansible_facts"]["getent_hosts"]["10.0.0.1"], json!(["a", "b"]));
+        let twice = "discard 9/tcp sink null\ndiscard 9/udp sink null\necho 7/tcp\ndiscard 9/sctp\n";
+        let r = satisfied(decide("{database: services}", 0, twice));
+        assert_eq!(
+            r.facts["getent_services"],
+            json!({"discard": [["9/tcp", "sink", "null"], ["9/udp", "sink", "null"], ["9/sctp"]], "echo": ["7/tcp"]})
+        );
         let m: Getent = bind("{database: passwd, key: root}");
         let r = satisfied(m.decide(&look(m.probes(&ctx())), &ctx()));
         assert_eq!(r.facts["getent_passwd"]["root"][1], "0");

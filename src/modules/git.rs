@@ -160,16 +160,20 @@ impl Module for Git {
             let found = out.stdout.lines().find_map(|l| l.strip_prefix(k)?.strip_prefix(' '));
             found.map(str::trim).filter(|v| !v.is_empty())
         };
+        let empty = field("there") == Some("empty");
         let there = match field("there") {
             Some("none" | "empty") => false,
             Some("repo") => true,
             _ => {
                 let why = out.stderr.trim();
                 let why = if why.is_empty() { "it is not a clone, and not empty" } else { why };
-                return Err(Stop::fail_hint(
-                    format!("{dest} cannot be used: {why}"),
-                    "move it away, or choose another `dest`",
-                ));
+                let hint = match why.contains("dubious ownership") {
+                    true => {
+                        "`become_user` with the folder's owner, or trust the folder: `git config --global --add safe.directory`"
+                    }
+                    false => "move it away, or choose another `dest`",
+                };
+                return Err(Stop::fail_hint(format!("{dest} cannot be used: {why}"), hint));
             }
         };
         let now = if self.bare.0 { field("local") } else { field("head") };
@@ -231,7 +235,11 @@ impl Module for Git {
                 says.push("updates submodules".into());
             }
         }
-        let script = if there { self.renew(dest, &want) } else { self.fresh(dest, &want) };
+        let script = match (there, empty) {
+            (true, _) => self.renew(dest, &want),
+            (false, true) => self.inside(dest, &want),
+            (false, false) => self.fresh(dest, &want),
+        };
         let line = |sha: &str| format!("{sha}\n");
         let mut after = vec![(
             Probe::Script(look),
@@ -384,6 +392,8 @@ impl Git {
 [ -e "$d" ] || [ -L "$d" ] || {{ echo 'there none'; exit 0; }}
 [ -d "$d" ] || {{ echo 'there other'; exit 0; }}
 [ -n "$(ls -A -- "$d")" ] || {{ echo 'there empty'; exit 0; }}
+n=$d/{unfinished}
+if [ -e "$n" ] || [ -e "$n.git" ]; then [ -e "$d/{last}" ] || {{ echo 'there empty'; exit 0; }}; fi
 GIT_CEILING_DIRECTORIES=$(dirname -- "$(realpath -- "$d")")
 export GIT_CEILING_DIRECTORIES
 b=$(g -C "$d" rev-parse --is-bare-repository) || {{ echo 'there other'; exit 0; }}
@@ -400,6 +410,8 @@ s=$(g --no-optional-locks -C "$d" status --porcelain --untracked-files=no --igno
 exit 0"#,
             head = self.head(),
             dest = shell_quote(dest),
+            unfinished = unfinished(dest),
+            last = self.last(),
         )
     }
 
@@ -465,19 +477,21 @@ exit 0"#,
         )
     }
 
-    fn check_out(&self, want: &Target) -> String {
+    fn verify(&self, want: &Target) -> String {
+        match (self.verify_commit.0, &want.tag) {
+            (false, _) => String::new(),
+            (true, Some(t)) => format!("g -C \"$t\" verify-tag -- {}\n", shell_quote(t)),
+            (true, None) => format!("g -C \"$t\" verify-commit {}\n", shell_quote(&want.sha)),
+        }
+    }
+
+    fn check_out(&self, want: &Target, force: bool) -> String {
+        if self.bare.0 {
+            return String::new();
+        }
         let mut s = String::new();
         let sha = shell_quote(&want.sha);
-        if self.verify_commit.0 {
-            s += &match &want.tag {
-                Some(t) => format!("g -C \"$t\" verify-tag -- {}\n", shell_quote(t)),
-                None => format!("g -C \"$t\" verify-commit {sha}\n"),
-            };
-        }
-        if self.bare.0 {
-            return s;
-        }
-        let force = if self.force.0 { " --force" } else { "" };
+        let force = if force { " --force" } else { "" };
         match &want.branch {
             Some(b) => {
                 let up = shell_quote(&format!("{}/{b}", self.remote.0));
@@ -487,17 +501,27 @@ exit 0"#,
             }
             None => s += &format!("g -C \"$t\" checkout -q{force} --detach {sha}\n"),
         }
-        if self.recursive.0 {
-            s += &format!(
-                "[ ! -f \"$t/.gitmodules\" ] || {{ g -C \"$t\" submodule --quiet sync --recursive; g -C \"$t\" submodule --quiet update --init --recursive{force}{}; }}\n",
-                self.depth()
-            );
-        }
         s
     }
 
-    /// A new clone.
-    fn fresh(&self, dest: &str, want: &Target) -> String {
+    fn submodules(&self) -> String {
+        if self.bare.0 || !self.recursive.0 {
+            return String::new();
+        }
+        let force = if self.force.0 { " --force" } else { "" };
+        format!(
+            "[ ! -f \"$t/.gitmodules\" ] || {{ g -C \"$t\" submodule --quiet sync --recursive; g -C \"$t\" submodule --quiet update --init --recursive{force}{}; }}\n",
+            self.depth()
+        )
+    }
+
+    /// What makes a folder a clone: it comes last.
+    fn last(&self) -> &'static str {
+        if self.bare.0 { "HEAD" } else { ".git" }
+    }
+
+    /// What `git clone` is told, without the folder it makes; and what gives the repository its name afterwards.
+    fn clone_words(&self, want: &Target) -> (Vec<String>, String) {
         let mut words = vec!["-q".to_string()];
         // Older versions know no other name for the origin of a bare clone.
         if !self.bare.0 {
@@ -521,17 +545,60 @@ exit 0"#,
             true => format!("g -C \"$t\" remote rename origin {} 2>/dev/null\n", shell_quote(&self.remote)),
             false => String::new(),
         };
+        (words, rename)
+    }
+
+    /// A new clone in a folder that is there, which stays what it is: its mode and owner, a mount point, what a link leads to.
+    /// Until the last rename a name of ours in it says that what else is there came from an attempt that was ended.
+    fn inside(&self, dest: &str, want: &Target) -> String {
+        let (words, rename) = self.clone_words(want);
+        let begin = format!(
+            "{}d={} n={}\n",
+            self.begin(),
+            shell_quote(dest),
+            shell_quote(&format!("{dest}/{}", unfinished(dest)))
+        );
+        let clone = format!("rm -rf -- \"$n\"\ng clone {} \"$n\"\n", shell_join(words));
+        if self.bare.0 {
+            return format!(
+                "{begin}trap 'rm -rf -- \"$n\"' EXIT\n{clone}t=$n\n{rename}{}{}trap - EXIT\n\
+                 for f in \"$n\"/* \"$n\"/.[!.]* \"$n/HEAD\"; do\n\
+                 [ -e \"$f\" ] || continue\n[ \"${{f##*/}}\" != HEAD ] || [ \"$(ls -A -- \"$n\")\" = HEAD ] || continue\n\
+                 rm -rf -- \"$d/${{f##*/}}\"\nmv -T -- \"$f\" \"$d/${{f##*/}}\"\ndone\nrmdir -- \"$n\"\n",
+                self.bring(want),
+                self.verify(want),
+            );
+        }
+        // What an earlier attempt has left keeps its mark; an empty folder is left empty by one that fails.
+        format!(
+            "{begin}trap 'rm -rf -- \"$n\"; [ \"$(ls -A -- \"$d\")\" != {}.git ] || rm -rf -- \"$n.git\"' EXIT\n\
+             {clone}rm -rf -- \"$n.git\"\nmv -T -- \"$n/.git\" \"$n.git\"\nrmdir -- \"$n\"\n\
+             GIT_DIR=$n.git GIT_WORK_TREE=$d t=$d\nexport GIT_DIR GIT_WORK_TREE\n{}{}{}\
+             unset GIT_DIR GIT_WORK_TREE\nmv -T -- \"$n.git\" \"$d/.git\"\n{}",
+            unfinished(dest),
+            self.bring(want),
+            self.verify(want),
+            self.check_out(want, true),
+            self.submodules(),
+        )
+    }
+
+    /// A new clone where nothing is.
+    fn fresh(&self, dest: &str, want: &Target) -> String {
+        let (words, rename) = self.clone_words(want);
         let parent = dest.rsplit_once('/').map(|(d, _)| d).filter(|d| !d.is_empty()).unwrap_or("/");
         format!(
             "{}d={} t={}\nrm -rf -- \"$t\"\nmkdir -p -- {}\ntrap 'rm -rf -- \"$t\"' EXIT\n\
-             g clone {} \"$t\"\n{rename}{}{}mv -T -- \"$t\" \"$d\"\n",
+             g clone {} \"$t\"\n{rename}{}{}{}{}mv -T -- \"$t\" \"$d\"\n",
             self.begin(),
             shell_quote(dest),
             shell_quote(&beside(dest)),
             shell_quote(parent),
             shell_join(words),
             self.bring(want),
-            self.check_out(want),
+            self.verify(want),
+            self.check_out(want, self.force.0),
+            self.submodules(),
         )
     }
 
@@ -552,14 +619,21 @@ exit 0"#,
         let reset = if self.force.0 && !self.bare.0 { "g -C \"$t\" reset -q --hard\n" } else { "" };
         format!(
             "{}t={}\nif g -C \"$t\" config --get {} >/dev/null; then g -C \"$t\" remote set-url {remote} {repo}\n\
-             else g -C \"$t\" remote add {remote} {repo}; fi\n{fetch}{}{reset}{}",
+             else g -C \"$t\" remote add {remote} {repo}; fi\n{fetch}{}{reset}{}{}{}",
             self.begin(),
             shell_quote(dest),
             shell_quote(&format!("remote.{}.url", self.remote.0)),
             self.bring(want),
-            self.check_out(want),
+            self.verify(want),
+            self.check_out(want, self.force.0),
+            self.submodules(),
         )
     }
+}
+
+/// The name, in a folder that was empty, of a clone that is not whole yet.
+fn unfinished(dest: &str) -> String {
+    beside(dest).rsplit('/').next().unwrap_or_default().to_string()
 }
 
 #[cfg(test)]
@@ -610,6 +684,94 @@ mod tests {
             m.decide(&seen([(Probe::Script(m.look("/srv/x")), said("there none\n")), ask(&m, None)]), &ctx()),
         );
         assert_eq!(r.result["after"], json!(B));
+    }
+
+    /// With the real program, in folders of the test's own.
+    #[test]
+    fn a_folder_that_is_there_and_empty_stays_what_it_is() {
+        use std::os::unix::fs::PermissionsExt;
+        use std::process::Command;
+        let t = tempfile::tempdir().unwrap();
+        let sh = |script: &str| {
+            let out = Command::new("sh").args(["-ec", script]).current_dir(t.path()).output().unwrap();
+            assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
+            String::from_utf8_lossy(&out.stdout).trim().to_string()
+        };
+        if Command::new("git").arg("--version").output().is_err() {
+            return;
+        }
+        let git = "git -c user.name=a -c user.email=a@b -c init.defaultBranch=main -c protocol.file.allow=always";
+        sh(&format!(
+            "{git} init -q sub && cd sub && echo s >s && git add s && {git} commit -qm s && cd .. && {git} init -q repo && cd repo && \
+             mkdir x && echo one >x/one && echo dot >.dot && git add . && {git} submodule --quiet add ../sub sub && {git} commit -qm one"
+        ));
+        let bound = |dest: &str, more: &str| -> Git {
+            let (repo, dest) = (t.path().join("repo"), t.path().join(dest));
+            bind(&format!("{{repo: {}, dest: {}{more}}}", repo.display(), dest.display()))
+        };
+        let decided = |m: &Git| {
+            let mut o = look(m.probes(&ctx()));
+            loop {
+                match m.decide(&o, &ctx()) {
+                    Err(Stop::Need(p)) => look(p).iter().for_each(|(p, a)| o.insert(p.clone(), a.clone())),
+                    d => return d,
+                }
+            }
+        };
+        let script = |m: &Git| {
+            script(&change(decided(m))).replacen(
+                "set -e\n",
+                "set -e\nexport GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=protocol.file.allow GIT_CONFIG_VALUE_0=always\n",
+                1,
+            )
+        };
+        let run = |s: &str| Command::new("sh").args(["-c", s]).output().unwrap();
+        sh("mkdir -m 0750 app real bare && ln -s real link && mkdir none-but-parent");
+        for dest in ["app", "link", "none-but-parent/new"] {
+            let m = bound(dest, "");
+            let out = run(&script(&m));
+            assert!(out.status.success(), "{dest}: {}", String::from_utf8_lossy(&out.stderr));
+            satisfied(decided(&m));
+            assert_eq!(
+                sh(&format!("cat {dest}/x/one {dest}/sub/s {dest}/.dot; git -C {dest} status --short")),
+                "one\ns\ndot"
+            );
+            assert_eq!(sh(&format!("ls -A {dest} | tr '\\n' ' '")), ".dot .git .gitmodules sub x");
+        }
+        let mode = |p: &str| std::fs::symlink_metadata(t.path().join(p)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("app"), mode("real")), (0o750, 0o750));
+        assert!(t.path().join("link").is_symlink());
+        let m = bound("bare", ", bare: true");
+        assert!(run(&script(&m)).status.success());
+        satisfied(decided(&m));
+        assert!(!sh("ls -A bare").contains("windlass") && mode("bare") == 0o750);
+        // Ended at any of its commands, a second attempt does all of it.
+        for (more, kept) in [("", "one"), (", bare: true", "")] {
+            let whole = {
+                sh("rm -rf k && mkdir -m 0711 k");
+                script(&bound("k", more))
+            };
+            for at in 1..whole.lines().count() {
+                sh("rm -rf k && mkdir -m 0711 k");
+                let cut = format!("{}\nkill -9 $$\n", whole.lines().take(at).collect::<Vec<_>>().join("\n"));
+                if !Command::new("sh").args(["-n", "-c", &cut]).output().unwrap().status.success() {
+                    continue;
+                }
+                run(&cut);
+                let m = bound("k", more);
+                if let Ok(Decision::Change(_)) = decided(&m) {
+                    let out = run(&script(&m));
+                    assert!(out.status.success(), "{at}: {cut}{}", String::from_utf8_lossy(&out.stderr));
+                }
+                satisfied(decided(&m));
+                assert_eq!(sh("cat k/x/one 2>/dev/null || :"), kept, "{at}");
+                assert_eq!(mode("k"), 0o711);
+            }
+        }
+        // What cannot be verified leaves the folder as empty as it was.
+        sh("rm -rf k && mkdir k");
+        assert!(!run(&script(&bound("k", ", verify_commit: true"))).status.success());
+        assert_eq!(sh("ls -A k"), "");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::args::{Bool, Text};
 use super::place::{UNKNOWN_ID, unchanged_folders};
 use super::user::{account_files, account_name, other_accounts};
+use super::whole::Whole;
 use super::{ArgError, Change, Ctx, Decision, Local, Module, Stop};
 use crate::action::Action;
 use crate::probe::{Answer, GroupState, Observed, Output, Probe};
@@ -18,7 +19,7 @@ pub struct Group {
     /// The group's name.
     name: Text,
     /// Its number.
-    gid: Option<u32>,
+    gid: Option<Whole>,
     /// `present` or `absent`.
     #[serde(default)]
     state: State,
@@ -56,6 +57,9 @@ impl Module for Group {
         if self.non_unique.0 && self.gid.is_none() {
             return Err(ArgError::new("non_unique", "`non_unique` needs `gid`"));
         }
+        if self.gid.is_some_and(|g| g.0 >= u64::from(UNKNOWN_ID)) {
+            return Err(ArgError::new("gid", "a group's number is at most 4294967294"));
+        }
         Ok(())
     }
 
@@ -81,12 +85,12 @@ impl Module for Group {
                 let script = format!("if getent group {name} >/dev/null; then {}; fi", shell_join(&words));
                 ("removes the group".to_string(), script)
             }
-            (State::Present, Some(g)) if self.gid.is_none_or(|n| n == g.gid) => {
+            (State::Present, Some(g)) if self.gid().is_none_or(|n| n == g.gid) => {
                 return Ok(Decision::satisfied(self.result(Some(g.gid))));
             }
             (State::Present, _) => {
                 words.push(if now.is_some() { "groupmod" } else { "groupadd" }.into());
-                if let Some(gid) = self.gid {
+                if let Some(gid) = self.gid() {
                     let other = groups.iter().find(|g| g.gid == gid);
                     if let Some(o) = other.filter(|_| !self.non_unique.0) {
                         return Err(Stop::fail_hint(
@@ -103,7 +107,7 @@ impl Module for Group {
                     words.push("-r".into());
                 }
                 words.extend(["--".to_string(), self.name.0.clone()]);
-                let gid = self.gid.unwrap_or(UNKNOWN_ID);
+                let gid = self.gid().unwrap_or(UNKNOWN_ID);
                 match after.iter_mut().find(|g| g.name == *self.name) {
                     Some(g) => g.gid = gid,
                     None => after.push(GroupState { name: self.name.0.clone(), gid, members: vec![] }),
@@ -137,7 +141,7 @@ impl Module for Group {
             touches,
             after: all,
             summary,
-            result: self.result(self.gid),
+            result: self.result(self.gid()),
             ..Default::default()
         }))
     }
@@ -151,6 +155,10 @@ fn number(outputs: &[Output]) -> Map<String, serde_json::Value> {
 }
 
 impl Group {
+    fn gid(&self) -> Option<u32> {
+        self.gid.and_then(|g| u32::try_from(g.0).ok())
+    }
+
     fn result(&self, gid: Option<u32>) -> Map<String, serde_json::Value> {
         let mut r = Map::new();
         r.insert("name".into(), json!(&*self.name));
@@ -198,6 +206,8 @@ mod tests {
     #[test]
     fn the_gid_is_put_right() {
         satisfied(m("{name: www, gid: 33}").decide(&some(), &ctx()));
+        satisfied(m("{name: www, gid: '33'}").decide(&some(), &ctx()));
+        assert!(try_bind::<Group>("{name: www, gid: 4294967295}").is_err());
         assert_eq!(satisfied(m("{name: www}").decide(&some(), &ctx())).result["gid"], 33);
         let c = change(m("{name: www, gid: 34}").decide(&some(), &ctx()));
         assert_eq!((script(&c), c.summary.as_str()), ("groupmod -g 34 -- www", "gid 33 -> 34"));

@@ -13,18 +13,18 @@ use serde_json::{Map, Value, json};
 pub struct IncludeVars {
     /// The file: in the role's `vars/`, the role, or beside the playbook.
     file: Option<Text>,
-    /// A folder of files, read in the order of their names.
+    /// A folder of files, read in the order of their names: its own, then those of each folder in it.
     dir: Option<Text>,
     /// Put all of it into this one variable.
     name: Option<Text>,
     /// Go so many levels into the folder; 0: all.
     #[serde(default)]
-    depth: usize,
+    depth: super::whole::Whole,
     /// Of the folder, only files whose name matches this regular expression.
     files_matching: Option<Text>,
-    /// Of the folder, leave out files of these names (regular expressions).
+    /// Of the folder, leave out files whose names end like this (regular expressions; in a text, blanks part them).
     #[serde(default)]
-    ignore_files: Vec<String>,
+    ignore_files: Ends,
     /// Of the folder, only files with these extensions.
     #[serde(default = "extensions")]
     extensions: Vec<String>,
@@ -32,6 +32,26 @@ pub struct IncludeVars {
     brought: Map<String, Value>,
     #[serde(skip)]
     files: Vec<String>,
+}
+
+/// A list, or a text of words.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(with = "Vec<String>")]
+struct Ends(Vec<String>);
+
+impl<'de> Deserialize<'de> for Ends {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "expected a list of regular expressions")]
+        enum Either {
+            Words(String),
+            List(Vec<String>),
+        }
+        Ok(Ends(match Either::deserialize(d)? {
+            Either::Words(s) => s.split_whitespace().map(str::to_string).collect(),
+            Either::List(l) => l,
+        }))
+    }
 }
 
 fn extensions() -> Vec<String> {
@@ -46,10 +66,11 @@ impl IncludeVars {
         let name = inside.rsplit('/').next().unwrap_or(inside);
         let bare = name.trim_end_matches(".age");
         let matches = |pattern: &str, param: &str| {
-            Ok::<bool, ArgError>(super::regex::line_regex(param, pattern)?.is_match(name).unwrap_or(false))
+            let re = super::regex::line_regex(param, pattern)?;
+            Ok::<bool, ArgError>([name, bare].iter().any(|n| re.is_match(n).unwrap_or(false)))
         };
-        for pattern in &self.ignore_files {
-            if matches(pattern, "ignore_files")? {
+        for pattern in &self.ignore_files.0 {
+            if matches(&format!("{pattern}$"), "ignore_files")? {
                 return Ok(false);
             }
         }
@@ -60,7 +81,7 @@ impl IncludeVars {
         }
         let deep = inside.matches('/').count() + 1;
         let extension = bare.rsplit_once('.').map_or("", |(_, e)| e);
-        Ok((self.depth == 0 || deep <= self.depth) && self.extensions.iter().any(|e| e == extension))
+        Ok((self.depth.0 == 0 || deep as u64 <= self.depth.0) && self.extensions.iter().any(|e| e == extension))
     }
 }
 
@@ -93,6 +114,12 @@ impl Module for IncludeVars {
                 None => e.hint(format!("there is: {}", there.join(", "))),
             });
         }
+        // A folder's own files come before those of the folders in it.
+        wanted.sort_by(|a: &String, b| {
+            let parts =
+                |f: &'_ str| f.rsplit_once('/').map_or((String::new(), f.to_string()), |(d, n)| (d.into(), n.into()));
+            parts(a).cmp(&parts(b))
+        });
         for f in &wanted {
             self.brought.extend(local.variables(f)?);
         }
@@ -130,9 +157,48 @@ mod tests {
         assert_eq!(wanted(", depth: 2"), "a.yml b.json s/e.yml vault.yml.age");
         assert_eq!(wanted(", extensions: [txt]"), "c.txt");
         assert_eq!(wanted(", files_matching: '^[ae]'"), "a.yml s/e.yml");
-        assert_eq!(wanted(", ignore_files: ['^a', json]"), "s/e.yml s/t/f.yaml vault.yml.age");
+        assert_eq!(wanted(", ignore_files: ['^a', json]"), "a.yml s/e.yml s/t/f.yaml vault.yml.age");
+        assert_eq!(wanted(", ignore_files: ['^a.*', vault.yml]"), "b.json s/e.yml s/t/f.yaml");
+        assert_eq!(wanted(", ignore_files: 'a.yml e.yml', depth: '2'"), "b.json vault.yml.age");
         let m: IncludeVars = bind("{dir: d, name: all}");
         assert_eq!(satisfied(m.decide(&seen([]), &ctx())).facts, json!({"all": {}}).as_object().unwrap().clone());
+    }
+
+    #[test]
+    fn a_folder_s_own_files_come_first() {
+        struct Files;
+        impl Local for Files {
+            fn find(&self, _: super::super::FileKind, name: &str) -> Result<std::path::PathBuf, ArgError> {
+                Ok(name.into())
+            }
+            fn read(&self, _: &std::path::Path) -> Result<Vec<u8>, ArgError> {
+                Ok(vec![])
+            }
+            fn render(
+                &self,
+                _: &std::path::Path,
+                text: &str,
+                _: &crate::template::Settings,
+            ) -> Result<String, ArgError> {
+                Ok(text.into())
+            }
+            fn files_of_variables(&self) -> Vec<String> {
+                ["d/a/x.yml", "d/b.yml", "d/a/y.yml", "d/c.yml"].map(String::from).to_vec()
+            }
+            fn variables(&self, name: &str) -> Result<Map<String, Value>, ArgError> {
+                Ok(Map::from_iter([("from".to_string(), json!(name))]))
+            }
+            fn host(&self) -> &str {
+                "node"
+            }
+            fn folder(&self) -> std::path::PathBuf {
+                "/".into()
+            }
+        }
+        let mut m: IncludeVars = serde_json::from_value(json!({"dir": "d"})).unwrap();
+        m.prepare(&Files).unwrap();
+        assert_eq!(m.files, ["d/b.yml", "d/c.yml", "d/a/x.yml", "d/a/y.yml"]);
+        assert_eq!(m.brought["from"], json!("d/a/y.yml"));
     }
 
     #[test]

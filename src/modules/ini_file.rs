@@ -185,6 +185,11 @@ impl IniFile {
 
     /// The new text, and what was done.
     fn edited(&self, old: &str) -> (String, &'static str) {
+        // The mark some editors begin a file with is no part of its first line.
+        if let Some(bare) = old.strip_prefix('\u{feff}') {
+            let (new, msg) = self.edited(bare);
+            return (format!("\u{feff}{new}"), msg);
+        }
         let mut lines: Vec<String> = old.split_inclusive('\n').map(str::to_string).collect();
         if let Some(last) = lines.last_mut()
             && !last.ends_with('\n')
@@ -196,8 +201,8 @@ impl IniFile {
             None => (Some(0), lines.iter().position(|l| is_head(l)).unwrap_or(lines.len())),
             Some(name) => {
                 let named = |l: &str| {
-                    let inner = l.strip_prefix('[').and_then(|l| l.split_once(']'));
-                    inner.is_some_and(|(n, _)| n.trim() == name)
+                    let inner = l.strip_prefix('[').and_then(|l| l.trim_start().strip_prefix(name));
+                    inner.is_some_and(|rest| rest.trim_start().starts_with(']'))
                 };
                 let start = lines.iter().position(|l| named(l));
                 let after = start.map_or(lines.len(), |s| s + 1);
@@ -397,6 +402,13 @@ mod tests {
         );
         assert_eq!(edit("section: c", "").1, "only section added");
         assert_eq!(new("section: a", F), "(same)");
+        let f = "[x[0]y]\nk = 1\n[ z ]\nk = 1\n";
+        assert_eq!(new("section: 'x[0]y', option: k, value: 2", f), f.replacen('1', "2", 1));
+        assert_eq!(new("section: 'x[0]y', option: k, value: 1", f), "(same)");
+        assert_eq!(new("section: z, option: k, value: 1", f), "(same)");
+        let bom = "\u{feff}[a]\nk = 1\n";
+        assert_eq!(new("section: a, option: k, value: 1", bom), "(same)");
+        assert_eq!(new("section: a, option: k, value: 2", bom), "\u{feff}[a]\nk = 2\n");
         assert_eq!(new("section: c, option: k, allow_no_value: true", ""), "[c]\nk\n");
     }
 

@@ -56,9 +56,9 @@ pub struct Iptables {
     in_interface: Option<Text>,
     /// The interface it goes out by.
     out_interface: Option<Text>,
-    /// Of fragments, all but the first.
+    /// `true`: of fragments, all but the first; `!`: all others.
     fragment: Option<Text>,
-    /// What the rule's counters begin with.
+    /// What a new rule's counters begin with: packets and bytes, `"0 0"`.
     set_counters: Option<Text>,
     /// A port, or `first:last`.
     source_port: Option<Text>,
@@ -122,6 +122,10 @@ pub struct Iptables {
     #[serde(skip)]
     #[schemars(skip)]
     rule: Vec<String>,
+    /// What a new rule's counters are set to; a question for the rule has none.
+    #[serde(skip)]
+    #[schemars(skip)]
+    counters: Vec<String>,
 }
 
 macro_rules! words {
@@ -208,6 +212,14 @@ impl Module for Iptables {
             return Err(ArgError::new(param, format!("`{param}` goes with `jump: {target}`")));
         }
         self.rule = self.words();
+        if let Some(c) = &self.set_counters {
+            let numbers: Vec<&str> = c.split([' ', ',']).filter(|p| !p.is_empty()).collect();
+            if numbers.len() != 2 || numbers.iter().any(|n| n.parse::<u64>().is_err()) {
+                return Err(ArgError::new("set_counters", format!("`{}` is not two numbers", c.0))
+                    .hint("packets and bytes, as in \"0 0\""));
+            }
+            self.counters = std::iter::once("-c").chain(numbers).map(str::to_string).collect();
+        }
         match self.rule.iter().any(|w| w.contains(['\n', '\0'])) {
             true => Err(ArgError::new("", "a part of the rule has more than one line")),
             false => Ok(()),
@@ -241,7 +253,15 @@ impl Module for Iptables {
             let chain_there = chain == "0";
             // 2: it does not understand; 3: its version and the kernel's do not fit; 4: it may not.
             if matches!(rule, "2" | "3" | "4") {
-                let why = out.stderr.lines().find(|l| !l.trim().is_empty()).unwrap_or("it gives no reason");
+                let own = |l: &&str| l.strip_prefix(bin).is_some_and(|r| r.starts_with([' ', ':']));
+                let lines = || out.stderr.lines().filter(|l| !l.trim().is_empty());
+                let why = lines().find(own).or(lines().next()).unwrap_or("it gives no reason");
+                // A rule that names a chain or a set that is gone is gone as well.
+                let gone = why.contains("does not exist") || why.contains("doesn't exist");
+                if self.state == State::Absent && gone {
+                    then += &format!("{bin} rule 1\n{bin} policy {policy}\n{bin} chain {chain}\n{bin} rules {rules}\n");
+                    continue;
+                }
                 return Err(Stop::fail(format!("{bin} refuses the rule ({}): {why}", shell_join(&self.rule))));
             }
             let name = self.chain.as_deref().unwrap_or_default();
@@ -280,7 +300,7 @@ impl Module for Iptables {
                                 Place::Insert => words(&["-I", name]),
                             };
                             w.extend(self.rule_num.map(|n| n.0.to_string()));
-                            w.extend(self.rule.iter().cloned());
+                            w.extend(self.counters.iter().chain(&self.rule).cloned());
                             run(w);
                             then_rule = true;
                             after += &line;
@@ -435,13 +455,12 @@ impl Iptables {
             let flag = if self.ip_version == Version::Six { "--icmpv6-type" } else { "--icmp-type" };
             neg(&mut w, flag, t);
         }
-        if let Some(f) = &self.fragment {
-            neg(&mut w, "-f", f);
+        // It takes no value: what is given says whether.
+        match self.fragment.as_deref().map(str::trim) {
+            None | Some("" | "false" | "no") => {}
+            Some(f) if f.starts_with('!') => add(&mut w, &["!", "-f"]),
+            Some(_) => add(&mut w, &["-f"]),
         }
-        self.set_counters.iter().for_each(|c| {
-            w.push("-c".into());
-            w.extend(c.split([' ', ',']).filter(|p| !p.is_empty()).map(str::to_string));
-        });
         if let Some(c) = &self.comment {
             with(&mut w, "comment");
             add(&mut w, &["--comment", c]);
@@ -531,6 +550,22 @@ mod tests {
         let absent = p.replace("{", "{state: absent, ");
         assert_eq!(done(&absent, "iptables rule 0\n"), [format!("iptables filter -D INPUT {rule}")]);
         assert!(done(&absent, "iptables rule 1\n").is_empty());
+        let gone = |said: &str, bin: &str| {
+            let m: Iptables = bind(&absent.replace("{", &format!("{{ip_version: {bin}, ")));
+            let stdout = "iptables rule 2\nip6tables rule 2\n".into();
+            let out = Output { rc: 0, stdout, stderr: said.into() };
+            m.decide(&seen([(Probe::Script(m.look()), Answer::Script(out))]), &ctx())
+        };
+        let no_chain = "iptables v1.8.9 (nf_tables): Chain 'MINE' does not exist\nTry `iptables -h'\n";
+        satisfied(gone(no_chain, "ipv4"));
+        satisfied(gone("iptables v1.8.9 (legacy): Set bad doesn't exist.\n", "ipv4"));
+        assert!(gone("iptables v1.8.9 (nf_tables): unknown option\n", "ipv4").is_err());
+        let other = "ip6tables v1.8.9 (nf_tables): unknown option \"--x\"\n";
+        let Err(Stop::Fail(f)) = gone(&format!("{no_chain}{other}"), "both") else { panic!() };
+        assert!(f.message.starts_with("ip6tables refuses") && f.message.contains("unknown option"), "{}", f.message);
+        let counted = p.replace("{", "{set_counters: '5,10', ");
+        assert_eq!(done(&counted, "iptables rule 1\n"), [format!("iptables filter -A INPUT -c 5 10 {rule}")]);
+        assert!(!bind::<Iptables>(&counted).look().contains("-c 5"));
         let both = p.replace("{", "{ip_version: both, ");
         assert_eq!(done(&both, "iptables rule 0\nip6tables rule 1\n"), [format!("ip6tables filter -A INPUT {rule}")]);
     }
@@ -596,6 +631,7 @@ mod tests {
             ("{chain: C, to_source: 1.2.3.4}", "jump: SNAT"),
             ("{chain: C, match_set: x}", "go together"),
             ("{chain: C, wait: soon}", "seconds"),
+            ("{chain: C, set_counters: many}", "two numbers"),
             ("{chain: C, flush: true, policy: DROP}", "exclude"),
         ] {
             let e = try_bind::<Iptables>(bad).unwrap_err();
@@ -613,6 +649,7 @@ mod tests {
         assert_eq!(rule("destination: 10.0.0.9, out_interface: '!eth1'"), "-d 10.0.0.9 '!' -o eth1");
         assert_eq!(rule("protocol: udp, source_port: '53'"), "-p udp --source-port 53");
         assert_eq!(rule("goto: OTHER"), "-g OTHER");
+        assert_eq!((rule("fragment: true"), rule("fragment: '! true'")), ("-f".into(), "'!' -f".into()));
         assert_eq!(rule("jump: TEE, gateway: 10.0.0.1"), "-j TEE --gateway 10.0.0.1");
         assert_eq!(rule("log_level: info"), "-j LOG --log-level info");
         assert_eq!(rule("protocol: tcp, jump: REDIRECT, to_ports: 8080"), "-p tcp -j REDIRECT --to-ports 8080");

@@ -3,7 +3,7 @@
 use super::args::{Bool, Mode, Text, Validate};
 use super::copy::absolute;
 use super::place::tidy;
-use super::regex::line_regex;
+use super::regex::ended_line_regex as line_regex;
 use super::{ArgError, Ctx, Decision, Local, Module, Stop, edit, python_groups};
 use crate::probe::{Observed, Probe};
 use fancy_regex::Regex;
@@ -111,6 +111,12 @@ impl Module for LineInFile {
         exclude(after, before, "insertbefore", "`insertafter` and `insertbefore`")?;
         if self.mode == Some(Mode::Preserve) {
             return Err(ArgError::new("mode", "`preserve` has no meaning here: there is no source file"));
+        }
+        // Its end is the file's matter: `line: |` brings one.
+        if let Some(l) = &mut self.line
+            && let Some(bare) = l.0.strip_suffix('\n')
+        {
+            l.0 = bare.to_string();
         }
         match self.state {
             State::Present => {
@@ -264,7 +270,7 @@ impl LineInFile {
         let Ok(of) = std::str::from_utf8(of) else {
             return Err(Stop::fail("`backrefs` needs UTF-8 text, and the line that matches is none"));
         };
-        let found = re.captures(of.strip_suffix('\n').unwrap_or(of)).map_err(too_costly)?;
+        let found = re.captures(of).map_err(too_costly)?;
         let mut out = String::new();
         if let Some(c) = found {
             c.expand(&python_groups(line), &mut out);
@@ -325,11 +331,9 @@ fn text(line: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(line)
 }
 
-/// Looks for a pattern in a line. `$` matches before the newline; a pattern that asks for the newline sees it.
+/// Looks for a pattern in a line with its end.
 fn search(re: &Regex, line: &str) -> Result<bool, Stop> {
-    let bare = line.strip_suffix('\n').unwrap_or(line);
-    Ok(re.is_match(bare).map_err(too_costly)?
-        || (bare.len() != line.len() && re.as_str().contains("\\n") && re.is_match(line).map_err(too_costly)?))
+    re.is_match(line).map_err(too_costly)
 }
 
 fn too_costly(e: fancy_regex::Error) -> Stop {
@@ -384,6 +388,9 @@ mod tests {
         assert_eq!(new("line: c", ""), "c\n");
         assert_eq!(new("line: b", "a\nb\n"), "(same)");
         assert_eq!(new("line: b", "a\nb"), "a\nb\n");
+        assert_eq!(new("line: \"b\\n\"", "a\nb\n"), "(same)");
+        assert_eq!(new("line: \"c\\n\"", "a\nb\n"), "a\nb\nc\n");
+        assert_eq!(new("line: \"b\\n\", state: absent", "a\nb\n"), "a\n");
     }
 
     #[test]
@@ -393,6 +400,17 @@ mod tests {
         assert_eq!(new("search_string: 'k=', line: k=9", "k=1\nx\n"), "k=9\nx\n");
         assert_eq!(new("regexp: '^k=1$', line: k=9", "k=1\nk=11\n"), "k=9\nk=11\n");
         assert_eq!(new("regexp: '^k=', line: k=9", "x\nk=9\n"), "(same)");
+    }
+
+    #[test]
+    fn a_pattern_sees_the_line_s_end() {
+        assert_eq!(new("regexp: '^foo\\s', line: bar", "foo\nfood\n"), "bar\nfood\n");
+        assert_eq!(new("regexp: '^[^#]', state: absent", "# a\n\nb\n"), "# a\n");
+        assert_eq!(new("regexp: '^$', state: absent", "a\n\nb\n"), "a\nb\n");
+        assert_eq!(new("regexp: '^(a|b)$', state: absent", "a\nab\nb"), "ab\n");
+        assert_eq!(new("regexp: 'a[$]$|\\$b', state: absent", "a$\nc\n$b\na\n"), "c\na\n");
+        assert_eq!(new("regexp: 'a\\Z', state: absent", "a\na"), "a\n");
+        assert_eq!(new("line: x, insertafter: '^a\\n'", "a\nab\n"), "a\nx\nab\n");
     }
 
     #[test]

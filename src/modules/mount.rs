@@ -171,8 +171,10 @@ impl Module for Mount {
             self.now(seen, ctx, anew && in_file.is_some(), &mut c, &mut summary)?;
         }
         if let Some(put) = in_file {
-            // What cannot be mounted does not get into the file.
-            c.actions.extend(put.actions);
+            // What cannot be mounted does not get into the file; what cannot be taken away now is at least not there at
+            // the next start.
+            let at = if self.state == State::Absent { 0 } else { c.actions.len() };
+            c.actions.splice(at..at, put.actions);
             c.touches = std::mem::take(&mut c.touches).and(put.touches);
             c.after.extend(put.after);
             c.diff.extend(put.diff);
@@ -483,6 +485,7 @@ mod tests {
             (file(&c).unwrap().as_str(), scripts(&c)),
             (OLD, vec!["umount -- /mnt/d".into(), "rmdir -- /mnt/d".to_string()])
         );
+        assert!(matches!(c.actions[0], Action::Put(_)), "the file comes first");
         satisfied(m.decide(&then(host(&old, &mounted, "/mnt/d", true), &c), &ctx()));
         let m: Mount = bind("{path: /mnt/d, state: unmounted}");
         let c = change(m.decide(&host(&old, &mounted, "/mnt/d", true), &ctx()));

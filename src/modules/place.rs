@@ -78,13 +78,13 @@ impl Wanted<'_> {
             (true, true) => Some(text_of(seen.content(self.path)?)),
         };
         let kept = if self.backup && is_file { Some(kept(self.path, seen, ctx)?) } else { None };
-        let keep = |wanted: Option<&str>, now: Option<&String>| wanted.map(str::to_string).or_else(|| now.cloned());
         let put = Put {
             path: self.path.into(),
             body: self.body.clone().into(),
             mode,
-            owner: keep(self.owner, old.filter(|_| is_file).map(|e| &e.owner)),
-            group: keep(self.group, old.filter(|_| is_file).map(|e| &e.group)),
+            owner: self.owner.map(str::to_string),
+            group: self.group.map(str::to_string),
+            keeps: old.filter(|_| is_file).and_then(|e| meta.keeps(e)),
             validate: self.validate.map(<[String]>::to_vec),
             backup: kept.clone(),
         };
@@ -109,7 +109,11 @@ impl Wanted<'_> {
         }
         let new = PathState { entry: Some(entry), canonical: state.canonical.clone(), ..Default::default() };
         let mut after = unchanged_folders(self.path, seen);
-        after.push((Probe::Path(self.path.into()), Answer::Path(new)));
+        // Whose the file will be is not certain where another's is written anew.
+        let theirs = old.filter(|_| is_file).is_some_and(|e| e.owner != ctx.user);
+        if ctx.user == "root" || self.owner.is_some() || !theirs {
+            after.push((Probe::Path(self.path.into()), Answer::Path(new)));
+        }
         after.push((Probe::Sha256(self.path.into()), Answer::Sha256(Some(digest))));
         after.push((Probe::Content(self.path.into()), Answer::Content(Content::Bytes(self.body.to_vec()))));
         Ok(Decision::Change(Change {
@@ -180,6 +184,16 @@ impl Meta<'_> {
             }
         }
         (!script.is_empty()).then(|| Fix { script: script.join(" && "), summary: summary.join(", ") })
+    }
+
+    /// What a new file in the place of `now` is to have of it: owner and group that are not given.
+    pub fn keeps(&self, now: &Entry) -> Option<String> {
+        match (self.owner, self.group) {
+            (None, None) => Some(format!("{}:{}", now.owner, now.group)),
+            (None, Some(_)) => Some(now.owner.clone()),
+            (Some(_), None) => Some(format!(":{}", now.group)),
+            (Some(_), Some(_)) => None,
+        }
     }
 
     fn after(&self, path: &str, now: &Entry, state: &PathState) -> Vec<(Probe, Answer)> {
@@ -324,6 +338,15 @@ impl NewFolder<'_> {
     /// Makes the missing folders under another name and moves them into place at once, so that no folder is ever seen
     /// with a mode or owner it should not have.
     pub fn script(&self) -> String {
+        // Behind `x/..` there is nothing while there is no `x`: it is made as well.
+        let before = std::iter::once(self.path).chain(folders(self.path)).filter_map(|p| p.strip_suffix("/.."));
+        let mut all: Vec<&str> = before.filter(|p| !p.is_empty()).collect();
+        all.reverse();
+        all.push(self.path);
+        all.into_iter().map(|path| NewFolder { path, ..*self }.one()).collect::<Vec<_>>().join(" && ")
+    }
+
+    fn one(&self) -> String {
         let mut set = String::new();
         if let Some(spec) = chown_spec(self.owner, self.group) {
             set.push_str(&format!("chown -- {} \"$d\" || exit 1; ", shell_quote(&spec)));
@@ -337,6 +360,7 @@ p={path}; t=$p
 [ -d "$p" ] && exit 0
 while u=${{t%/*}}; [ -n "$u" ] && [ ! -e "$u" ] && [ ! -L "$u" ]; do t=$u; done
 n=${{t%/*}}/{temp}; r=${{p#"$t"}}; d=$n
+trap 'rm -rf -- "$n"' EXIT
 rm -rf -- "$n" && mkdir -- "$n" || exit 1
 while :; do
   {set}
@@ -439,5 +463,44 @@ fn text_of(content: &Content) -> String {
         Content::Absent => String::new(),
         Content::Bytes(b) => text(b),
         Content::Unavailable | Content::Denied => "(too large to show)\n".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kit::sh_accepts;
+    use super::*;
+
+    fn make(path: &str, owner: Option<&str>) -> bool {
+        let s = NewFolder { path, mode: Some(0o750), owner, group: None }.script();
+        sh_accepts(&s);
+        std::process::Command::new("sh").arg("-c").arg(&s).output().unwrap().status.success()
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_leaves_nothing_behind() {
+        let t = tempfile::tempdir().unwrap();
+        let left = || std::fs::read_dir(t.path()).unwrap().count();
+        let at = |p: &str| t.path().join(p).to_string_lossy().into_owned();
+        assert!(!make(&at("a/b"), Some("nosuchone")));
+        assert_eq!(left(), 0);
+        assert!(make(&at("a/b"), None));
+        assert_eq!(left(), 1);
+        // Both are made.
+        assert!(make(&at("d/../e/f"), None));
+        assert!(t.path().join("d").is_dir() && t.path().join("e/f").is_dir());
+        assert_eq!(left(), 3);
+        assert!(make(&at("g/h/../.."), None), "{}", at("g/h/../.."));
+        assert_eq!(left(), 4);
+    }
+
+    #[test]
+    fn an_owner_is_asked_for_or_kept() {
+        let e = super::super::kit::entry(EntryKind::File, 0o644);
+        let keeps = |owner, group| Meta { mode: None, owner, group }.keeps(&e);
+        assert_eq!(keeps(None, None).as_deref(), Some("root:root"));
+        assert_eq!(keeps(Some("x"), None).as_deref(), Some(":root"));
+        assert_eq!(keeps(None, Some("x")).as_deref(), Some("root"));
+        assert_eq!(keeps(Some("x"), Some("x")), None);
     }
 }

@@ -210,6 +210,7 @@ impl Module for Unarchive {
                     mode: 0o600,
                     owner: None,
                     group: None,
+                    keeps: None,
                     validate: None,
                     backup: None,
                 }));

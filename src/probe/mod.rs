@@ -68,6 +68,15 @@ impl Probe {
     pub fn is_ours(&self) -> bool {
         matches!(self, Probe::Text(_) | Probe::Fetched(_) | Probe::Archive(_) | Probe::Here(_))
     }
+    /// It is about a file of this side, which a task may change on its way by another host.
+    pub fn is_of_our_files(&self) -> bool {
+        match self {
+            Probe::Text(d) | Probe::Fetched(d) => d.local().is_some(),
+            Probe::Archive(l) => l.of.local().is_some(),
+            Probe::Here(_) => true,
+            _ => false,
+        }
+    }
 }
 
 /// Content larger than this is not brought over (bytes).

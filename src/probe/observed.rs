@@ -8,6 +8,8 @@ use std::collections::HashMap;
 #[derive(Debug, Default, Clone)]
 pub struct Observed {
     answers: HashMap<Probe, Answer>,
+    /// Answers about files of this side may be among them.
+    ours: bool,
 }
 
 /// What a change may have altered on a host. Everything not named here is still known.
@@ -107,6 +109,7 @@ impl Observed {
         Self::default()
     }
     pub fn insert(&mut self, probe: Probe, answer: Answer) {
+        self.ours |= probe.is_of_our_files();
         self.answers.insert(probe, answer);
     }
     pub fn has(&self, probe: &Probe) -> bool {
@@ -206,6 +209,13 @@ impl Observed {
 
     pub fn remove(&mut self, probe: &Probe) {
         self.answers.remove(probe);
+    }
+
+    /// Throws away what is known of this side's files: what is done by way of other hosts changes them too.
+    pub fn forget_our_files(&mut self) {
+        if std::mem::take(&mut self.ours) {
+            self.answers.retain(|p, _| !p.is_of_our_files());
+        }
     }
 
     /// Whether a change may have made what is known about this untrue.

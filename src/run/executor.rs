@@ -998,8 +998,12 @@ impl Worker {
         let mut waited = false;
         let mut agreed = false;
         let probes = item.bound.probes(&ctx);
+        let seen = self.site.seen.entry(user.clone()).or_default();
+        // In a plan they are as they are, but for what was planned.
+        if !shared.program.check_mode {
+            seen.forget_our_files();
+        }
         if t.module.anew {
-            let seen = self.site.seen.entry(user.clone()).or_default();
             probes.iter().for_each(|p| seen.remove(p));
         }
         self.gather(&user, probes, ahead, &ctx).await?;

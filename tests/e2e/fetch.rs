@@ -19,6 +19,7 @@ tests!(
     no_checksum,
     for_a_user_who_is_not_root,
     on_this_machine,
+    a_file_of_this_machine_written_between_two_tasks,
     the_host_fetches,
     archives_from_here,
     archives_from_elsewhere,
@@ -217,7 +218,10 @@ fn killed_in_the_middle_of_a_transfer() {
 fn no_checksum() {
     let s = Server::files(&[("motd", b"hello\n")]);
     let tasks = |force: bool| {
-        format!("- {{name: motd, get_url: {{url: '{}/motd', dest: /srv/nc/, force: {force}, backup: true}}}}", s.url)
+        format!(
+            "- {{name: motd, get_url: {{url: '{}/motd', dest: /srv/nc/motd, force: {force}, backup: true}}}}",
+            s.url
+        )
     };
     let c = cached(Case::anywhere("no-sum")).tasks(&tasks(false));
     c.on_node("rm -rf /srv/nc; mkdir -p /srv/nc").succeeds();
@@ -228,6 +232,12 @@ fn no_checksum() {
     c.apply().changed(1);
     c.on_node("cat /srv/nc/motd; cat /srv/nc/motd.*~").prints("hello\nmine");
     c.apply().changed(0);
+    // In a folder it is renewed in any case.
+    let c = c.tasks(&format!("- {{name: motd, get_url: {{url: '{}/motd', dest: /srv/nc}}}}", s.url));
+    c.apply().changed(0);
+    c.on_node("echo mine > /srv/nc/motd").succeeds();
+    c.apply().changed(1);
+    c.on_node("cat /srv/nc/motd").prints("hello");
 }
 
 fn for_a_user_who_is_not_root() {
@@ -272,6 +282,27 @@ fn on_this_machine() {
     assert_eq!(sha(&fs::read(&dest).expect("the file")), sha(&tool));
     assert_eq!(fs::read_to_string(dest.with_extension("near")).expect("the file"), "near\n");
     assert_eq!(fs::read(c.path().join("cache").join(cached_name(&c))).expect("the cache").len(), tool.len());
+}
+
+fn a_file_of_this_machine_written_between_two_tasks() {
+    let c = cached(Case::anywhere("build-here"));
+    let folder = c.path().display().to_string();
+    let c = c.file("hosts.yml", "all: {hosts: {here: {ansible_connection: local}}}\n").tasks(&format!(
+        "
+        - name: build
+          shell: echo one >{folder}/built
+          changed_when: false
+        - name: first
+          get_url: {{url: 'file://{folder}/built', dest: '{folder}/got', force: true}}
+        - name: build again
+          shell: echo two >{folder}/built
+          changed_when: false
+        - name: second
+          get_url: {{url: 'file://{folder}/built', dest: '{folder}/got', force: true}}
+        "
+    ));
+    c.apply().changed(2);
+    assert_eq!(fs::read_to_string(c.path().join("got")).expect("the file"), "two\n");
 }
 
 fn cached_name(c: &Case) -> String {

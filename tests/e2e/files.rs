@@ -15,6 +15,7 @@ tests!(
     lineinfile,
     lineinfile_regexp,
     lineinfile_validates,
+    a_file_whose_owner_is_not_ours_to_give,
     stat,
 );
 
@@ -395,4 +396,34 @@ fn stat() {
     for ran in [c.plan().changes(0), c.apply().changed(0)] {
         ran.said("tell", "true 0644 root true true /etc/hostname false").said("show", &sum);
     }
+}
+
+fn a_file_whose_owner_is_not_ours_to_give() {
+    let c = Case::new("edit-user").tasks(
+        "
+        - name: edit
+          become: true
+          become_user: writer
+          lineinfile: {path: /srv/eu/conf, line: more}
+        - name: shared
+          become: true
+          become_user: writer
+          lineinfile: {path: /srv/eu/shared, line: more}
+        - name: seen
+          become: true
+          become_user: writer
+          lineinfile: {path: /srv/eu/conf, line: last}
+        ",
+    );
+    c.on_node(
+        "id writer >/dev/null 2>&1 || useradd -G adm writer; rm -rf /srv/eu; install -d -o writer /srv/eu; \
+         echo a >/srv/eu/conf; echo a >/srv/eu/shared; chgrp adm /srv/eu/shared; chmod 4664 /srv/eu/*",
+    )
+    .succeeds();
+    c.apply().changed(3);
+    c.is_satisfied();
+    c.on_node("cd /srv/eu; stat -c '%a %U %G' conf shared; cat conf")
+        .prints("664 writer writer\n664 writer adm\na\nmore\nlast");
+    let c = c.tasks("- {become: true, become_user: writer, lineinfile: {path: /srv/eu/conf, line: x, owner: root}}");
+    c.apply().exits(1).says("chown");
 }

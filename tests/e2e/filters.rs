@@ -48,6 +48,26 @@ fn iptables() {
     c.plan().exits(2);
     c.apply().changed(3);
     c.is_satisfied();
+    // Rules with counters of their own, and for fragments.
+    let c = c.tasks(
+        "
+        - name: counted
+          iptables: {chain: OUTPUT, protocol: tcp, destination_port: 9998, jump: ACCEPT, set_counters: '5 10'}
+        - name: fragments
+          iptables: {chain: OUTPUT, destination: 10.99.0.0/16, fragment: true, jump: ACCEPT}
+        ",
+    );
+    c.apply().changed(2);
+    c.is_satisfied();
+    c.on_node("iptables -S OUTPUT -v | grep -e 9998 -e ' -f '").mentions("--dport 9998 -c 5 10").mentions(" -f ");
+    // A rule for a chain that is gone, gone with it.
+    let c = c.tasks(
+        "
+        - iptables: {chain: GONE, protocol: tcp, jump: ACCEPT, state: absent}
+        - iptables: {chain: INPUT, protocol: tcp, jump: GONE, state: absent, ip_version: both}
+        ",
+    );
+    c.is_satisfied();
     let c =
         c.tasks("- iptables: {chain: INPUT, protocol: tcp, tcp_flags: {flags: NONSENSE, flags_set: NONE}, jump: DROP}");
     c.plan().exits(1).says("refuses the rule");
@@ -131,6 +151,12 @@ fn firewalld() {
     c.ignores("firewall-cmd -q --add-port=1/tcp");
     let c = c.tasks("- firewalld: {service: nonsense, state: enabled}");
     c.plan().exits(1).says("INVALID_SERVICE");
+    let c = c.tasks("- firewalld: {service: nonsense, state: enabled, permanent: true}");
+    c.plan().exits(1).says("INVALID_SERVICE").says("--get-services");
+    // What goes wrong only when it is done says why.
+    let c =
+        c.tasks("- firewalld: {rich_rule: 'rule family=\"ipv4\" service name=\"nonsense\" accept', state: enabled}");
+    c.apply().exits(1).says("INVALID_SERVICE");
     // Off, it is still there at the next start.
     c.on_node("systemctl stop firewalld").succeeds();
     let c = c.tasks("- name: s\n  firewalld: {service: http, state: enabled, permanent: true}");

@@ -2,7 +2,7 @@
 
 use crate::kit::Case;
 
-tests!(script, raw, git, git_submodules, known_hosts, synchronize);
+tests!(script, raw, git, git_in_a_folder_that_is_there, git_submodules, known_hosts, synchronize);
 
 fn script() {
     let c = Case::anywhere("script")
@@ -120,6 +120,31 @@ fn git() {
     c.plan().exits(1).says("/etc cannot be used");
     let c = c.tasks(&task(", version: main").replace("repo: /srv/up", "repo: 'file:///srv/up'"));
     c.converges(1);
+}
+
+fn git_in_a_folder_that_is_there() {
+    let c = Case::new("git-inside").tasks(
+        "
+        - name: own
+          become: true
+          become_user: cloner
+          git: {repo: /srv/up, dest: /opt/cloner}
+        - name: mounted
+          git: {repo: /srv/up, dest: /mnt/clone}
+        ",
+    );
+    c.on_node(&format!(
+        "apt-get -qq update; apt-get install -o DPkg::Lock::Timeout=120 -qqy git >/dev/null; {UPSTREAM}
+        id cloner >/dev/null 2>&1 || useradd cloner; git config --system --add safe.directory /srv/up/.git
+        git config --system --add safe.directory /srv/up
+        rm -rf /opt/cloner; install -d -o cloner -g cloner -m 0750 /opt/cloner
+        mkdir -p /mnt/clone; mount -t tmpfs -o mode=0711 none /mnt/clone"
+    ))
+    .succeeds();
+    c.apply().changed(2);
+    c.is_satisfied();
+    c.on_node("stat -c '%a %U %G' /opt/cloner; stat -c '%a %U' /mnt/clone; cat /opt/cloner/f /mnt/clone/f; ls -A /opt/cloner /mnt/clone; stat -c %U /opt/cloner/.git; umount /mnt/clone")
+        .prints("750 cloner cloner\n711 root\ntwo\ntwo\n/mnt/clone:\n.git\nf\n\n/opt/cloner:\n.git\nf\ncloner");
 }
 
 fn git_submodules() {
