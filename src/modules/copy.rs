@@ -51,7 +51,7 @@ pub struct Copy {
     remote_src: Bool,
     /// The SHA-256 that the source must have.
     checksum: Option<Text>,
-    /// A command that must accept the new file before it is moved into place; `%s` is its path.
+    /// A command that must accept the new file before it is moved into place; `%s` is its path. It is run without a shell.
     validate: Option<Validate>,
     #[serde(skip)]
     #[schemars(skip)]
@@ -626,7 +626,7 @@ pub struct Template {
     follow: Bool,
     /// The end of a line: `\n` (the default), `\r\n` or `\r`.
     newline_sequence: Option<Text>,
-    /// A command that must accept the new file before it is moved into place; `%s` is its path.
+    /// A command that must accept the new file before it is moved into place; `%s` is its path. It is run without a shell.
     validate: Option<Validate>,
     /// In a `.j2` file: the newline behind a block's tag goes (the default).
     trim_blocks: Option<Bool>,
