@@ -937,7 +937,8 @@ mod tests {
             std::fs::create_dir_all(d).unwrap();
         }
         let mode = |p: &Path, m| std::fs::set_permissions(p, std::fs::Permissions::from_mode(m)).unwrap();
-        (mode(&to, 0o751), mode(&to.join("sub"), 0o755));
+        mode(&to, 0o751);
+        mode(&to.join("sub"), 0o755);
         let m: Copy = bind(
             &json!({"src": format!("{}/", from.display()), "dest": to, "directory_mode": "0700", "owner": "bob"})
                 .to_string(),
