@@ -51,7 +51,7 @@ pub struct Copy {
     remote_src: Bool,
     /// The SHA-256 that the source must have.
     checksum: Option<Text>,
-    /// A command that must accept the new file before it is moved into place; `%s` is its path.
+    /// A command that must accept the new file before it is moved into place; `%s` is its path. It is run without a shell.
     validate: Option<Validate>,
     #[serde(skip)]
     #[schemars(skip)]
@@ -627,7 +627,7 @@ pub struct Template {
     follow: Bool,
     /// The end of a line: `\n` (the default), `\r\n` or `\r`.
     newline_sequence: Option<Text>,
-    /// A command that must accept the new file before it is moved into place; `%s` is its path.
+    /// A command that must accept the new file before it is moved into place; `%s` is its path. It is run without a shell.
     validate: Option<Validate>,
     /// In a `.j2` file: the newline behind a block's tag goes (the default).
     trim_blocks: Option<Bool>,
@@ -938,7 +938,8 @@ mod tests {
             std::fs::create_dir_all(d).unwrap();
         }
         let mode = |p: &Path, m| std::fs::set_permissions(p, std::fs::Permissions::from_mode(m)).unwrap();
-        (mode(&to, 0o751), mode(&to.join("sub"), 0o755));
+        mode(&to, 0o751);
+        mode(&to.join("sub"), 0o755);
         let m: Copy = bind(
             &json!({"src": format!("{}/", from.display()), "dest": to, "directory_mode": "0700", "owner": "bob"})
                 .to_string(),

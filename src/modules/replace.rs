@@ -41,7 +41,7 @@ pub struct Replace {
     owner: Option<Text>,
     /// The group it belongs to.
     group: Option<Text>,
-    /// A command that must accept the new file before it is moved into place; `%s` is its path.
+    /// A command that must accept the new file before it is moved into place; `%s` is its path. It is run without a shell.
     validate: Option<Validate>,
     #[serde(skip)]
     #[schemars(skip)]

@@ -82,7 +82,7 @@ fn a_command_that_hangs() {
 
 fn a_module_that_takes_too_long() {
     let [n] = take();
-    let slow = "- name: slow\n  copy: {content: x, dest: /etc/slow, validate: 'sleep 5; true %s'}\n  timeout: 2\n  ignore_errors: true\n";
+    let slow = "- name: slow\n  copy: {content: x, dest: /etc/slow, validate: 'sh -c \"sleep 5\" x %s'}\n  timeout: 2\n  ignore_errors: true\n";
     let tasks = format!("tasks:\n{slow}- name: after\n  copy: {{content: x, dest: /etc/after}}\n");
     // The step fails in time; the host goes on when what it had begun is over.
     Project::new(&n.host(""), &tasks)
