@@ -566,6 +566,13 @@ fn what_is_taken_out_of_hostvars_may_be_named_by_a_value() {
         // What is undefined stands in each where it is not to be reached.
         assert!(!said.contains("exit code"), "{text}\n{said}");
     }
+    let text = "{{ nope if hostvars['d2'][what] == 80 else 1 }}";
+    let dir = small("    - template: {src: y.j2, dest: /tmp/y}\n", &[("templates/y.j2", text)]);
+    let said = run(dir.path(), &["check", "site.yml", "-i", "hosts.yml"]);
+    assert!(said.contains("`nope`"), "{said}");
+    let dir = small("", &[("group_vars/all.yml", "direct: \"{{lookup (lookup hostvars 'd2') what}}\"\n")]);
+    let said = run(dir.path(), &["vars", "d1", "direct", "-i", "hosts.yml"]);
+    assert!(said.contains("80"), "{said}");
     for text in [
         "{{lookup (lookup hostvars 'd2') what}}",
         "{{lookup hostvars.d2 (concat 'db' '_ip')}}",

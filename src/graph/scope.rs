@@ -67,6 +67,40 @@ pub struct Scope<'a> {
     facts_asked: Cell<bool>,
 }
 
+thread_local! {
+    /// The variables of other hosts that are being rendered for somebody's `hostvars`: the host, the name, and whether
+    /// it is one of all.
+    static WITHIN: RefCell<Vec<(String, String, bool)>> = const { RefCell::new(vec![]) };
+}
+
+/// A variable of another host is being rendered, which may itself read others'.
+struct Within;
+
+impl Within {
+    /// So many hosts may read each other in a row: rendering goes as deep.
+    const DEEPEST: usize = 8;
+
+    /// Not where it is being rendered already: it would never end.
+    fn enter(host: &str, name: &str, every: bool) -> Option<Within> {
+        WITHIN.with_borrow_mut(|all| {
+            if all.len() >= Within::DEEPEST || all.iter().any(|(h, n, _)| h == host && n == name) {
+                return None;
+            }
+            all.push((host.to_string(), name.to_string(), every));
+            Some(Within)
+        })
+    }
+    fn every() -> bool {
+        WITHIN.with_borrow(|all| all.iter().any(|(.., every)| *every))
+    }
+}
+
+impl Drop for Within {
+    fn drop(&mut self) {
+        WITHIN.with_borrow_mut(|all| all.pop());
+    }
+}
+
 /// How many variables may be made of each other in a row: rendering goes as deep.
 const DEEPEST: usize = 50;
 
@@ -259,7 +293,8 @@ impl<'a> Scope<'a> {
         if let Some(h) = p.inventory.hosts.values().find(|h| h.to_be_made) {
             return Found::Unknown(format!("the host {} is made only in the run", h.name));
         }
-        let every = words.iter().any(|w| w == EVERY_NAME);
+        // Once: what is gone through may go through it again.
+        let every = words.iter().any(|w| w == EVERY_NAME) && !Within::every();
         if every && !(self.pending.is_empty() && self.dynamic.others.later.is_empty()) {
             return Found::Unknown("which variable of another host is meant is known only in the run".into());
         }
@@ -301,7 +336,7 @@ impl<'a> Scope<'a> {
                 names.dedup();
             }
             for w in names.into_iter().filter(|w| !matches!(*w, "hostvars" | EVERY_NAME)) {
-                if let Some(v) = scope.value(w) {
+                if let Some(v) = Within::enter(name, w, every).and_then(|_within| scope.value(w)) {
                     vars.insert(w.to_string(), v);
                 }
             }
