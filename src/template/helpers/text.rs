@@ -156,9 +156,8 @@ pub const ALL: &[Def] = &[
                 out.push('\n');
             }
             // To Ansible the first line is one whatever is in it.
-            if i == 0 && first && is_python() {
-                out.push_str(&pad);
-            } else if (i > 0 || first) && (blank || !line.is_empty()) {
+            let padded = blank || !line.is_empty() || i == 0 && is_python();
+            if (i > 0 || first) && padded {
                 out.push_str(&pad);
             }
             out.push_str(line);
@@ -302,9 +301,10 @@ fn wrapped(line: &str, width: usize, breaks: bool) -> Vec<String> {
         if !out.is_empty() && chunks[0][0] == ' ' {
             chunks.pop_front();
         }
-        while let Some(c) = chunks.pop_front_if(|c| have + c.len() <= width) {
+        while let Some(c) = chunks.front().copied().filter(|c| have + c.len() <= width) {
             have += c.len();
             now.push(c);
+            chunks.pop_front();
         }
         if chunks.front().is_some_and(|c| c.len() > width) {
             if breaks {
