@@ -609,3 +609,66 @@ fn a_host_that_cannot_tell_its_facts() {
     assert!(said.contains("UNREACHED ghost  127.0.0.1:1") && said.contains("exit code 4"), "{said}");
     assert!(!said.contains("()"), "{said}");
 }
+
+/// A project of a phase for all hosts with these tasks, and files beside it.
+fn small(tasks: &str, files: &[(&str, &str)]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let hosts = "all:\n  vars: {what: a_port}\n  hosts: {d1: {}, d2: {db_ip: 10.0.0.2, a_port: 80}}\n";
+    let book = format!("- hosts: d1\n  gather_facts: false\n  tasks:\n{tasks}");
+    for (name, text) in [("hosts.yml", hosts), ("site.yml", &book)].iter().chain(files) {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn a_check_makes_no_password() {
+    let tasks = "    - copy: {dest: /tmp/x, content: \"{{password 'secrets/pw' length=12}}\"}
+    - template: {src: y.j2, dest: /tmp/y}
+    - debug: {msg: \"{{password 'secrets/hash' encrypt='sha256_crypt'}}\"}
+";
+    let dir = small(tasks, &[("templates/y.j2", "{{ lookup('password', 'secrets/other length=8') }}\n")]);
+    let said = run(dir.path(), &["check", "site.yml", "-i", "hosts.yml"]);
+    assert!(!said.contains("exit code"), "{said}");
+    assert!(!dir.path().join("secrets").exists(), "{said}");
+}
+
+/// A key that is made of values can be any: nothing that is there is taken for missing.
+#[test]
+fn what_is_taken_out_of_hostvars_may_be_named_by_a_value() {
+    let good = [
+        "{{ hostvars['d2']['db' ~ '_ip'] }}",
+        "{{ hostvars['d2'][what] }}",
+        "{% for h in groups.all if what in hostvars[h] %}{{ hostvars[h][what] + 1 }}{% else %}{{ nope }}{% endfor %}",
+        "{% if hostvars['d2'] | length < 2 %}{{ nope }}{% endif %}",
+        "{% if 'db_ip' not in hostvars['d2'].keys() %}{{ nope }}{% endif %}",
+        "{% if hostvars['d2'][what] is not defined %}{{ nope }}{% endif %}",
+        "{% set d2 = hostvars.d2 %}{{ d2[what] | default(nope) }}",
+        "{{ hostvars.values() | map(attribute=what, default=1) | sum / (1 if groups.all | length == 2 else nope) }}",
+    ];
+    for text in good {
+        let dir = small("    - template: {src: y.j2, dest: /tmp/y}\n", &[("templates/y.j2", text)]);
+        let said = run(dir.path(), &["check", "site.yml", "-i", "hosts.yml"]);
+        // What is undefined stands in each where it is not to be reached.
+        assert!(!said.contains("exit code"), "{text}\n{said}");
+    }
+    let text = "{{ nope if hostvars['d2'][what] == 80 else 1 }}";
+    let dir = small("    - template: {src: y.j2, dest: /tmp/y}\n", &[("templates/y.j2", text)]);
+    let said = run(dir.path(), &["check", "site.yml", "-i", "hosts.yml"]);
+    assert!(said.contains("`nope`"), "{said}");
+    let dir = small("", &[("group_vars/all.yml", "direct: \"{{lookup (lookup hostvars 'd2') what}}\"\n")]);
+    let said = run(dir.path(), &["vars", "d1", "direct", "-i", "hosts.yml"]);
+    assert!(said.contains("80"), "{said}");
+    for text in [
+        "{{lookup (lookup hostvars 'd2') what}}",
+        "{{lookup hostvars.d2 (concat 'db' '_ip')}}",
+        "{{#unless (in what (lookup hostvars 'd2'))}}{{lookup hostvars.d1 'a_port'}}{{/unless}}",
+        "{{add 1 (lookup (lookup hostvars 'd2') what)}}",
+    ] {
+        let dir = small("    - template: {src: y.hbs, dest: /tmp/y}\n", &[("templates/y.hbs", text)]);
+        let said = run(dir.path(), &["check", "site.yml", "-i", "hosts.yml"]);
+        assert!(!said.contains("exit code"), "{text}\n{said}");
+    }
+}

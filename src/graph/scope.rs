@@ -6,7 +6,7 @@ use super::{HostPlan, Program, TaskUse, Turns, others};
 use crate::playbook::Condition;
 use crate::probe::ansible_names;
 use crate::source::{Span, nearest};
-use crate::template::{Found, Lookup, Settings, Shape, TemplateError, Trouble};
+use crate::template::{EVERY_NAME, Found, Lookup, Settings, Shape, TemplateError, Trouble};
 use crate::vars::{Var, Vars};
 use serde_json::{Map, Value, json};
 use std::cell::{Cell, RefCell};
@@ -69,11 +69,44 @@ pub struct Scope<'a> {
     facts_asked: Cell<bool>,
 }
 
+thread_local! {
+    /// The variables of other hosts that are being rendered for somebody's `hostvars`: the host, the name, and whether
+    /// it is one of all.
+    static WITHIN: RefCell<Vec<(String, String, bool)>> = const { RefCell::new(vec![]) };
+}
+
+/// A variable of another host is being rendered, which may itself read others'.
+struct Within;
+
+impl Within {
+    /// So many hosts may read each other in a row: rendering goes as deep.
+    const DEEPEST: usize = 8;
+
+    /// Not where it is being rendered already: it would never end.
+    fn enter(host: &str, name: &str, every: bool) -> Option<Within> {
+        WITHIN.with_borrow_mut(|all| {
+            if all.len() >= Within::DEEPEST || all.iter().any(|(h, n, _)| h == host && n == name) {
+                return None;
+            }
+            all.push((host.to_string(), name.to_string(), every));
+            Some(Within)
+        })
+    }
+    fn every() -> bool {
+        WITHIN.with_borrow(|all| all.iter().any(|(.., every)| *every))
+    }
+}
+
+impl Drop for Within {
+    fn drop(&mut self) {
+        WITHIN.with_borrow_mut(|all| all.pop());
+    }
+}
+
 /// How many variables may be made of each other in a row: rendering goes as deep.
 const DEEPEST: usize = 50;
 
-/// Stands for "as if the parameter were not there" (`{{omit}}`).
-pub const OMIT: &str = "__windlass_omit_this_parameter__";
+pub use crate::template::OMIT;
 
 impl<'a> Scope<'a> {
     pub fn new(
@@ -267,6 +300,11 @@ impl<'a> Scope<'a> {
         if let Some(h) = p.inventory.hosts.values().find(|h| h.to_be_made) {
             return Found::Unknown(format!("the host {} is made only in the run", h.name));
         }
+        // Once: what is gone through may go through it again.
+        let every = words.iter().any(|w| w == EVERY_NAME) && !Within::every();
+        if every && !(self.pending.is_empty() && self.dynamic.others.later.is_empty()) {
+            return Found::Unknown("which variable of another host is meant is known only in the run".into());
+        }
         let reads_facts = words.iter().any(|w| others::is_fact(w));
         let mut all = Map::new();
         let empty = HashSet::new();
@@ -295,11 +333,18 @@ impl<'a> Scope<'a> {
             };
             let dynamic = Dynamic { vars: learned.cloned().unwrap_or_default(), facts, ..Default::default() };
             let scope = Scope::of_host(p, plan, &dynamic, &empty);
-            for w in words {
-                if w != "hostvars"
-                    && let Some(v) = scope.value(w)
-                {
-                    vars.insert(w.clone(), v);
+            let mut names: Vec<&str> = words.iter().map(String::as_str).collect();
+            if every {
+                names.extend(scope.written());
+                names.extend(p.extra.keys().map(String::as_str));
+                names.extend(dynamic.vars.keys().map(String::as_str));
+                names.extend(["inventory_hostname", "inventory_hostname_short", "group_names", "groups"]);
+                names.sort_unstable();
+                names.dedup();
+            }
+            for w in names.into_iter().filter(|w| !matches!(*w, "hostvars" | EVERY_NAME)) {
+                if let Some(v) = Within::enter(name, w, every).and_then(|_within| scope.value(w)) {
+                    vars.insert(w.to_string(), v);
                 }
             }
             all.insert(name.clone(), Value::Object(vars));

@@ -173,7 +173,7 @@ impl Module for Find {
             excludes: compiled("excludes", &self.excludes)?,
             contains: match &self.contains {
                 None => None,
-                Some(c) if self.read_whole_file.0 => Some(line_regex("contains", c)?),
+                Some(c) if self.read_whole_file.0 => Some(text_regex("contains", "", c)?),
                 Some(c) => Some(text_regex("contains", "m", &format!("^(?:{})", c.0))?),
             },
             age: self

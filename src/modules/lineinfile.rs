@@ -273,7 +273,7 @@ impl LineInFile {
         let found = re.captures(of).map_err(too_costly)?;
         let mut out = String::new();
         if let Some(c) = found {
-            c.expand(&python_groups(line), &mut out);
+            c.expand(&python_groups(line).map_err(Stop::fail)?, &mut out);
         }
         Ok(out)
     }
@@ -300,20 +300,11 @@ impl LineInFile {
 
 /// Every `\1` and `\g<name>` of a parameter must name a group that there is.
 pub(super) fn check_groups(param: &str, re: &Regex, line: &str) -> Result<(), ArgError> {
-    let notation = python_groups(line).replace("$$", "");
-    let mut rest = notation.as_str();
-    while let Some((_, tail)) = rest.split_once("${") {
-        let Some((name, more)) = tail.split_once('}') else { break };
-        let known = match name.parse::<usize>() {
-            Ok(n) => n < re.captures_len(),
-            Err(_) => re.capture_names().flatten().any(|n| n == name),
-        };
-        if !known {
-            return Err(ArgError::new(param, format!("`regexp` has no group `{name}`")));
-        }
-        rest = more;
+    match super::unknown_group(re, line) {
+        Err(e) => Err(ArgError::new(param, e)),
+        Ok(Some(name)) => Err(ArgError::new(param, format!("`regexp` has no group `{name}`"))),
+        Ok(None) => Ok(()),
     }
-    Ok(())
 }
 
 /// The lines, each with its end.

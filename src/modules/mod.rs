@@ -574,8 +574,9 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
-/// A replacement text in Python's notation (`\1`, `\g<name>`) in the notation of our regular expressions.
-pub fn python_groups(replacement: &str) -> String {
+/// A replacement text in Python's notation (`\1`, `\g<name>`) in the notation of our regular expressions; or what is
+/// wrong with it.
+pub fn python_groups(replacement: &str) -> Result<String, String> {
     let mut out = String::new();
     let mut chars = replacement.chars().peekable();
     while let Some(c) = chars.next() {
@@ -583,33 +584,93 @@ pub fn python_groups(replacement: &str) -> String {
             '$' => out.push_str("$$"),
             '\\' => match chars.next() {
                 Some(d) if d.is_ascii_digit() => {
-                    out.push_str("${");
-                    out.push(d);
-                    while let Some(d) = chars.next_if(char::is_ascii_digit) {
-                        out.push(d);
+                    // A group has two digits at most; three, or any behind a nought, are a character's octal number.
+                    let mut digits = d.to_string();
+                    digits.extend(chars.next_if(char::is_ascii_digit));
+                    let octal = |c: &char| ('0'..='7').contains(c);
+                    if digits.len() == 2 && digits.chars().all(|c| octal(&c)) {
+                        digits.extend(chars.next_if(octal));
                     }
-                    out.push('}');
+                    if d != '0' && digits.len() < 3 {
+                        out.push_str(&format!("${{{digits}}}"));
+                        continue;
+                    }
+                    let end = digits.find(|c| !octal(&c)).unwrap_or(digits.len());
+                    match u32::from_str_radix(&digits[..end], 8).ok().filter(|n| *n < 0o400).and_then(char::from_u32) {
+                        Some('$') => out.push_str("$$"),
+                        Some(c) => out.push(c),
+                        None => return Err(format!("`\\{digits}` is no character")),
+                    }
+                    out.push_str(&digits[end..]);
                 }
-                Some('g') if chars.peek() == Some(&'<') => {
-                    chars.next();
-                    out.push_str("${");
-                    out.extend(chars.by_ref().take_while(|c| *c != '>'));
-                    out.push('}');
+                Some('g') => {
+                    let name: String = match chars.next() {
+                        Some('<') => chars.by_ref().take_while(|c| *c != '>').collect(),
+                        _ => String::new(),
+                    };
+                    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+                    if name.is_empty() || !name.chars().all(is_name) {
+                        return Err("`\\g` names a group: `\\g<1>`, `\\g<name>`".into());
+                    }
+                    out.push_str(&format!("${{{name}}}"));
                 }
                 Some('n') => out.push('\n'),
                 Some('t') => out.push('\t'),
-                Some(other) => out.push(other),
-                None => out.push('\\'),
+                Some('r') => out.push('\r'),
+                Some('a') => out.push('\u{7}'),
+                Some('b') => out.push('\u{8}'),
+                Some('f') => out.push('\u{c}'),
+                Some('v') => out.push('\u{b}'),
+                Some('\\') => out.push('\\'),
+                Some(c) if c.is_ascii_alphabetic() => {
+                    return Err(format!("`\\{c}` has no meaning in a replacement; for a backslash write `\\\\`"));
+                }
+                // What is no letter keeps its backslash, as in Python.
+                other => {
+                    out.push('\\');
+                    match other {
+                        Some('$') => out.push_str("$$"),
+                        other => out.extend(other),
+                    }
+                }
             },
             c => out.push(c),
         }
     }
-    out
+    Ok(out)
+}
+
+/// Every group of a replacement must be one of the pattern's; the first that is not.
+pub fn unknown_group(re: &fancy_regex::Regex, replacement: &str) -> Result<Option<String>, String> {
+    let notation = python_groups(replacement)?.replace("$$", "");
+    let mut rest = notation.as_str();
+    while let Some((_, tail)) = rest.split_once("${") {
+        let Some((name, more)) = tail.split_once('}') else { break };
+        let known = match name.parse::<usize>() {
+            Ok(n) => n < re.captures_len(),
+            Err(_) => re.capture_names().flatten().any(|n| n == name),
+        };
+        if !known {
+            return Ok(Some(name.to_string()));
+        }
+        rest = more;
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_replacement_is_read_as_python_reads_it() {
+        let read = |s: &str| python_groups(s);
+        assert_eq!(read(r"\.\-$").unwrap(), r"\.\-$$");
+        assert_eq!(read(r"a\\b\1\g<x>\g<0>").unwrap(), r"a\b${1}${x}${0}");
+        assert_eq!(read(r"\101\0\044\128").unwrap(), "A\0$$${12}8");
+        assert_eq!(read(r"\n\t\").unwrap(), "\n\t\\");
+        assert!(read(r"\q").is_err() && read(r"\g1").is_err() && read(r"\777").is_err());
+    }
 
     #[test]
     fn a_parameter_given_under_another_name_is_not_missing() {

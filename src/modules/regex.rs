@@ -1,13 +1,13 @@
 //! Regular expressions as Python reads them, for parameters that Ansible hands to Python's `re`.
 
 use super::ArgError;
-use fancy_regex::{Regex, RegexBuilder};
+use fancy_regex::{Captures, Regex, RegexBuilder};
 use std::collections::HashMap;
 use std::sync::{LazyLock, RwLock};
 
 /// Compiles a parameter's regular expression; lines are matched one by one.
 pub fn line_regex(param: &str, pattern: &str) -> Result<Regex, ArgError> {
-    compiled(param, pattern, from_python(pattern))
+    compiled(param, pattern, from_python(pattern, false))
 }
 
 /// The same for lines that have their ends: `$` is before a line's end as well as behind it.
@@ -27,7 +27,42 @@ pub fn ended_line_regex(param: &str, pattern: &str) -> Result<Regex, ArgError> {
 
 /// The same for a whole text, with flags (`m`: `^` and `$` match at lines; `s`: `.` matches a line's end).
 pub fn text_regex(param: &str, flags: &str, pattern: &str) -> Result<Regex, ArgError> {
-    compiled(param, pattern, format!("(?{flags}){}", from_python(pattern)))
+    let flags_there = if flags.is_empty() { String::new() } else { format!("(?{flags})") };
+    compiled(param, pattern, format!("{flags_there}{}", from_python(pattern, !flags.contains('m'))))
+}
+
+/// All matches in a text, as Python finds them: an empty one may stand right behind another one.
+pub(crate) fn matches<'t>(
+    re: &Regex,
+    text: &'t str,
+) -> impl Iterator<Item = Result<Captures<'t, str>, fancy_regex::Error>> {
+    // Where the search goes on; none at the end.
+    let mut from = Some(0);
+    // Where an empty match was: there is no second one at its place.
+    let mut empty_at = None;
+    std::iter::from_fn(move || {
+        loop {
+            let at = from?;
+            let c = match re.captures_from_pos(text, at).transpose()? {
+                Ok(c) => c,
+                Err(e) => {
+                    from = None;
+                    return Some(Err(e));
+                }
+            };
+            let m = c.get(0)?;
+            if m.start() == m.end() {
+                let again = empty_at == Some(m.start());
+                if again {
+                    from = text[m.end()..].chars().next().map(|c| m.end() + c.len_utf8());
+                    continue;
+                }
+                empty_at = Some(m.start());
+            }
+            from = Some(m.end());
+            return Some(Ok(c));
+        }
+    })
 }
 
 /// Expressions that were compiled: a task has the same one on every host.
@@ -53,8 +88,10 @@ fn compiled(param: &str, pattern: &str, ours: String) -> Result<Regex, ArgError>
 }
 
 /// Rewrites the few things that Python reads otherwise than our engine does: `\Z`, `\<` and `\>`, a brace that is no
-/// count, and brackets and `&&`, `~~` inside a set of characters.
-pub(crate) fn from_python(pattern: &str) -> String {
+/// count, and brackets and `&&`, `~~` inside a set of characters. `ends`: the text may end with a newline, and `$`, where
+/// it does not match at lines, matches in front of it as well.
+pub(crate) fn from_python(pattern: &str, ends: bool) -> String {
+    let ends = ends && !by_lines(pattern);
     let mut out = String::with_capacity(pattern.len() + 8);
     let mut rest = pattern;
     // Inside `[…]`: how many characters of the set were read.
@@ -104,6 +141,7 @@ pub(crate) fn from_python(pattern: &str) -> String {
                 out.push('\\');
                 out.push(c);
             }
+            ('$', None) if ends => out.push_str(r"(?=\n?\z)"),
             ('{', None) if !is_count(tail) => out.push_str(r"\{"),
             ('{', None) => {
                 let end = tail.find('}').map_or(tail.len(), |e| e + 1);
@@ -121,6 +159,14 @@ pub(crate) fn from_python(pattern: &str) -> String {
         rest = &rest[taken..];
     }
     out
+}
+
+/// Whether a pattern's own flags make `$` match at lines: `(?m)`, `(?ims)`.
+fn by_lines(pattern: &str) -> bool {
+    pattern.split("(?").skip(1).any(|rest| {
+        let flags = rest.split_once([')', ':', '-']).map_or("", |(f, _)| f);
+        flags.contains('m') && flags.bytes().all(|b| b"aiLmsux".contains(&b))
+    })
 }
 
 /// Whether what follows a `{` makes it a count: `3}`, `3,}`, `,3}`, `3,5}`.
@@ -151,6 +197,17 @@ mod tests {
         assert!(is(r"a\Z", "a") && is(r"\/etc\/x\=\_", "/etc/x=_"));
         assert!(is(r"(?P<q>['\x22])a(?P=q)", "'a'") && is("(?i)A", "a"));
         assert!(is(r"^\${HOME}", "${HOME}"));
+        let whole = |flags: &str, pattern: &str, text: &str| {
+            let re = text_regex("regexp", flags, pattern).unwrap();
+            matches(&re, text).map(|m| m.unwrap().get(0).unwrap().as_str().to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(whole("", ".$", "a\nb\n"), ["b"]);
+        assert_eq!(whole("", "(?m).$", "a\nb\n"), ["a", "b"]);
+        assert_eq!(whole("m", ".$", "a\nb\n"), ["a", "b"]);
+        assert_eq!(whole("", "$", "a\n"), ["", ""]);
+        assert_eq!(whole("", ".*", "abc"), ["abc", ""]);
+        assert_eq!(whole("", "b*", "abc"), ["", "b", "", ""]);
+        assert_eq!(whole("", "é*", "aéc"), ["", "é", "", ""]);
     }
 
     #[test]

@@ -127,9 +127,9 @@ impl Replace {
             },
         };
         let section = &old[part.clone()];
-        let with = python_groups(&self.replace);
+        let with = python_groups(&self.replace).map_err(Stop::fail)?;
         let (mut new, mut from, mut count) = (old[..part.start].to_string(), 0, 0);
-        for c in re.what.captures_iter(section) {
+        for c in super::regex::matches(&re.what, section) {
             let c = c.map_err(too_costly)?;
             let Some(m) = c.get(0) else { continue };
             new.push_str(&section[from..m.start()]);

@@ -3,7 +3,7 @@
 use super::explain::{lacks, missing_field, missing_in_shape, place_of, undefined_variable};
 use super::jinja::Jinja;
 use super::pieces::{self, Wrong};
-use super::{Found, Lookup, TemplateError, Trouble, helpers, limits, outside};
+use super::{EVERY_NAME, Found, Lookup, OMIT, TemplateError, Trouble, helpers, limits, outside};
 use crate::source::nearest;
 use handlebars::template::{HelperTemplate, Parameter, Subexpression, TemplateElement};
 use handlebars::{
@@ -246,6 +246,9 @@ impl Templates {
         for _ in 0..MOST_QUESTIONS {
             let context = Context::from(Value::Object(data));
             let e = match self.evaluate(compiled, &context) {
+                Ok(Value::String(s)) if matches!(compiled.what, What::Text(_)) && s.contains(OMIT) => {
+                    return Err(Trouble::Error(super::omitted()));
+                }
                 Ok(v) => return Ok(v),
                 Err(e) => e,
             };
@@ -834,9 +837,19 @@ impl Names<'_> {
         }
         self.helper_name(h);
         self.parameters(h, depth);
+        // All of it is handed on.
+        if !h.block
+            && matches!(helper_of(&h.name), Some("lookup" | "get"))
+            && h.params.first().and_then(helper_of) == Some("hostvars")
+        {
+            self.words.push(EVERY_NAME.to_string());
+        }
     }
 
     fn parameters(&mut self, h: &HelperTemplate, depth: usize) {
+        if !names_what_it_takes(h) {
+            self.words.push(EVERY_NAME.to_string());
+        }
         let before = (self.sure, self.lenient);
         if helper_of(&h.name).is_some_and(helpers::is_lenient) {
             (self.sure, self.lenient) = (false, true);
@@ -884,7 +897,7 @@ impl Names<'_> {
     fn parameter(&mut self, p: &Parameter, depth: usize) {
         match p {
             Parameter::Name(raw) | Parameter::Path(Path::Relative((_, raw))) => self.path(raw),
-            Parameter::Literal(Value::String(s)) => self.words.push(s.clone()),
+            Parameter::Literal(Value::String(s)) => self.words.extend(Some(s.clone()).filter(|s| s != EVERY_NAME)),
             Parameter::Subexpression(s) => {
                 if let TemplateElement::Expression(h) | TemplateElement::HtmlExpression(h) = s.as_element() {
                     if s.is_helper() {
@@ -933,6 +946,36 @@ impl Names<'_> {
         } else if absolute && !words.is_empty() {
             self.picks.push(Pick { raw: rest.to_string(), at: self.at, sure: self.sure, behind: self.behind, keys });
         }
+    }
+}
+
+/// Whether a call that is given what another host knows takes something out of it that the template names.
+fn names_what_it_takes(h: &HelperTemplate) -> bool {
+    let name = helper_of(&h.name).unwrap_or_default();
+    let takes = matches!(name, "lookup" | "get");
+    let by_literal = takes && matches!(h.params.get(1), Some(Parameter::Literal(_)));
+    // Of `hostvars` itself it is a host, of anything else perhaps one of a host's variables.
+    if takes && !by_literal && h.params.first().and_then(helper_of) != Some("hostvars") {
+        return false;
+    }
+    name == "with" || by_literal || !h.params.iter().any(is_host)
+}
+
+/// Whether this is all that a host knows: `hostvars.name`, `(lookup hostvars name)`.
+fn is_host(p: &Parameter) -> bool {
+    match p {
+        Parameter::Path(Path::Relative((_, raw))) => {
+            let keys = segments(raw.trim_start_matches("@root."));
+            keys.len() == 2 && keys[0] == "hostvars"
+        }
+        Parameter::Subexpression(s) => match s.as_element() {
+            TemplateElement::Expression(h) | TemplateElement::HtmlExpression(h) => {
+                matches!(helper_of(&h.name), Some("lookup" | "get"))
+                    && h.params.first().and_then(helper_of) == Some("hostvars")
+            }
+            _ => false,
+        },
+        _ => false,
     }
 }
 

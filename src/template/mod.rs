@@ -42,7 +42,8 @@ impl Templates {
             ));
         }
         let compiled = self.compile(text).map_err(Trouble::Error)?;
-        self.value(&compiled, lookup).map(|v| helpers::text(&v))
+        let text = self.value(&compiled, lookup).map(|v| helpers::text(&v))?;
+        if text.contains(OMIT) { Err(Trouble::Error(omitted())) } else { Ok(text) }
     }
 }
 
@@ -57,10 +58,22 @@ pub enum Found {
     Broken(TemplateError),
 }
 
+/// Stands for "as if the parameter were not there" (`{{omit}}`).
+pub const OMIT: &str = "__windlass_omit_this_parameter__";
+
+/// It has no meaning in a text.
+fn omitted() -> TemplateError {
+    TemplateError::new("`omit` leaves a parameter out, and this is a text")
+        .hint("give a text to stand there: `default(\"\")`")
+}
+
+/// Among the words of a template: it makes names of values, or goes through all there are.
+pub const EVERY_NAME: &str = "*";
+
 /// Where a template's variables come from.
 pub trait Lookup {
     /// The value of a variable. `words` are the names and literals of the template that asks: what it can possibly
-    /// pick out of a large value such as `hostvars`.
+    /// pick out of a large value such as `hostvars`. With [`EVERY_NAME`] among them it can be anything.
     fn get(&self, name: &str, words: &[String]) -> Found;
     /// The names that could be meant by a mistyped one.
     fn known(&self) -> Vec<String>;

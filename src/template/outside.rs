@@ -1,10 +1,11 @@
 //! Answers what helpers ask of the world outside their template.
 
-use super::helpers::{Ask, token};
+use super::helpers::{Ask, hashed, salt, token};
 use super::{Found, Lookup, TemplateError, Templates, Trouble};
 use serde_json::{Value, json};
 use std::cell::Cell;
 use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -39,7 +40,7 @@ pub fn answer(ask: &Ask, templates: &Templates, lookup: &dyn Lookup) -> Result<V
             .map(|p| json!(p.display().to_string()))
             .ok_or_else(|| No::Thing(format!("none of these files is there: {}", paths.join(", ")))),
         Ask::Glob(pattern) => Ok(json!(glob(pattern, lookup))),
-        Ask::Password { path, length, chars } => password(path, *length, chars, lookup),
+        Ask::Password { .. } => password(ask, lookup),
     }
 }
 
@@ -156,7 +157,24 @@ fn matches(pattern: &str, name: &str) -> bool {
 /// One at a time: all hosts that ask for the same password must get the same.
 static MAKING: Mutex<()> = Mutex::new(());
 
-fn password(path: &str, length: usize, chars: &str, lookup: &dyn Lookup) -> Result<Value, No> {
+/// A password as a file keeps it: with the salt of its hash behind it, if it is handed on as one.
+struct Kept {
+    plain: String,
+    salt: Option<String>,
+}
+
+impl Kept {
+    fn of(text: &str) -> Kept {
+        let line = text.lines().next().unwrap_or_default();
+        match line.rsplit_once(" salt=") {
+            Some((plain, salt)) => Kept { plain: plain.into(), salt: Some(salt.into()) },
+            None => Kept { plain: line.into(), salt: None },
+        }
+    }
+}
+
+fn password(ask: &Ask, lookup: &dyn Lookup) -> Result<Value, No> {
+    let Ask::Password { path, length, chars, encrypt, seed } = ask else { return Ok(Value::Null) };
     let given = home(path);
     let full = match lookup.get("playbook_dir", &[]) {
         Found::Value(Value::String(dir)) if !given.is_absolute() => Path::new(&dir).join(given),
@@ -166,33 +184,52 @@ fn password(path: &str, length: usize, chars: &str, lookup: &dyn Lookup) -> Resu
     let unwritable = |e: &dyn std::fmt::Display| {
         error(format!("cannot keep a password in `{shown}`: {e}"), "name a file in a folder that you may write to")
     };
+    let chance = |_| unwritable(&"this machine gives no random bytes");
+    // Ansible's way to say that it is not kept; the device itself is left alone.
+    let keeps = full != Path::new("/dev/null");
     let _one = MAKING.lock();
-    let secret = if full.exists() {
-        let text = read(&full)?;
-        let line = text.lines().next().unwrap_or_default();
-        // Ansible keeps the salt of a hash behind it.
-        line.split_once(" salt=").map_or(line, |(p, _)| p).to_string()
-    } else {
-        if let Found::Value(Value::Bool(true)) = lookup.get("ansible_check_mode", &[]) {
-            return Err(No::Trouble(Trouble::Unknown(format!("the password in `{shown}` is made by apply"))));
-        }
-        let made = token(length, chars).map_err(|_| unwritable(&"this machine gives no random bytes"))?;
-        let folder = full.parent().unwrap_or(Path::new("/"));
-        std::fs::create_dir_all(folder).map_err(|e| unwritable(&e))?;
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| unwritable(&e))?;
-        writeln!(file, "{made}").and_then(|()| file.as_file().sync_all()).map_err(|e| unwritable(&e))?;
-        match file.persist_noclobber(&full) {
-            Ok(_) => made,
-            // Somebody else was faster.
-            Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => read(&full)?.trim_end().to_string(),
-            Err(e) => return Err(unwritable(&e.error)),
-        }
+    let old = if keeps && full.exists() { Some(Kept::of(&read(&full)?)) } else { None };
+    let lacks = old.as_ref().is_none_or(|k| encrypt.is_some() && k.salt.is_none());
+    // What a seed gives without any salt is no matter of chance.
+    let certain = !keeps && seed.is_some() && encrypt.is_none();
+    if lacks && !certain && !matches!(lookup.get("ansible_check_mode", &[]), Found::Value(Value::Bool(false))) {
+        return Err(No::Trouble(Trouble::Unknown(format!("the password in `{shown}` is made by apply"))));
+    }
+    let exists = old.is_some();
+    let mut kept = match old {
+        Some(k) => k,
+        None => Kept { plain: token(*length, chars, seed.as_deref()).map_err(chance)?, salt: None },
     };
-    if secret.is_empty() {
+    if encrypt.is_some() && kept.salt.is_none() {
+        kept.salt = Some(salt().map_err(chance)?);
+    }
+    if kept.plain.is_empty() {
         return Err(error(format!("the password in `{shown}` is empty"), "write one into it, or remove the file"));
     }
-    lookup.learn(&shown, &secret);
-    Ok(json!(secret))
+    if lacks && keeps {
+        let folder = full.parent().unwrap_or(Path::new("/"));
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|e| unwritable(&e))?;
+        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(|e| unwritable(&e))?;
+        let text = match &kept.salt {
+            Some(salt) => format!("{} salt={salt}", kept.plain),
+            None => kept.plain.clone(),
+        };
+        writeln!(file, "{text}").and_then(|()| file.as_file().sync_all()).map_err(|e| unwritable(&e))?;
+        let put = if exists { file.persist(&full) } else { file.persist_noclobber(&full) };
+        match put {
+            Ok(_) => {}
+            // Somebody else was faster.
+            Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => kept = Kept::of(&read(&full)?),
+            Err(e) => return Err(unwritable(&e.error)),
+        }
+    }
+    lookup.learn(&shown, &kept.plain);
+    let (Some(kind), Some(salt)) = (encrypt, &kept.salt) else { return Ok(json!(kept.plain)) };
+    let hash = hashed(&kept.plain, kind, salt)
+        .map_err(|e| error(format!("cannot hash the password in `{shown}`: {e}"), "look at what is kept in it"))?;
+    lookup.learn(&shown, &hash);
+    Ok(json!(hash))
 }
 
 #[cfg(test)]
@@ -270,6 +307,31 @@ mod tests {
         assert_eq!(eval(t, &At(dir.path().into(), true)), Ok(made));
         let mode = std::fs::metadata(dir.path().join("secrets/db")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        let mode = std::fs::metadata(dir.path().join("secrets")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_password_is_handed_on_as_a_hash_with_the_salt_that_is_kept() {
+        let dir = project();
+        let (plan, apply) = (At(dir.path().into(), true), At(dir.path().into(), false));
+        std::fs::write(dir.path().join("pw"), "open\n").unwrap();
+        let t = "{{password 'pw' encrypt='sha256_crypt'}}";
+        assert!(matches!(eval(t, &plan), Err(Trouble::Unknown(_))));
+        let hash = eval(t, &apply).unwrap();
+        let kept = std::fs::read_to_string(dir.path().join("pw")).unwrap();
+        let (plain, salt) = kept.trim_end().split_once(" salt=").unwrap();
+        assert_eq!((plain, salt.len()), ("open", 16));
+        assert!(hash.as_str().unwrap().starts_with(&format!("$5$rounds=535000${salt}$")), "{hash}");
+        assert_eq!(eval(t, &plan), Ok(hash));
+        assert_eq!(eval("{{password 'pw'}}", &plan), Ok(json!("open")));
+        assert!(format!("{:?}", eval("{{password 'pw' encrypt='bcrypt'}}", &apply)).contains("sha512_crypt or"));
+        // Ansible's own: random.Random("x") over its letters.
+        let seeded = "{{password '/dev/null' length=8 chars='abcdefgh' seed='x'}}";
+        assert_eq!(eval(seeded, &plan), eval(seeded, &apply));
+        let free = "{{password '/dev/null' length=8}}";
+        assert!(matches!(eval(free, &plan), Err(Trouble::Unknown(_))));
+        assert_ne!(eval(free, &apply), eval(free, &apply));
     }
 
     #[test]

@@ -209,14 +209,46 @@ pub fn equal(a: &Value, b: &Value) -> bool {
     }
 }
 
+/// Equality of what is written: 5 and 5.0 differ.
+#[cfg(test)]
+pub fn exactly(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(x), Value::Number(y)) => x.is_f64() == y.is_f64() && equal(a, b),
+        (Value::Array(x), Value::Array(y)) => x.len() == y.len() && x.iter().zip(y).all(|(x, y)| exactly(x, y)),
+        (Value::Object(x), Value::Object(y)) => {
+            x.len() == y.len() && x.iter().all(|(k, v)| y.get(k).is_some_and(|w| exactly(v, w)))
+        }
+        _ => a == b,
+    }
+}
+
 /// A number, or text that is one.
 pub fn as_number(v: &Value) -> Option<f64> {
+    if let (Value::Bool(b), true) = (v, is_python()) {
+        return Some(f64::from(u8::from(*b)));
+    }
     v.as_f64().or_else(|| v.as_str().and_then(|s| s.trim().parse().ok()))
 }
 
 /// The order of two values: numbers, or text that is one, by value; text by its characters; lists element by element.
+/// In Python text is never a number, and true and false are.
 pub fn order(a: &Value, b: &Value) -> Result<Ordering, Fail> {
     let no = || Fail::Wrong(format!("{} and {} cannot be compared", shown(a), shown(b)));
+    if is_python() {
+        let whole = |v: &Value| if let Value::Bool(b) = v { Some(i64::from(*b)) } else { v.as_i64() };
+        return match (a, b) {
+            (Value::String(x), Value::String(y)) => Ok(x.cmp(y)),
+            (Value::Array(x), Value::Array(y)) => match x.iter().zip(y).find(|(x, y)| !equal(x, y)) {
+                Some((x, y)) => order(x, y),
+                None => Ok(x.len().cmp(&y.len())),
+            },
+            (Value::Bool(_) | Value::Number(_), Value::Bool(_) | Value::Number(_)) => match (whole(a), whole(b)) {
+                (Some(x), Some(y)) => Ok(x.cmp(&y)),
+                _ => as_number(a).zip(as_number(b)).and_then(|(x, y)| x.partial_cmp(&y)).ok_or_else(no),
+            },
+            _ => Err(no()),
+        };
+    }
     match (a, b) {
         (Value::String(x), Value::String(y)) => match (as_number(a), as_number(b)) {
             (Some(x), Some(y)) => x.partial_cmp(&y).ok_or_else(no),
@@ -247,11 +279,23 @@ pub fn as_whole(v: &Value) -> Result<i64, Fail> {
         Value::Bool(b) => Some(i64::from(*b)),
         Value::String(s) => {
             let s = s.trim();
+            let s = if is_python() { without_underscores(s) } else { Cow::Borrowed(s) };
             s.parse().ok().or_else(|| s.parse().ok().and_then(float))
         }
         _ => None,
     }
     .ok_or_else(|| Fail::Wrong(format!("{} is not a whole number", shown(v))))
+}
+
+/// A number as Python reads it may have single underscores between its digits.
+pub fn without_underscores(s: &str) -> Cow<'_, str> {
+    let b = s.as_bytes();
+    let between =
+        |i: usize| i > 0 && b[i - 1].is_ascii_alphanumeric() && b.get(i + 1).is_some_and(u8::is_ascii_alphanumeric);
+    match b.iter().enumerate().all(|(i, c)| *c != b'_' || between(i)) {
+        true if s.contains('_') => Cow::Owned(s.replace('_', "")),
+        _ => Cow::Borrowed(s),
+    }
 }
 
 /// What a path such as `spec.nodes.0.name` leads to.

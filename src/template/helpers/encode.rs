@@ -4,11 +4,14 @@ use super::args::{as_text, as_truth, as_whole, is_python};
 use super::yaml::{Style, dump};
 use super::{Args, Def, Fail, def};
 use crate::modules::hex;
+use crate::template::limits;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use serde::Serialize as _;
 use serde_json::{Value, json};
 use sha2::Digest as _;
+use std::collections::HashMap;
+use std::sync::{LazyLock, RwLock};
 
 pub const ALL: &[Def] = &[
     def("to_json", "value", "JSON on one line, as Python writes it; indent=, sort_keys=, ensure_ascii=.", (r#"{{to_json (dict a=1)}}"#, r#""{\"a\": 1}""#), |a| {
@@ -34,25 +37,43 @@ pub const ALL: &[Def] = &[
     })
     .named(&["indent", "sort_keys", "default_flow_style", "explicit_start", "width", "allow_unicode"]),
     def("yaml", "value", "YAML with keys in their own order and no newline at the end.", (r#"{{yaml (dict "b" 1 "a" 2)}}"#, r#""b: 1\na: 2""#), |a| {
-        serde_yaml::to_string(&a[0]).map(|s| json!(s.trim_end_matches('\n'))).map_err(|e| e.to_string().into())
+        let style = Style { indent: 2, sort_keys: false, flow: Some(false), explicit_start: false, python: None };
+        Ok(json!(dump(&a[0], &style).trim_end_matches('\n')))
     }),
     def("from_yaml", "text", "The value of YAML text.", (r#"{{from_yaml "a: 1"}}"#, r#"{"a":1}"#), |a| {
         if matches!(a[0], Value::Array(_) | Value::Object(_)) {
             return Ok(a[0].clone());
         }
+        if is_python() {
+            if a[0].is_null() {
+                return Ok(Value::Null);
+            }
+            let mut all = super::yaml11::read(&a.text(0))?;
+            return match all.len() {
+                0 | 1 => Ok(all.pop().unwrap_or_default()),
+                _ => Err("it holds several documents: `from_yaml_all` reads them".into()),
+            };
+        }
         serde_yaml::from_str(&a.text(0)).map_err(|e| Fail::Wrong(format!("not YAML: {e}")))
     }),
     def("from_yaml_all", "text", "A list of the values of all documents in YAML text.", (r#"{{from_yaml_all "a: 1"}}"#, r#"[{"a":1}]"#), |a| {
         use serde::Deserialize as _;
+        if is_python() {
+            return super::yaml11::read(&a.text(0)).map(Value::Array);
+        }
         serde_yaml::Deserializer::from_str(&a.text(0))
             .map(|d| Value::deserialize(d).map_err(|e| Fail::Wrong(format!("not YAML: {e}"))))
             .collect()
     }),
-    def("b64encode", "text", "Base64; urlsafe=true in the alphabet for addresses.", (r#"{{b64encode "a"}}"#, r#""YQ==""#), |a| {
+    def("b64encode", "text", "Base64; urlsafe=true in the alphabet for addresses; utf16=true of the text in UTF-16 (little end first), as PowerShell reads it.", (r#"{{b64encode "a"}}"#, r#""YQ==""#), |a| {
         let engine = if a.flag("urlsafe", false)? { &URL_SAFE } else { &STANDARD };
+        if a.flag("utf16", false)? {
+            let bytes: Vec<u8> = a.text(0).encode_utf16().flat_map(u16::to_le_bytes).collect();
+            return Ok(json!(engine.encode(bytes)));
+        }
         Ok(json!(engine.encode(a.text(0).as_bytes())))
     })
-    .named(&["urlsafe"]),
+    .named(&["urlsafe", "utf16"]),
     def("b64decode", "text", "The text of base64; urlsafe=true for the other alphabet.", (r#"{{b64decode "YQ=="}}"#, r#""a""#), |a| {
         let engine = if a.flag("urlsafe", false)? { &URL_SAFE } else { &STANDARD };
         // Encoders break lines; what reads them back does not mind.
@@ -68,6 +89,17 @@ pub const ALL: &[Def] = &[
                 .map(|(k, v)| format!("{}={}", percent(k, ""), percent(&as_text(v), "")).replace("%20", "+"))
                 .collect::<Vec<_>>()
                 .join("&"),
+            Value::Array(pairs) if is_python() => {
+                let mut all = vec![];
+                for p in pairs {
+                    let [k, v] = p.as_array().map_or(&[][..], Vec::as_slice) else {
+                        return Err("of a list it takes pairs".into());
+                    };
+                    let part = |v: &Value| percent(&as_text(v), "").replace("%20", "+");
+                    all.push(format!("{}={}", part(k), part(v)));
+                }
+                all.join("&")
+            }
             _ => percent(&a.text(0), "/"),
         }))
     }),
@@ -102,8 +134,8 @@ pub const ALL: &[Def] = &[
     def(
         "password_hash",
         "password [kind] [salt]",
-        "A hash for /etc/shadow: sha512 (unless said) or sha256; rounds= (5000). Without salt= it is another one at every run, and the account changes each time: give one.",
-        (r#"{{password_hash "x" "sha256" "salt"}}"#, r#""$5$salt$eC8iHMk0B/acxRGi4idWiCK/.xXHLUsxovn4V591t3.""#),
+        "A hash for /etc/shadow: sha512 (unless said) or sha256; rounds= (656000, or 535000 for sha256). Without salt= it is another one at every run, and the account changes each time: give one.",
+        (r#"{{password_hash "x" "sha256" "salt" rounds=5000}}"#, r#""$5$salt$eC8iHMk0B/acxRGi4idWiCK/.xXHLUsxovn4V591t3.""#),
         password_hash,
     )
     .named(&["hashtype", "salt", "salt_size", "rounds"]),
@@ -193,11 +225,11 @@ impl serde_json::ser::Formatter for Python {
         Ok(())
     }
     fn write_string_fragment<W: std::io::Write + ?Sized>(&mut self, w: &mut W, s: &str) -> std::io::Result<()> {
-        if !self.ascii || s.is_ascii() {
+        if !self.ascii || s.is_ascii() && !s.contains('\x7f') {
             return w.write_all(s.as_bytes());
         }
         for c in s.chars() {
-            if c.is_ascii() {
+            if c.is_ascii() && c != '\x7f' {
                 write!(w, "{c}")?;
             } else {
                 let mut pair = [0; 2];
@@ -326,7 +358,6 @@ fn hash(s: &str, kind: &str) -> Result<Value, Fail> {
 }
 
 fn password_hash(a: &Args) -> Result<Value, Fail> {
-    use sha_crypt::{Params, sha256_crypt, sha512_crypt};
     let kind = a.either(1, "hashtype").map(as_text).unwrap_or("sha512".into());
     let large = match kind.as_ref() {
         "sha512" | "sha512_crypt" => true,
@@ -344,21 +375,49 @@ fn password_hash(a: &Args) -> Result<Value, Fail> {
     {
         return Err("its salt has 1 to 16 letters, digits, `.` and `/`".into());
     }
-    let rounds = a.named("rounds").map_or(Ok(5000), as_whole)?;
+    // As many as Ansible takes.
+    let usual = if large { 656_000 } else { 535_000 };
+    let rounds = a.named("rounds").filter(|r| !r.is_null()).map_or(Ok(usual), as_whole)?;
+    crypt(&a.text(0), large, &salt, rounds).map(Value::String)
+}
+
+/// Hashes that were made: every host asks for the same, and each takes a while. By what they were made of, hashed.
+static MADE: LazyLock<RwLock<HashMap<Vec<u8>, String>>> = LazyLock::new(RwLock::default);
+
+/// So many, then they begin anew.
+const REMEMBERED: usize = 1000;
+/// What a round costs: some seconds may pass, and no more.
+const ROUND: usize = 16;
+
+/// A hash of crypt(3): SHA-512, or else SHA-256.
+pub fn crypt(password: &str, large: bool, salt: &str, rounds: i64) -> Result<String, Fail> {
+    use sha_crypt::{Params, sha256_crypt, sha512_crypt};
     let params = u32::try_from(rounds)
         .ok()
         .filter(|r| (1000..=2_000_000).contains(r))
         .and_then(|r| Params::new(r).ok())
         .ok_or("its rounds are between 1000 and 2000000")?;
-    let (password, salted) = (a.text(0), salt.as_bytes());
+    let of = sha2::Sha256::digest(json!([password, large, salt, rounds]).to_string()).to_vec();
+    if let Some(made) = MADE.read().ok().and_then(|m| m.get(&of).cloned()) {
+        return Ok(made);
+    }
+    limits::charge(usize::try_from(rounds).unwrap_or(0) * ROUND)?;
+    let salted = salt.as_bytes();
     let (mark, digest) = if large {
         ("$6$", crypt_digits(&sha512_crypt(password.as_bytes(), salted, params), [0, 21, 42], |[x, y, z]| [y, z, x]))
     } else {
         ("$5$", crypt_digits(&sha256_crypt(password.as_bytes(), salted, params), [0, 10, 20], |[x, y, z]| [z, x, y]))
     };
-    // The usual number of rounds is left out, as crypt(3) does.
+    // crypt(3)'s own number of rounds is left out.
     let rounds = if rounds == 5000 { String::new() } else { format!("rounds={rounds}$") };
-    Ok(json!(format!("{mark}{rounds}{salt}${digest}")))
+    let made = format!("{mark}{rounds}{salt}${digest}");
+    if let Ok(mut m) = MADE.write() {
+        if m.len() >= REMEMBERED {
+            m.clear();
+        }
+        m.insert(of, made.clone());
+    }
+    Ok(made)
 }
 
 /// A digest in crypt(3)'s digits: three bytes, each from another third, make four digits, the lowest first.

@@ -55,6 +55,7 @@ pub const ALL: &[Def] = &[
             let mut v = &a[1];
             for k in keys {
                 v = match (v, k) {
+                    (Value::Array(_), Value::String(_)) if super::args::is_python() => None,
                     (Value::Array(l), k) => as_whole(k).ok().and_then(|i| at(l, i)),
                     (v, k) => v.get(as_text(k).as_ref()),
                 }
@@ -233,13 +234,17 @@ pub const ALL: &[Def] = &[
     }),
     def("groupby", "list field", "Pairs of a field's value and the elements that have it, in the values' order.", (r#"{{groupby (list (dict a=1)) "a"}}"#, r#"[[1,[{"a":1}]]]"#), |a| {
         let path = a.either(1, "attribute").unwrap_or(&Value::Null);
+        let sensitive = a.flag("case_sensitive", false)?;
+        let caseless = super::args::is_python() && !sensitive;
         let mut groups: Vec<(Value, Vec<Value>)> = vec![];
         let mut places: HashMap<String, usize> = HashMap::new();
         for (i, v) in a.list(0)?.iter().enumerate() {
             let key = field(v, path)
                 .or(a.named("default"))
                 .ok_or_else(|| format!("element {i} has no {}; default= stands in for it", shown(path)))?;
-            match places.entry(sameness(key)) {
+            // Ansible does not tell capitals from small letters there.
+            let same = if caseless { sameness(&folded(key)) } else { sameness(key) };
+            match places.entry(same) {
                 Entry::Occupied(e) => groups[*e.get()].1.push(v.clone()),
                 Entry::Vacant(e) => {
                     e.insert(groups.len());
@@ -247,10 +252,12 @@ pub const ALL: &[Def] = &[
                 }
             }
         }
-        sort_by(&mut groups, |x, y| order(&folded(&x.0), &folded(&y.0)))?;
+        sort_by(&mut groups, |x, y| {
+            if sensitive { order(&x.0, &y.0) } else { order(&folded(&x.0), &folded(&y.0)) }
+        })?;
         Ok(groups.into_iter().map(|(k, m)| json!([k, m])).collect())
     })
-    .named(&["attribute", "default"]),
+    .named(&["attribute", "default", "case_sensitive"]),
     def(
         "subelements",
         "list field",
@@ -327,6 +334,7 @@ fn sameness(v: &Value) -> String {
                 }
                 out.push('}');
             }
+            Value::Bool(b) if super::args::is_python() => out.push_str(&format!("{:?},", f64::from(u8::from(*b)))),
             Value::String(s) => out.push_str(&format!("{s:?},")),
             other => out.push_str(&format!("{other},")),
         }

@@ -91,6 +91,11 @@ pub const ALL: &[Def] = &[
     )
     .lazy(),
     def("bool", "value", "True or false of `yes`, `on`, `1`, `true` and their opposites.", (r#"{{bool "yes"}}"#, "true"), |a| {
+        if is_python() {
+            let known = as_text(&a[0]).to_lowercase();
+            let known = ["yes", "on", "true", "1"].contains(&known.as_str()) && (a[0].is_string() || a[0].is_i64());
+            return Ok(json!(known || a[0] == json!(true) || a[0].as_f64() == Some(1.0)));
+        }
         Ok(json!(a.truth(0)?))
     }),
     def("type_debug", "value", "The kind of value, by Python's name: str, int, float, bool, list, dict, NoneType.", (r#"{{type_debug "x"}}"#, r#""str""#), |a| {

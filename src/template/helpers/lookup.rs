@@ -71,7 +71,7 @@ pub const ALL: &[Def] = &[
     def(
         "password",
         "path",
-        "The password in a file of this machine; where the file is not there, one is made by chance and kept in it (mode 0600). A plan makes none: the value is known after apply. length= (20), chars= (letters and digits).",
+        "The password in a file here; where it is not there, apply makes one by chance and keeps it (mode 0600). length= (20), chars= (letters and digits), seed= (always the same); encrypt= (sha512_crypt, sha256_crypt) gives its hash. `/dev/null`: not kept.",
         (r#"{{length "see the text"}}"#, "12"),
         |a| {
             let length = a.named("length").map_or(Ok(20), as_whole)?;
@@ -80,10 +80,16 @@ pub const ALL: &[Def] = &[
             if chars.is_empty() || chars.contains('\n') {
                 return Err("its chars= names the characters to choose from".into());
             }
-            asked(a, Ask::Password { path: a.text(0).into_owned(), length, chars })
+            let encrypt = match a.named_text("encrypt") {
+                None => None,
+                Some(kind) if ["sha512_crypt", "sha256_crypt"].contains(&kind.as_ref()) => Some(kind.into_owned()),
+                Some(kind) => return Err(Fail::Wrong(format!("its encrypt= is sha512_crypt or sha256_crypt, not `{kind}`"))),
+            };
+            let seed = a.named_text("seed").map(|s| s.into_owned());
+            asked(a, Ask::Password { path: a.text(0).into_owned(), length, chars, encrypt, seed })
         },
     )
-    .named(&["length", "chars"]),
+    .named(&["length", "chars", "encrypt", "seed"]),
     def("vars", "name [otherwise]", "The variable with this name, which may be put together: `vars (concat \"port_\" x)`.", (r#"{{vars "not_set" 1}}"#, "1"), |a| {
         match (asked(a, Ask::Variable(a.text(0).into_owned())), a.either(1, "default")) {
             (Err(Fail::Undefined(_)), Some(otherwise)) => Ok(otherwise.clone()),
@@ -101,7 +107,7 @@ pub enum Ask {
     Template(String),
     FirstFound(Vec<String>),
     Glob(String),
-    Password { path: String, length: usize, chars: String },
+    Password { path: String, length: usize, chars: String, encrypt: Option<String>, seed: Option<String> },
 }
 
 impl Ask {

@@ -15,12 +15,13 @@ mod text;
 mod time;
 mod version;
 mod yaml;
+mod yaml11;
 
 #[cfg(test)]
 mod tests;
 
 #[cfg(test)]
-pub use args::equal;
+pub use args::exactly;
 pub use args::{Args, Fail, OUTSIDE, as_python, is_full, shown, text};
 pub use encode::python_json;
 pub use lookup::Ask;
@@ -265,9 +266,29 @@ pub fn width(n: i64) -> Result<usize, &'static str> {
     text::width(n)
 }
 
-/// Characters by chance.
-pub fn token(length: usize, chars: &str) -> Result<String, ()> {
-    random::token(length, chars).map_err(|_| ())
+/// Characters by chance, or those that a seed gives.
+pub fn token(length: usize, chars: &str, seed: Option<&str>) -> Result<String, ()> {
+    match seed {
+        Some(seed) => random::seeded(length, chars, seed),
+        None => random::token(length, chars),
+    }
+    .map_err(|_| ())
+}
+
+/// A new salt for a password's hash.
+pub fn salt() -> Result<String, ()> {
+    token(16, random::LETTERS_AND_DIGITS, None)
+}
+
+/// A password's hash in the way of crypt(3), as `password_hash` makes it.
+pub fn hashed(password: &str, kind: &str, salt: &str) -> Result<String, String> {
+    let arguments = [password, kind, salt].map(|s| json!(s));
+    let args = Args { values: arguments.iter().collect(), named: vec![], missing: 0, outside: None };
+    match BY_NAME.get("password_hash").map(|d| d.run(&args)) {
+        Some(Ok(v)) => Ok(text(&v)),
+        Some(Err(Fail::Wrong(e))) => Err(e),
+        _ => Err("there is no such hash".into()),
+    }
 }
 
 thread_local! {

@@ -215,6 +215,9 @@ impl Net {
     }
 
     fn read(s: &str) -> Option<Net> {
+        if super::args::is_python() && s.trim() != s {
+            return None;
+        }
         let (addr, prefix) = s.trim().split_once('/').map_or((s.trim(), None), |(a, p)| (a, Some(p)));
         let (addr, v6) = match addr.parse().ok()? {
             IpAddr::V4(a) => (u128::from(u32::from(a)), false),
@@ -483,7 +486,7 @@ fn subnet(a: &Args) -> Result<Value, Fail> {
         .ok_or_else(|| format!("{} is no prefix: it is between 0 and {}", shown(size), n.bits()))?;
     let index = a.get(2).map(as_whole).transpose()?;
     // Networks around it, the widest first.
-    if !n.is_network() || prefix < n.prefix {
+    if n.prefix == n.bits() || prefix < n.prefix {
         let wanted = i64::from(prefix) + index.unwrap_or(0);
         let wanted =
             if index.is_some_and(|i| i < 0) { wanted - i64::from(prefix) + i64::from(n.prefix) } else { wanted };
@@ -594,6 +597,7 @@ fn hardware(a: &Args) -> Result<Value, Fail> {
         hex.as_bytes().chunks(n).map(|c| String::from_utf8_lossy(c).into_owned()).collect::<Vec<_>>().join(sign)
     };
     Ok(match question.as_ref() {
+        "" if super::args::is_python() => a[0].clone(),
         "" | "unix" | "linux" => json!(by(2, ":")),
         "cisco" => json!(by(4, ".")),
         "bare" => json!(hex.to_uppercase()),

@@ -1,6 +1,6 @@
 //! Arithmetic. Whole numbers stay whole.
 
-use super::args::{as_number, as_text, as_whole, at_path, is_python, order, shown};
+use super::args::{as_number, as_text, as_whole, at_path, is_python, order, shown, without_underscores};
 use super::{Args, Def, Fail, def};
 use serde_json::{Value, json};
 use std::cmp::Ordering;
@@ -62,6 +62,9 @@ pub const ALL: &[Def] = &[
         |a| {
             let digits = a.either(1, "precision").map_or(Ok(0), as_whole)?;
             let by = 10f64.powi(i32::try_from(digits).map_err(|_| "its second argument is too large")?);
+            if let (Some(n), true) = (as_int(&a[0]), a.either(2, "method").is_none_or(|m| *m == "common")) {
+                return Ok(json!(rounded(n, digits).ok_or("the number is too large")?));
+            }
             let x = number(a, 0)?;
             let method = a.either(2, "method").map(as_text).unwrap_or("common".into());
             float(match method.as_ref() {
@@ -82,9 +85,20 @@ pub const ALL: &[Def] = &[
         (r#"{{int "42"}}"#, "42"),
         |a| {
             let base = a.either(2, "base").map_or(Ok(10), as_whole)?;
+            if let (true, Some(f)) = (is_python(), as_number(&a[0]))
+                && f.is_finite()
+                && f.abs() >= 9.2e18
+                && as_whole(&a[0]).is_err()
+            {
+                return Err(Fail::Wrong(format!("{} is too large", shown(&a[0]))));
+            }
             let read = match (&a[0], base) {
+                (v @ (Value::Number(_) | Value::Bool(_)), _) if is_python() => as_whole(v),
                 (v, 10) => as_whole(v),
-                (v, base) => in_base(as_text(v).trim(), base),
+                (v, base) => in_base(as_text(v).trim(), base).or_else(|e| match is_python() {
+                    true => as_whole(v).map_err(|_| e),
+                    false => Err(e),
+                }),
             };
             match (read, a.either(1, "default")) {
                 (Err(_), Some(otherwise)) => Ok(otherwise.clone()),
@@ -98,9 +112,16 @@ pub const ALL: &[Def] = &[
         "value [otherwise]",
         "A number with a point of a number or of text; `otherwise` where it is none.",
         (r#"{{float "1.5"}}"#, "1.5"),
-        |a| match (number(a, 0), a.either(1, "default")) {
-            (Err(_), Some(otherwise)) => Ok(otherwise.clone()),
-            (n, _) => float(n?),
+        |a| {
+            let read = match &a[0] {
+                Value::String(s) if is_python() => without_underscores(s.trim()).parse().ok(),
+                v => as_number(v),
+            };
+            match (read, a.either(1, "default")) {
+                (None, Some(otherwise)) => Ok(otherwise.clone()),
+                (None, None) => number(a, 0).and_then(float),
+                (Some(n), _) => float(n),
+            }
         },
     )
     .named(&["default"]),
@@ -187,13 +208,33 @@ const UNITS: [(&str, i32); 8] = [("Y", 8), ("Z", 7), ("E", 6), ("P", 5), ("T", 4
 /// A whole number in whatever way it is given; text with a point is none.
 fn as_int(v: &Value) -> Option<i64> {
     match v {
+        Value::String(_) if is_python() => None,
         Value::String(s) => s.trim().parse().ok(),
+        Value::Bool(b) if is_python() => Some(i64::from(*b)),
         other => other.as_i64(),
     }
 }
 
+/// A whole number rounded to so many digits behind the point, or in front of it; half goes to the even neighbour.
+fn rounded(n: i64, digits: i64) -> Option<i64> {
+    if digits >= 0 {
+        return Some(n);
+    }
+    let Some(unit) = u32::try_from(digits.unsigned_abs()).ok().and_then(|d| 10i64.checked_pow(d)) else {
+        return Some(0);
+    };
+    let (down, rest) = (n.div_euclid(unit), n.rem_euclid(unit));
+    let up = match rest.cmp(&(unit - rest)) {
+        Ordering::Equal => down % 2 != 0,
+        o => o.is_gt(),
+    };
+    (down + i64::from(up)).checked_mul(unit)
+}
+
 fn number(a: &Args, i: usize) -> Result<f64, Fail> {
-    as_number(&a[i]).ok_or_else(|| Fail::Wrong(format!("{} is not a number", shown(&a[i]))))
+    // Text is no number to Python.
+    let read = if is_python() && a[i].is_string() { None } else { as_number(&a[i]) };
+    read.ok_or_else(|| Fail::Wrong(format!("{} is not a number", shown(&a[i]))))
 }
 
 fn float(f: f64) -> Result<Value, Fail> {
@@ -239,12 +280,31 @@ fn extreme(a: &Args, wanted: Ordering) -> Result<Value, Fail> {
 }
 
 fn in_base(s: &str, base: i64) -> Result<i64, Fail> {
-    let radix = u32::try_from(base).ok().filter(|b| (2..=36).contains(b)).ok_or("its base is between 2 and 36")?;
-    let bare = match radix {
-        16 => s.trim_start_matches("0x").trim_start_matches("0X"),
-        8 => s.trim_start_matches("0o"),
-        2 => s.trim_start_matches("0b"),
-        _ => s,
+    let clean = without_underscores(s);
+    let (minus, digits) = match clean.strip_prefix('-') {
+        Some(d) => ("-", d),
+        None => ("", clean.strip_prefix('+').unwrap_or(&clean)),
     };
-    i64::from_str_radix(bare, radix).map_err(|_| Fail::Wrong(format!("`{s}` is no number to the base {base}")))
+    let marked = |mark: [&str; 2]| mark.iter().find_map(|m| digits.strip_prefix(m));
+    let (hex, octal, binary) = (marked(["0x", "0X"]), marked(["0o", "0O"]), marked(["0b", "0B"]));
+    let (base, digits) = match (base, hex, octal, binary) {
+        (0 | 16, Some(d), ..) => (16, d),
+        (0 | 8, _, Some(d), _) => (8, d),
+        (0 | 2, .., Some(d)) => (2, d),
+        // Without a mark nothing but noughts begins with one.
+        (0, ..) if digits.starts_with('0') && digits.contains(|c| c != '0') => (0, digits),
+        (0, ..) => (10, digits),
+        (b, ..) => (b, digits),
+    };
+    let no = || Fail::Wrong(format!("`{s}` is no number to the base {base}"));
+    let radix = match u32::try_from(base) {
+        Ok(0) => return Err(no()),
+        Ok(b) if (2..=36).contains(&b) => b,
+        _ => return Err("its base is between 2 and 36".into()),
+    };
+    if digits.starts_with(['-', '+']) {
+        return Err(no());
+    }
+    i64::from_str_radix(&format!("{minus}{digits}"), radix)
+        .map_err(|_| Fail::Wrong(format!("`{s}` is no number to the base {base}")))
 }

@@ -90,6 +90,13 @@ pub fn token(length: usize, chars: &str) -> Result<String, Fail> {
     (0..length).map(|_| Ok(chars[dice.below(chars.len() as u64)? as usize])).collect()
 }
 
+/// Characters that are always the same for the same seed: those of Ansible.
+pub fn seeded(length: usize, chars: &str, seed: &str) -> Result<String, Fail> {
+    let chars: Vec<char> = chars.chars().collect();
+    let mut dice = Dice::Seeded(Box::new(Twister::of_text(seed)));
+    (0..length).map(|_| Ok(chars[dice.below(chars.len() as u64)? as usize])).collect()
+}
+
 enum Dice {
     System,
     Seeded(Box<Twister>),

@@ -2,6 +2,7 @@
 
 use super::args::{as_text, as_truth, as_whole, kind_of, shown};
 use super::{Args, Def, Fail, def};
+use crate::modules::regex::matches;
 use crate::template::limits;
 use fancy_regex::{Captures, Regex, RegexBuilder};
 use serde_json::{Value, json};
@@ -88,7 +89,7 @@ const MOST_STEPS: usize = 1_000_000;
 
 fn compile(pattern: &str, ignorecase: bool, multiline: bool, text: &str) -> Result<Arc<Regex>, Fail> {
     let steps = MOST_STEPS.min(STEPS / text.len().next_power_of_two());
-    let mut python = crate::modules::regex::from_python(pattern);
+    let mut python = crate::modules::regex::from_python(pattern, !multiline && text.ends_with('\n'));
     let flags = [(ignorecase, 'i'), (multiline, 'm')].iter().filter(|(on, _)| *on).map(|(_, c)| *c).collect::<String>();
     if !flags.is_empty() {
         python = format!("(?{flags}){python}");
@@ -135,14 +136,18 @@ fn replace(a: &Args) -> Result<Value, Fail> {
     let re = of(a)?;
     let s = a.text(0);
     let s: &str = &s;
-    let with = crate::modules::python_groups(&a.text(2));
+    let replacement = a.text(2);
+    let with = crate::modules::python_groups(&replacement)?;
+    if let Some(name) = crate::modules::unknown_group(&re, &replacement)? {
+        return Err(Fail::Wrong(format!("the pattern has no group `{name}`")));
+    }
     let count = a.named("count").map_or(Ok(0), as_whole)?;
     let count = usize::try_from(count).unwrap_or(0);
     let mut out = String::with_capacity(s.len());
     let (mut end, mut done) = (0, 0u32);
     let groups = with.matches('$').count();
     let begin = Instant::now();
-    for c in re.captures_iter(s) {
+    for c in matches(&re, s) {
         let c = c.map_err(too_much)?;
         in_time(begin, done)?;
         let Some(m) = c.get(0) else { continue };
@@ -209,7 +214,7 @@ fn find_all(a: &Args) -> Result<Value, Fail> {
     let s: &str = &s;
     let text = |c: &Captures<str>, i| c.get(i).map_or(json!(""), |m| json!(m.as_str()));
     let begin = Instant::now();
-    re.captures_iter(s)
+    matches(&re, s)
         .zip(0..)
         .map(|(c, n)| {
             let c = c.map_err(too_much)?;

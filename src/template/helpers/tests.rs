@@ -108,7 +108,7 @@ fn results_are_those_of_ansible() {
         let got =
             engine.compile(&format!("{{{{{ours}}}}}")).map_err(Trouble::Error).and_then(|c| engine.value(&c, &given));
         let agrees = match (&got, case.get("gives")) {
-            (Ok(v), Some(want)) => args::equal(v, want),
+            (Ok(v), Some(want)) => args::exactly(v, want),
             (Err(_), None) => true,
             _ => false,
         };

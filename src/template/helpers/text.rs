@@ -30,7 +30,7 @@ pub const ALL: &[Def] = &[
     }),
     def("trim", "text [characters]", "Without white space, or the given characters, at both ends.", (r#"{{trim "  a "}}"#, r#""a""#), |a| {
         let s = a.text(0);
-        Ok(json!(match a.either(1, "chars") {
+        Ok(json!(match a.either(1, "chars").filter(|c| !c.is_null()) {
             None => s.trim().to_string(),
             Some(c) => s.trim_matches(|x| as_text(c).contains(x)).to_string(),
         }))
@@ -74,13 +74,14 @@ pub const ALL: &[Def] = &[
         let most = usize::try_from(most).unwrap_or(usize::MAX - 1);
         let all: Vec<&str> = match a.either(1, "sep").filter(|v| !v.is_null()) {
             None => {
-                let mut rest = s.trim();
+                let mut rest = s.trim_start();
                 let mut all = vec![];
                 while !rest.is_empty() && all.len() < most {
                     let (word, after) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
                     all.push(word);
                     rest = after.trim_start();
                 }
+                // What is left keeps the white space at its end.
                 all.extend(Some(rest).filter(|r| !r.is_empty()));
                 all
             }
@@ -150,10 +151,13 @@ pub const ALL: &[Def] = &[
         limits::room(s.len() + pad.len().saturating_mul(s.matches('\n').count() + 1))?;
         let mut out = String::with_capacity(s.len() + 64);
         for (i, line) in s.split('\n').enumerate() {
+            let line = if is_python() { line.strip_suffix('\r').unwrap_or(line) } else { line };
             if i > 0 {
                 out.push('\n');
             }
-            if (i > 0 || first) && (blank || !line.is_empty()) {
+            // To Ansible the first line is one whatever is in it.
+            let padded = blank || !line.is_empty() || i == 0 && is_python();
+            if (i > 0 || first) && padded {
                 out.push_str(&pad);
             }
             out.push_str(line);
@@ -174,6 +178,9 @@ pub const ALL: &[Def] = &[
         let kill = a.either(2, "killwords").map_or(Ok(false), as_truth)?;
         let end = a.either(3, "end").map(as_text).unwrap_or("...".into());
         let leeway = usize::try_from(a.either(4, "leeway").map_or(Ok(5), as_whole)?).unwrap_or(0);
+        if is_python() && (length < end.chars().count()) {
+            return Err("its length has room for its end at least".into());
+        }
         if s.len() <= length + leeway {
             return Ok(json!(a.text(0)));
         }
@@ -187,6 +194,10 @@ pub const ALL: &[Def] = &[
         let breaks = a.either(2, "break_long_words").map_or(Ok(true), as_truth)?;
         let end = a.either(3, "wrapstring").map(as_text).unwrap_or("\n".into());
         limits::room((a.text(0).len() + 1).saturating_mul(end.len() + 1))?;
+        let long = |l: &str| l.chars().count() > width && l.trim_matches('-').contains('-');
+        if is_python() && a.text(0).lines().any(long) {
+            return Err("Ansible also breaks lines behind hyphens, and this does not: wrap the text by hand".into());
+        }
         Ok(json!(a.text(0).lines().map(|l| wrapped(l, width, breaks).join(&end)).collect::<Vec<_>>().join(&end)))
     })
     .named(&["width", "break_long_words", "wrapstring"]),
@@ -199,7 +210,7 @@ pub const ALL: &[Def] = &[
         printf(&a.text(0), &a.rest(1)).map(Value::String)
     }),
     def("quote", "text", "As one word of a shell.", (r#"{{quote "a b"}}"#, r#""'a b'""#), |a| {
-        let s = a.text(0);
+        let s = if a[0].is_null() { "".into() } else { a.text(0) };
         let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=@%+,".contains(c);
         // The same word to a shell, written as Python writes it.
         if is_python() && s.contains('\'') && !s.chars().all(plain) {
@@ -278,29 +289,39 @@ pub const ALL: &[Def] = &[
     def("count", "value", "The same as `length`.", (r#"{{count (list 1 2)}}"#, "2"), length),
 ];
 
-/// A line's words on lines that are not too long.
+/// A line's words on lines that are not too long. What does not fit on any line fills up the one it begins on.
 fn wrapped(line: &str, width: usize, breaks: bool) -> Vec<String> {
-    let mut out = vec![];
-    let (mut now, mut have) = (String::new(), 0);
-    for word in line.split(' ') {
-        let all: Vec<char> = word.chars().collect();
-        let mut word = &all[..];
-        if have > 0 && have + 1 + word.len() > width {
-            out.push(std::mem::take(&mut now));
-            have = 0;
-        } else if have > 0 {
-            now.push(' ');
-            have += 1;
+    let line: Vec<char> = line.chars().collect();
+    // Words, and the spaces between them.
+    let mut chunks: std::collections::VecDeque<&[char]> = line.chunk_by(|a, b| (*a == ' ') == (*b == ' ')).collect();
+    let mut out: Vec<String> = vec![];
+    while !chunks.is_empty() {
+        let mut now: Vec<&[char]> = vec![];
+        let mut have = 0;
+        if !out.is_empty() && chunks[0][0] == ' ' {
+            chunks.pop_front();
         }
-        while breaks && word.len() > width && have == 0 {
-            let (line, rest) = word.split_at(width);
-            out.push(line.iter().collect());
-            word = rest;
+        while let Some(c) = chunks.front().copied().filter(|c| have + c.len() <= width) {
+            have += c.len();
+            now.push(c);
+            chunks.pop_front();
         }
-        now.extend(word);
-        have += word.len();
+        if chunks.front().is_some_and(|c| c.len() > width) {
+            if breaks {
+                let (long, rest) = chunks.pop_front().unwrap_or_default().split_at(width - have);
+                chunks.push_front(rest);
+                now.push(long);
+            } else if now.is_empty() {
+                now.extend(chunks.pop_front());
+            }
+        }
+        if now.last().is_some_and(|c| c.iter().all(|c| *c == ' ')) {
+            now.pop();
+        }
+        if !now.is_empty() {
+            out.push(now.concat().into_iter().collect());
+        }
     }
-    out.push(now);
     out
 }
 
@@ -365,7 +386,13 @@ fn comment(a: &Args) -> Result<Value, Fail> {
     let mut lines: Vec<String> = vec![];
     lines.extend(Some(begin.to_string()).filter(|b| !b.is_empty()));
     lines.push(bare.to_string());
-    lines.extend(text.split('\n').map(|l| format!("{sign}{l}").trim_end().to_string()));
+    // Only what holds nothing but the sign loses the space behind it, the last line not even then.
+    let count = text.split('\n').count();
+    lines.extend(text.split('\n').enumerate().map(|(i, l)| match l {
+        "" if !is_python() || i + 1 < count => bare.to_string(),
+        l if is_python() => format!("{sign}{l}"),
+        l => format!("{sign}{l}").trim_end().to_string(),
+    }));
     lines.push(bare.to_string());
     lines.extend(Some(end.to_string()).filter(|e| !e.is_empty()));
     Ok(json!(lines.join("\n")))
@@ -381,11 +408,13 @@ fn printf(pattern: &str, values: &[&Value]) -> Result<String, Fail> {
             out.push(c);
             continue;
         }
-        let (mut left, mut zero, mut plus) = (false, false, false);
+        let (mut left, mut zero, mut plus, mut space, mut marked) = (false, false, false, false, false);
         while let Some(f) = chars.next_if(|c| "-0+ #".contains(*c)) {
             left |= f == '-';
             zero |= f == '0';
             plus |= f == '+';
+            space |= f == ' ';
+            marked |= f == '#';
         }
         let digits = |chars: &mut std::iter::Peekable<std::str::Chars>| {
             let mut s = String::new();
@@ -406,13 +435,16 @@ fn printf(pattern: &str, values: &[&Value]) -> Result<String, Fail> {
             .next()
             .ok_or_else(|| format!("the pattern has more places than the {} values given", values.len()))?;
         let number = |v: &Value| {
-            super::args::as_number(v).ok_or_else(|| Fail::Wrong(format!("{} is no number, as %{kind} wants", shown(v))))
+            let read = if is_python() && v.is_string() { None } else { super::args::as_number(v) };
+            read.ok_or_else(|| Fail::Wrong(format!("{} is no number, as %{kind} wants", shown(v))))
         };
         let sign = |negative: bool| {
             if negative {
                 "-"
             } else if plus {
                 "+"
+            } else if space {
+                " "
             } else {
                 ""
             }
@@ -425,7 +457,7 @@ fn printf(pattern: &str, values: &[&Value]) -> Result<String, Fail> {
             's' | 'r' => ("", as_text(v).chars().take(precision.unwrap_or(usize::MAX)).collect::<String>()),
             'd' | 'i' | 'u' => {
                 let n = if v.is_i64() { as_whole(v)? } else { number(v)? as i64 };
-                (sign(n < 0), n.unsigned_abs().to_string())
+                (sign(n < 0), format!("{:0>1$}", n.unsigned_abs(), precision.unwrap_or(0)))
             }
             'x' | 'X' | 'o' | 'c' => {
                 let n = as_whole(v)?;
@@ -433,6 +465,11 @@ fn printf(pattern: &str, values: &[&Value]) -> Result<String, Fail> {
                 (
                     sign(n < 0),
                     match kind {
+                        _ if precision.is_some() => return Err(Fail::Wrong(format!("it does not know `%.…{kind}`"))),
+                        'x' if marked && !zero => format!("0x{u:x}"),
+                        'X' if marked && !zero => format!("0X{u:X}"),
+                        'o' if marked && !zero => format!("0o{u:o}"),
+                        _ if marked => return Err(Fail::Wrong(format!("it does not know `%#0{kind}`"))),
                         'x' => format!("{u:x}"),
                         'X' => format!("{u:X}"),
                         'o' => format!("{u:o}"),

@@ -11,13 +11,13 @@ pub const ALL: &[Def] = &[
         .named(&["utc"]),
     def("now", "[format]", "The moment, in ISO form or another; utc=true in UTC. It differs at every evaluation: a task that uses it changes every time.", (r#"{{length (now "%Y")}}"#, "4"), |a| {
         let format = a.either(0, "fmt").map(super::text).unwrap_or("%Y-%m-%dT%H:%M:%S%:z".into());
-        moment(a, &format, 1)
+        moment(a, &format, 0)
     })
     .named(&["fmt", "utc"]),
 ];
 
 fn moment(a: &Args, format: &str, place: usize) -> Result<Value, Fail> {
-    let at = match a.get(place) {
+    let at = match a.get(place).filter(|_| place > 0) {
         None => Utc::now(),
         Some(v) => as_number(v).ok_or_else(|| format!("{} is no number of seconds", shown(v))).and_then(|s| {
             // The years 0 to 9999.
@@ -26,11 +26,17 @@ fn moment(a: &Args, format: &str, place: usize) -> Result<Value, Fail> {
             at.ok_or_else(|| format!("{} seconds from 1970 lead out of the calendar", shown(v)))
         })?,
     };
+    // Parts of a second have six digits, and only `now` has them.
+    let format = match (super::args::is_python(), place) {
+        (true, 0) => format.replace("%f", "%6f"),
+        (true, _) => format.replace("%f", "%%f"),
+        _ => format.to_string(),
+    };
     let mut out = String::new();
     let written = if a.flag("utc", false)? {
-        write!(out, "{}", at.format(format))
+        write!(out, "{}", at.format(&format))
     } else {
-        write!(out, "{}", at.with_timezone(&Local).format(format))
+        write!(out, "{}", at.with_timezone(&Local).format(&format))
     };
     written.map_err(|_| format!("`{format}` is no form of time; write it as %Y-%m-%d"))?;
     Ok(json!(out))

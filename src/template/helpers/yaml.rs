@@ -180,7 +180,9 @@ fn column(out: &str) -> usize {
 /// Text as Ansible writes it: plain, or in single quotes, or in double ones where those cannot hold it. Lines that are
 /// longer than the width (a key has none) go on in the next one, moved to the right by `at`.
 fn folded(s: &str, in_flow: bool, width: Option<usize>, at: usize, out: &mut String) {
-    let odd = |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{feff}');
+    let odd = |c: char| {
+        (c.is_control() && c != '\n') || matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{10000}'..)
+    };
     let double = s.chars().any(odd) || s.contains(" \n") || s.contains("\n ") || width.is_none() && s.contains('\n');
     let plain = !s.is_empty() && !double && !s.contains('\n') && is_plain(s, in_flow, &PYTHON_NOT_TEXT);
     let chars: Vec<char> = s.chars().collect();
@@ -254,6 +256,10 @@ fn escaped(c: char, out: &mut String) {
         '\u{2029}' => 'P',
         c if c.is_control() => {
             out.push_str(&format!("\\x{:02X}", c as u32));
+            return;
+        }
+        '\u{10000}'.. => {
+            out.push_str(&format!("\\U{:08X}", c as u32));
             return;
         }
         '\u{feff}' => {

@@ -1,7 +1,7 @@
 //! The table of helpers seen from Jinja: filters, tests, `lookup` and what else a template can call, by Ansible's names
 //! and with Ansible's order of arguments.
 
-use super::values::{Group, counted, from_engine, python, to_engine, too_much};
+use super::values::{Group, counted, from_engine, ordering, python, to_engine, too_much};
 use super::world;
 use crate::template::helpers::{self, Args, Fail};
 use crate::template::limits;
@@ -17,7 +17,7 @@ const SIGNATURES: &[(&str, &str)] = &[
     ("d", "value default_value boolean"),
     ("default", "value default_value boolean"),
     ("dict2items", "mylist key_name value_name"),
-    ("groupby", "value attribute default"),
+    ("groupby", "value attribute default case_sensitive"),
     ("human_readable", "size isbits unit"),
     ("human_to_bytes", "size default_unit isbits"),
     ("items2dict", "mylist key_name value_name"),
@@ -47,7 +47,7 @@ const OTHERWISE: &[(&str, &str, &str)] =
     &[("int", "default", "0"), ("float", "default", "0.0"), ("unique", "case_sensitive", "false")];
 
 /// Other names of the same thing.
-const ALIASES: &[(&str, &str)] = &[("tojson", "to_json"), ("win_basename", "basename"), ("version_compare", "version")];
+const ALIASES: &[(&str, &str)] = &[("version_compare", "version")];
 
 /// Helpers that are operators, tests or lookups in Jinja.
 const NO_FILTERS: &[&str] = &[
@@ -83,7 +83,7 @@ const NO_FILTERS: &[&str] = &[
 ];
 
 /// Filters of the engine itself that the table lacks.
-const OF_ENGINE: &[&str] = &["safe", "escape", "e", "attr", "pprint"];
+const OF_ENGINE: &[&str] = &["safe", "escape", "e", "attr", "tojson"];
 
 /// Tests beside those that are helpers by their own name.
 const TESTS: &[&str] = &[
@@ -189,7 +189,6 @@ const OVER_KEYS: &[&str] = &[
     "batch",
     "slice",
     "flatten",
-    "random",
     "shuffle",
 ];
 
@@ -221,11 +220,15 @@ pub fn is_test(name: &str) -> bool {
 
 /// Puts all of it into the engine.
 pub fn register(env: &mut Environment<'static>) {
-    let made: Vec<&'static str> = filters().filter(|n| !["safe", "attr", "pprint"].contains(n)).collect();
+    let made: Vec<&'static str> = filters().filter(|n| !["safe", "attr"].contains(n)).collect();
     for name in made.into_iter().chain(["__percent"]) {
         match name {
             // The engine's own values, not what they are elsewhere.
-            "list" => env.add_filter("list", |v: Value| v.try_iter().map(|i| Value::from(i.collect::<Vec<_>>()))),
+            "list" => env.add_filter("list", |v: Value| {
+                gone_over("list", &v)?;
+                v.try_iter().map(|i| Value::from(i.collect::<Vec<_>>()))
+            }),
+            "tojson" => env.add_filter("tojson", tojson),
             "__percent" => env.add_filter("__percent", percent),
             "default" | "d" => env.add_filter(name, move |args: Rest<ValueOrKwargs>| {
                 let mut args = args;
@@ -241,8 +244,13 @@ pub fn register(env: &mut Environment<'static>) {
                 filter("default", args)
             }),
             "escape" | "e" => env.add_filter(name, |v: Value| {
+                if v.is_safe() {
+                    return Ok(v);
+                }
                 let signs = [('&', "&amp;"), ('<', "&lt;"), ('>', "&gt;"), ('"', "&#34;"), ('\'', "&#39;")];
-                python(&v).map(|s| signs.iter().fold(s, |s, (c, with)| s.replace(*c, with)))
+                python(&v)
+                    .map(|s| signs.iter().fold(s, |s, (c, with)| s.replace(*c, with)))
+                    .map(Value::from_safe_string)
             }),
             "string" => env.add_filter("string", |v: Value| python(&v)),
             _ => env.add_filter(name, move |args: Rest<ValueOrKwargs>| filter(name, args)),
@@ -259,6 +267,22 @@ pub fn register(env: &mut Environment<'static>) {
     env.add_function("dict", |args: Rest<ValueOrKwargs>| filter("dict", args));
     env.add_function("__get", |args: Rest<ValueOrKwargs>| get(&into_values(args)));
     env.add_function("__own", super::values::Own::of);
+    env.add_function("__item", |args: Rest<ValueOrKwargs>| {
+        one(args, |v| {
+            world(|w| w.items.push(matches!(v.kind(), ValueKind::String | ValueKind::Undefined)));
+            Ok(())
+        })
+    });
+    env.add_function("__within", |args: Rest<ValueOrKwargs>| {
+        one(args, |v| match world(|w| w.items.pop()) {
+            Some(false) if v.kind() == ValueKind::String => {
+                Err(wrong("`in` looks for text in text, and for nothing else; `| string` makes text of it"))
+            }
+            _ => limits::charge(size(v)).map_err(too_much),
+        })
+    });
+    env.add_function("__each", |args: Rest<ValueOrKwargs>| one(args, |v| gone_over("for", v)));
+    env.add_function("__ordered", |args: Rest<ValueOrKwargs>| ordered(&into_values(args)));
     env.add_function("__keep", |args: Rest<ValueOrKwargs>| one(args, counted));
     env.add_function("__sized", |args: Rest<ValueOrKwargs>| one(args, |v| limits::charge(size(v)).map_err(too_much)));
     env.add_function("__text", |args: Rest<ValueOrKwargs>| {
@@ -324,6 +348,57 @@ fn into_values(args: Rest<ValueOrKwargs>) -> Vec<Value> {
     args.0.into_iter().map(ValueOrKwargs::into_value).collect()
 }
 
+/// What is no collection has no elements: the engine takes it for an empty one.
+fn gone_over(by: &str, v: &Value) -> Result<(), Error> {
+    let kind = match v.kind() {
+        ValueKind::Undefined => return Err(ErrorKind::UndefinedError.into()),
+        ValueKind::None => "nothing (None)",
+        ValueKind::Bool => "true or false",
+        ValueKind::Number => "a number",
+        _ => return Ok(()),
+    };
+    Err(wrong(format!("`{by}` goes over a list, a mapping or text, not over {kind}")))
+}
+
+/// Values with signs between them, as in `a < b <= c`.
+fn ordered(args: &[Value]) -> Result<bool, Error> {
+    for part in args.windows(3).step_by(2) {
+        let (a, sign, b) = (&part[0], part[1].as_str().unwrap_or_default(), &part[2]);
+        if a.is_undefined() || b.is_undefined() {
+            return Err(ErrorKind::UndefinedError.into());
+        }
+        let holds = match sign {
+            "==" => a == b,
+            "!=" => a != b,
+            _ => {
+                let o = ordering(sign, a, b)?;
+                match sign {
+                    "<" => o.is_lt(),
+                    ">" => o.is_gt(),
+                    "<=" => o.is_le(),
+                    _ => o.is_ge(),
+                }
+            }
+        };
+        if !holds {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// JSON that can stand in HTML, keys in order.
+fn tojson(args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    let (values, missing, mut named) = split(args, false)?;
+    if let Some((k, _)) = named.iter().find(|(k, _)| k != "indent") {
+        return Err(wrong(format!("`tojson` has no named argument `{k}`: it takes `indent=`")));
+    }
+    named.push(("sort_keys".into(), json!(true)));
+    let text = answer("tojson", invoke("to_json", (values, missing, named)))?.unwrap_or_default();
+    let signs = [('<', "\\u003c"), ('>', "\\u003e"), ('&', "\\u0026"), ('\'', "\\u0027")];
+    Ok(signs.iter().fold(helpers::text(&text), |s, (c, with)| s.replace(*c, with)).into())
+}
+
 /// A path whose every step may lead nowhere.
 fn get(args: &[Value]) -> Result<Value, Error> {
     let [root, keys @ ..] = args else { return Ok(Value::UNDEFINED) };
@@ -377,9 +452,6 @@ fn invoke(name: &str, (mut values, missing, named): Given) -> Result<Json, Fail>
         }
     }
     for (key, v) in named {
-        if key == "encoding" && signature.contains(&"encoding") {
-            continue;
-        }
         match signature.iter().position(|s| *s == key) {
             Some(i) if !def.names().contains(&key.as_str()) && i < most => {
                 if values.len() <= i {
@@ -396,7 +468,19 @@ fn invoke(name: &str, (mut values, missing, named): Given) -> Result<Json, Fail>
             by_name.push((key.to_string(), serde_json::from_str(v).unwrap_or_default()));
         }
     }
-    by_name.retain(|(k, _)| k != "encoding");
+    // There is one encoding of text here.
+    if signature.contains(&"encoding")
+        && let Some(i) = by_name.iter().position(|(k, _)| k == "encoding")
+    {
+        let encoding = helpers::text(&by_name.remove(i).1);
+        let is_utf8 = ["utf8", "utf-8", "utf_8"].contains(&encoding.to_lowercase().as_str());
+        if !(is_utf8 || name == "b64encode" && encoding.eq_ignore_ascii_case("utf-16-le")) {
+            return Err(Fail::Wrong(format!("`{name}` knows the encoding utf-8, not `{encoding}`")));
+        }
+        if !is_utf8 {
+            by_name.push(("utf16".into(), json!(true)));
+        }
+    }
     if let Some(e) = helpers::arity_error(name, values.len()) {
         return Err(Fail::Wrong(e));
     }
@@ -417,12 +501,17 @@ fn invoke(name: &str, (mut values, missing, named): Given) -> Result<Json, Fail>
 
 fn filter(name: &'static str, args: Rest<ValueOrKwargs>) -> Result<Value, Error> {
     let def = helper(name);
-    let lenient = helpers::is_lenient(def);
+    // What is not chosen may be undefined.
+    let lenient = helpers::is_lenient(def) || name == "ternary";
     let mut given = split(args, lenient)?;
+    let missing = given.1;
     let values = &mut given.0;
     match name {
         // True and false are Python's.
         "ternary" => {
+            if missing & 1 == 1 {
+                return Ok(Value::UNDEFINED);
+            }
             if let Some(v) = values.first_mut().filter(|v| !v.is_null()) {
                 *v = json!(helpers::is_full(v));
             } else if values.len() < 4
@@ -495,6 +584,9 @@ fn answer(name: &str, got: Result<Json, Fail>) -> Result<Option<Json>, Error> {
 
 fn test(name: &'static str, args: Rest<ValueOrKwargs>) -> Result<bool, Error> {
     let first = args.0.first().cloned().map_or(Value::UNDEFINED, ValueOrKwargs::into_value);
+    if first.is_undefined() {
+        return Err(ErrorKind::UndefinedError.into());
+    }
     match name {
         "iterable" | "sequence" => {
             let all = matches!(first.kind(), ValueKind::Seq | ValueKind::Map | ValueKind::String | ValueKind::Iterable);
@@ -603,8 +695,7 @@ fn lookup(args: Rest<ValueOrKwargs>, list: bool) -> Result<Value, Error> {
                 let mut t = t;
                 match name {
                     "env" if named.is_empty() => named.push(("default".into(), json!(""))),
-                    "password" => t = password(&t, &mut named),
-                    "template" => named.clear(),
+                    "password" => t = password(&t, &mut named)?,
                     _ => {}
                 }
                 match one(name, vec![t], &named)? {
@@ -641,12 +732,19 @@ fn lookup(args: Rest<ValueOrKwargs>, list: bool) -> Result<Value, Error> {
                 }
             }
             match one(name, vec![Json::Array(files)], &[("skip".into(), json!(skip))])? {
-                Some(v) if v == json!("") => {}
+                Some(v) if v == json!("") => return Ok(Value::from(Vec::<Value>::new())),
                 Some(v) => out.push(v),
                 None => return Ok(Value::UNDEFINED),
             }
         }
-        "items" | "flattened" => out = flat(terms),
+        "items" => out = flat(terms),
+        "flattened" => {
+            if let Some(Json::Array(a)) =
+                one("flatten", vec![Json::Array(terms)], &[("skip_nulls".into(), json!(false))])?
+            {
+                out = a;
+            }
+        }
         "list" => out = terms,
         "dict" => {
             for t in terms {
@@ -690,7 +788,7 @@ fn lookup(args: Rest<ValueOrKwargs>, list: bool) -> Result<Value, Error> {
             }));
         }
     }
-    if list || name == "list" {
+    if list {
         return Ok(to_engine(&Json::Array(out)));
     }
     Ok(match (out.len(), name) {
@@ -705,23 +803,39 @@ fn lookup(args: Rest<ValueOrKwargs>, list: bool) -> Result<Value, Error> {
 }
 
 /// Ansible writes a password's settings behind its path: `path length=12 chars=ascii_letters,digits`.
-fn password(term: &Json, named: &mut Vec<(String, Json)>) -> Json {
+fn password(term: &Json, named: &mut Vec<(String, Json)>) -> Result<Json, Error> {
     let text = helpers::text(term);
     let mut words = text.split(' ').peekable();
     let mut path = vec![];
-    while let Some(w) = words.next_if(|w| !["length=", "chars=", "encrypt=", "seed="].iter().any(|k| w.starts_with(k)))
-    {
+    const SETTINGS: [&str; 5] = ["length", "chars", "encrypt", "seed", "ident"];
+    let set = |w: &str| w.split_once('=').filter(|(k, _)| SETTINGS.contains(k)).map(|(k, v)| (k.to_string(), json!(v)));
+    while let Some(w) = words.next_if(|w| set(w).is_none()) {
         path.push(w);
     }
-    for w in words {
-        if let Some((k @ ("length" | "chars"), v)) = w.split_once('=') {
-            named.push((k.into(), v.parse::<u64>().map_or(json!(v), |n| json!(n))));
-        }
+    for w in words.filter(|w| !w.is_empty()) {
+        let Some((key, v)) = set(w) else {
+            return Err(wrong(format!(
+                "`lookup('password')`: `{w}` is no setting; it knows length=, chars=, encrypt= and seed="
+            )));
+        };
+        named.retain(|(k, _)| *k != key);
+        named.push((key, v));
+    }
+    named.retain(|(k, v)| !(v.is_null() && ["encrypt", "seed", "ident"].contains(&k.as_str())));
+    // What a seed gives depends on what there is to choose from.
+    if named.iter().any(|(k, _)| k == "seed") && named.iter().all(|(k, _)| k != "chars") {
+        named.push(("chars".into(), json!(["ascii_letters", "digits", ".,:-_"])));
     }
     for (_, v) in named.iter_mut().filter(|(k, _)| k == "chars") {
-        let sets = match &*v {
+        let sets: Vec<String> = match &*v {
             Json::Array(a) => a.iter().map(helpers::text).collect(),
-            v => helpers::text(v).split(',').map(str::to_string).collect::<Vec<_>>(),
+            // A comma itself is written as two.
+            v => {
+                let text = helpers::text(v);
+                let comma = text.contains(",,").then(|| ",".to_string());
+                let sets = text.replace(",,", ",");
+                comma.into_iter().chain(sets.split(',').filter(|s| !s.is_empty()).map(str::to_string)).collect()
+            }
         };
         let letters = |from: char, to: char| (from..=to).collect::<String>();
         *v = json!(
@@ -736,9 +850,10 @@ fn password(term: &Json, named: &mut Vec<(String, Json)>) -> Json {
                     other => other.to_string(),
                 })
                 .collect::<String>()
+                .replace(['"', '\''], "")
         );
     }
-    json!(path.join(" "))
+    Ok(json!(path.join(" ")))
 }
 
 /// Python's methods. What is not here the engine's own collection of them may have.
@@ -823,7 +938,13 @@ fn called(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
                 return filtered(if plain { "split" } else { "rsplit" }, value, args);
             }
             ("join", 1) => {
-                let parts = args[0].try_iter()?.map(|v| python(&v)).collect::<Result<Vec<_>, _>>()?;
+                let part = |v: Value| match v.as_str() {
+                    Some(s) => Ok(s.to_string()),
+                    None => {
+                        Err(wrong("`join` puts text together, and nothing else; `| map('string')` makes text of it"))
+                    }
+                };
+                let parts = args[0].try_iter()?.map(part).collect::<Result<Vec<_>, _>>()?;
                 let all = parts.iter().map(|p| p.len() + s.len()).sum();
                 limits::room(all).map_err(|e| wrong(format!("`join`: {e}")))?;
                 return Ok(parts.join(s).into());

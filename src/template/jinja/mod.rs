@@ -9,7 +9,7 @@ pub use values::{float_text, text as python_text};
 
 use super::explain::{lacks, missing_field, missing_in_shape, undefined_variable};
 use super::helpers::Ask;
-use super::{Found, Lookup, Settings, TemplateError, Templates, Trouble, limits, outside};
+use super::{Found, Lookup, OMIT, Settings, TemplateError, Templates, Trouble, limits, outside};
 use crate::source::{Source, Span, nearest};
 use minijinja::value::{Enumerator, Object, ObjectRepr};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value};
@@ -57,8 +57,31 @@ struct World {
     questions: Vec<Question>,
     /// Why the last filter that came to nothing did.
     why: Option<String>,
+    /// What was written, without what is nothing.
+    written: Written,
+    /// Whether what stands left of an `in` whose right side is still to come is text.
+    items: Vec<bool>,
     /// The left sides of multiplications whose right sides are still to come.
     factors: Vec<door::Factor>,
+}
+
+/// The values that a template wrote.
+#[derive(Default)]
+struct Written {
+    count: usize,
+    /// One of them was an empty text.
+    empty: bool,
+    /// The last one was `omit`.
+    omitted: bool,
+    /// The last one is this text only where it stands in one.
+    other: Option<String>,
+}
+
+impl Written {
+    /// Whether all that came out is a text, and not one value of another kind.
+    fn is_text(&self, out: &str) -> bool {
+        if out.is_empty() { self.empty } else { self.count != 1 || self.other.as_deref() != Some(out) }
+    }
 }
 
 impl World {
@@ -122,7 +145,19 @@ impl Jinja {
             if value.is_undefined() {
                 return minijinja::escape_formatter(out, state, value);
             }
-            let text = values::shown(value)?;
+            let omitted = value.as_str() == Some(OMIT);
+            let text = if omitted { String::new() } else { values::shown(value)? };
+            if !value.is_none() {
+                let is_text = value.as_str().is_some();
+                world(|w| {
+                    w.written = Written {
+                        count: w.written.count + 1,
+                        empty: w.written.empty || is_text && !omitted && text.is_empty(),
+                        omitted,
+                        other: (!is_text).then(|| text.clone()),
+                    }
+                });
+            }
             std::fmt::Write::write_str(out, &text).map_err(Error::from)
         });
         door::register(&mut env);
@@ -149,7 +184,14 @@ impl Jinja {
         settings: &Settings,
         lookup: &dyn Lookup,
     ) -> Result<String, Trouble> {
-        // A byte order mark and other systems' ends of lines are no part of it, as in Jinja2.
+        let (syntax, _) = Syntax::of(text, settings).map_err(Trouble::Error)?;
+        let begins = [&syntax.block.0, &syntax.variable.0, &syntax.comment.0].into_iter();
+        let mut begins = begins.chain(&syntax.line_statement).chain(&syntax.line_comment);
+        // What holds no tag is no template: it stays as it is.
+        if !text.starts_with(scan::HEADER) && !begins.any(|b| text.contains(b.as_str())) {
+            return Ok(text.to_string());
+        }
+        // Other systems' ends of lines are no part of it, as in Jinja2.
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
         let (syntax, begin) = Syntax::of(&text, settings).map_err(Trouble::Error)?;
         let scanned = scan(&text, syntax, begin).map_err(Trouble::Error)?;
@@ -172,19 +214,28 @@ impl Jinja {
         for _ in 0..MOST_QUESTIONS {
             work.world.questions.clear();
             work.world.factors.clear();
+            work.world.items.clear();
+            work.world.written = Default::default();
             WORLD.replace(std::mem::take(&mut work.world));
             env.set_fuel(Some(work.fuel()));
             let got = evaluate(&env);
             work.world = WORLD.take();
             if work.world.questions.is_empty() {
                 let mut out = got.map_err(|e| Trouble::Error(work.explain(&e)))?;
+                let written = &work.world.written;
+                if out.contains(OMIT) || out.is_empty() && written.count == 1 && written.omitted {
+                    return Err(Trouble::Error(super::omitted()));
+                }
                 // As many newlines at the end as the template has, if it does not end with more.
                 let newlines = |s: &str| s.len() - s.trim_end_matches('\n').len();
                 let main = work.files.get(MAIN).map_or(0, |f| newlines(&f.text));
-                out.push_str(&"\n".repeat(main.saturating_sub(newlines(&out))));
+                let lacking = if written.is_text(&out) { main.saturating_sub(newlines(&out)) } else { 0 };
                 if syntax.newline != "\n" {
                     out = out.replace('\n', &syntax.newline);
                 }
+                // As the task sets it: what the template's first line says is of what stands in it.
+                let newline = settings.iter().rev().find(|(k, _)| k == "newline_sequence");
+                out.push_str(&newline.map_or("\n", |(_, v)| v.as_str()).repeat(lacking));
                 return Ok(out);
             }
             for q in std::mem::take(&mut work.world.questions) {
@@ -278,6 +329,13 @@ impl Work<'_> {
             if !i.optional && matches!(self.world.files.get(&i.name), Some(None)) {
                 return Err(Trouble::Error(self.not_there(&i.name, name, i.range)));
             }
+            if let (true, Some(asked)) = (i.bare, self.asked_by(&i.name, 0)) {
+                let e = TemplateError::new(format!("`{}` asks for `{asked}`, and is not given it", i.name));
+                let e = e.hint("write `with context` behind its name: without that it sees no variables");
+                let text = self.files.get(name).map_or("", |f| &f.text);
+                let path = self.files.get(name).and_then(|f| f.path.as_deref()).filter(|_| name != MAIN);
+                return Err(Trouble::Error(placed(at_range(text, e, i.range), path, text)));
+            }
         }
         for name in roots {
             if name != "hostvars" && !self.world.names.contains_key(&name) {
@@ -289,6 +347,17 @@ impl Work<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A variable that a file asks for, or one that it takes in.
+    fn asked_by(&self, name: &str, depth: usize) -> Option<String> {
+        let file = self.files.get(name).filter(|_| depth < DEEPEST)?;
+        let mut globals = self.templates.jinja.env.globals();
+        let mut is_global = |name: &str| globals.any(|(n, _)| n == name);
+        file.scanned.roots().find(|r| !is_global(r)).map(str::to_string).or_else(|| {
+            let inner = file.scanned.includes.iter().filter(|i| !i.bare && i.name != name);
+            inner.into_iter().find_map(|i| self.asked_by(&i.name, depth + 1))
+        })
     }
 
     /// Reads a file that a template takes in.

@@ -3,7 +3,7 @@
 
 use super::door;
 use crate::source::nearest;
-use crate::template::{Settings, TemplateError, place_of};
+use crate::template::{EVERY_NAME, Settings, TemplateError, place_of};
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -39,7 +39,7 @@ impl Default for Syntax {
     }
 }
 
-const HEADER: &str = "#jinja2:";
+pub const HEADER: &str = "#jinja2:";
 
 impl Syntax {
     /// What a template's first line `#jinja2: trim_blocks: False, …` sets, and how long that line is. What the task sets
@@ -106,7 +106,12 @@ impl Syntax {
             }
             "line_statement_prefix" | "line_comment_prefix" if value == "None" => return Ok(()),
             "line_statement_prefix" => self.line_statement.insert(String::new()),
-            "line_comment_prefix" => self.line_comment.insert(String::new()),
+            "line_comment_prefix" => {
+                return Err((
+                    "`line_comment_prefix` is not known here".into(),
+                    "write such comments as `{# … #}`".into(),
+                ));
+            }
             _ => {
                 let hint = match nearest(key, SETTINGS) {
                     Some(n) => format!("did you mean `{n}`?"),
@@ -197,6 +202,8 @@ pub struct Include {
     pub name: String,
     pub range: Range<usize>,
     pub optional: bool,
+    /// It is not given the variables of who takes it in.
+    pub bare: bool,
 }
 
 /// A template, looked through.
@@ -254,7 +261,8 @@ pub fn scan(text: &str, syntax: Syntax, begin: usize) -> Result<Scanned, Templat
     let tags = if syntax.line_statement.is_some() { vec![] } else { tags(text, begin, &syntax)? };
     let mut s = Scan {
         text,
-        edits: vec![(0, begin, String::new())],
+        edits: vec![],
+        wraps: vec![],
         paths: vec![],
         includes: vec![],
         assigned: ["loop", "caller", "self", "super", "varargs", "kwargs"].map(str::to_string).into(),
@@ -279,7 +287,8 @@ pub fn scan(text: &str, syntax: Syntax, begin: usize) -> Result<Scanned, Templat
     let captures = s.captures || syntax.line_statement.is_some();
     let ends = tags.iter().map(|t| t.start).chain([text.len()]);
     let longest = std::iter::once(begin).chain(tags.iter().map(|t| t.end)).zip(ends).map(|(from, to)| to - from).max();
-    let (rewritten, moved) = apply(text, s.edits);
+    let edits = nested(begin, s.wraps, s.edits);
+    let (rewritten, moved) = apply(text, edits);
     Ok(Scanned {
         syntax,
         rewritten,
@@ -293,9 +302,20 @@ pub fn scan(text: &str, syntax: Syntax, begin: usize) -> Result<Scanned, Templat
     })
 }
 
-/// The text with edits (where, how many bytes go, what comes), and by how much what follows each is off.
-fn apply(text: &str, mut edits: Vec<(usize, usize, String)>) -> (String, Vec<(usize, isize)>) {
-    edits.sort_by_key(|e| e.0);
+/// Calls around parts of the text, the wider ones outside, with all other edits.
+fn nested(begin: usize, mut wraps: Vec<Wrap>, edits: Vec<Edit>) -> Vec<Edit> {
+    wraps.sort_by_key(|w| (w.start, std::cmp::Reverse(w.end)));
+    let opened = wraps.iter().map(|w| (w.start, 0, w.open.clone()));
+    let closed = wraps.iter().map(|w| (w.end, 0, w.close.to_string()));
+    let mut all: Vec<Edit> = std::iter::once((0, begin, String::new())).chain(opened).chain(closed).collect();
+    all.extend(edits);
+    // What is put in at a place stands before what is put in place of what is there.
+    all.sort_by_key(|e| (e.0, e.1 > 0));
+    all
+}
+
+/// The text with edits in their order, and by how much what follows each is off.
+fn apply(text: &str, edits: Vec<Edit>) -> (String, Vec<(usize, isize)>) {
     let (mut out, mut moved, mut at) = (String::with_capacity(text.len() + 64), vec![], 0);
     for (from, gone, new) in edits {
         if from < at {
@@ -499,9 +519,21 @@ const KEYWORDS: [&str; 14] =
 const OPENING: [&str; 9] = ["if", "for", "macro", "block", "call", "filter", "with", "autoescape", "raw"];
 const SINGLE: [&str; 6] = ["include", "import", "from", "extends", "do", "set"];
 
+/// Where, how many bytes go, what comes.
+type Edit = (usize, usize, String);
+
+/// A call around a part of the text.
+struct Wrap {
+    start: usize,
+    end: usize,
+    open: String,
+    close: &'static str,
+}
+
 struct Scan<'t> {
     text: &'t str,
-    edits: Vec<(usize, usize, String)>,
+    edits: Vec<Edit>,
+    wraps: Vec<Wrap>,
     paths: Vec<Path>,
     includes: Vec<Include>,
     assigned: HashSet<String>,
@@ -672,13 +704,30 @@ impl<'t> Scan<'t> {
             }
             _ => {}
         }
+        // Behind `import` they are not given unless that is said, behind `include` they are.
+        let context = tokens.last().is_some_and(|t| self.of(t) == "context" && t.kind == Kind::Name);
+        let said = |this: &Self, word: &str| context && this.is(tokens, tokens.len().wrapping_sub(2), word);
+        let bare = match name {
+            "import" | "from" => !said(self, "with"),
+            "include" => said(self, "without"),
+            _ => false,
+        };
+        let by_name = tokens.get(1).is_some_and(|t| t.kind == Kind::Text)
+            && tokens.get(2).is_none_or(|t| t.kind == Kind::Name && self.of(t) != "if");
+        if bare && !by_name {
+            return self.wrong(
+                "what is taken in without the variables is named here by an expression".into(),
+                "write the file's name itself, or `with context`".into(),
+                tag.start..tag.end,
+            );
+        }
         if matches!(name, "include" | "import" | "from" | "extends")
             && let Some(t) = tokens.get(1).filter(|t| t.kind == Kind::Text)
             && tokens.get(2).is_none_or(|t| t.kind == Kind::Name && self.of(t) != "if")
         {
             let optional = find(self, "missing") < tokens.len();
             let name = self.of(t).trim_matches(['"', '\'']).to_string();
-            self.includes.push(Include { name, range: t.start..t.end, optional });
+            self.includes.push(Include { name, range: t.start..t.end, optional, bare });
         }
         Ok(())
     }
@@ -782,7 +831,8 @@ impl<'t> Scan<'t> {
         while let Some(t) = tokens.get(i).copied() {
             match t.kind {
                 Kind::Text => {
-                    self.words.push(self.of(&t).trim_matches(['"', '\'']).to_string());
+                    let text = self.of(&t).trim_matches(['"', '\'']);
+                    self.words.extend(Some(text.to_string()).filter(|w| w != EVERY_NAME));
                     // `'…' % x`: the engine reckons with numbers only.
                     if self.is(tokens, i + 1, "%") && i + 2 < tokens.len() {
                         let end = self.behind(tokens, i + 2);
@@ -868,8 +918,53 @@ impl<'t> Scan<'t> {
 
     /// Wraps what stands from one token to before another into a call.
     fn wrap(&mut self, name: &str, tokens: &[Token], range: Range<usize>) {
-        self.edits.push((tokens[range.start].start, 0, format!("{name}(")));
-        self.edits.push((tokens[range.end - 1].end, 0, ")".into()));
+        let (start, end) = (tokens[range.start].start, tokens[range.end - 1].end);
+        self.wraps.push(Wrap { start, end, open: format!("{name}("), close: ")" });
+    }
+
+    /// The same for what may be a tuple without parentheses.
+    fn wrap_all(&mut self, name: &str, start: usize, end: usize) {
+        self.wraps.push(Wrap { start, end, open: format!("{name}(("), close: "))" });
+    }
+
+    /// The token with which the sum begins that ends at `i`; nothing is read before `first`.
+    fn sum(&self, tokens: &[Token], first: usize, i: usize) -> usize {
+        let mut at = self.factors(tokens, first, i);
+        while at > first + 1
+            && ["+", "-", "~"].iter().any(|s| self.is(tokens, at - 1, s))
+            && self.is_operand(&tokens[at - 2])
+        {
+            at = self.factors(tokens, first, at - 2);
+        }
+        at
+    }
+
+    /// The token behind a sum that begins at `i`.
+    fn behind_sum(&self, tokens: &[Token], i: usize) -> usize {
+        let mut end = self.behind(tokens, i);
+        while end + 1 < tokens.len()
+            && ["+", "-", "~", "*", "/", "//", "%", "**"].iter().any(|s| self.is(tokens, end, s))
+        {
+            end = self.behind(tokens, end + 1);
+        }
+        end
+    }
+
+    /// `a < b`, `a < b <= c`: the engine has an order for everything, Python has not. Says behind which token it goes on.
+    fn ordered(&mut self, tokens: &[Token], first: usize, i: usize) -> usize {
+        let left = self.sum(tokens, first, i - 1);
+        let mut at = i;
+        loop {
+            let (sign, end) = (tokens[at], self.behind_sum(tokens, at + 1));
+            self.edits.push((sign.start, sign.end - sign.start, format!(", '{}', ", self.of(&sign))));
+            let more = ["<", ">", "<=", ">=", "==", "!="].iter().any(|s| self.is(tokens, end, s));
+            if more && end + 1 < tokens.len() {
+                at = end;
+                continue;
+            }
+            self.wrap("__ordered", tokens, left..end);
+            return end;
+        }
     }
 
     /// What operators make is counted: the engine itself does not.
@@ -888,10 +983,12 @@ impl<'t> Scan<'t> {
             let grows = |i: usize| tokens[i + 1..].iter().any(|t| t.kind == Kind::Sign && GROW.contains(&self.of(t)));
             if let (Some(i), Some(last)) = (set.filter(|i| grows(*i)), tokens.last()) {
                 // A tuple needs no parentheses there.
-                self.edits.push((tokens[i].end, 0, "__keep((".into()));
-                self.edits.push((last.end, 0, "))".into()));
+                self.wrap_all("__keep", tokens[i].end, last.end);
             }
         }
+        // The `in` of a loop is no operator.
+        let first = if tag.block && self.is(tokens, 0, "for") { self.gone_over(tokens) } else { first };
+        let mut ordered = 0;
         for i in first + 1..tokens.len().saturating_sub(1) {
             let (t, before) = (tokens[i], &tokens[i - 1]);
             let sign = self.of(&t);
@@ -918,9 +1015,62 @@ impl<'t> Scan<'t> {
                         }
                     }
                 }
-                "in" | "==" | "!=" => self.wrap("__sized", tokens, i + 1..end),
+                "<" | ">" | "<=" | ">=" if i >= ordered => ordered = self.ordered(tokens, first, i),
+                "in" => {
+                    let last = if not_in { i - 2 } else { i - 1 };
+                    self.wrap("__item", tokens, self.sum(tokens, first, last)..last + 1);
+                    let end = self.behind_sum(tokens, i + 1);
+                    self.wrap("__within", tokens, i + 1..end);
+                }
+                "==" | "!=" => self.wrap("__sized", tokens, i + 1..end),
                 _ => {}
             }
+        }
+    }
+
+    /// What a loop goes over: the engine takes nothing for an empty list. Says with which token it begins.
+    fn gone_over(&mut self, tokens: &[Token]) -> usize {
+        let mut depth = 0i32;
+        let (mut from, mut to) = (None, tokens.len());
+        for (i, t) in tokens.iter().enumerate() {
+            match self.of(t) {
+                "(" | "[" | "{" => depth += 1,
+                ")" | "]" | "}" => depth -= 1,
+                "in" if depth == 0 && t.kind == Kind::Name && from.is_none() => from = Some(i + 1),
+                "if" | "recursive" if depth == 0 && t.kind == Kind::Name && from.is_some() => {
+                    to = i;
+                    break;
+                }
+                _ => {}
+            }
+        }
+        if let Some(from) = from.filter(|f| *f < to) {
+            self.wrap_all("__each", tokens[from].start, tokens[to - 1].end);
+        }
+        from.unwrap_or(tokens.len())
+    }
+
+    /// Whether what is taken out of `hostvars` is named: behind the path at `i`, before the token `end`.
+    fn is_named(&self, tokens: &[Token], i: usize, end: usize, keys: &[Option<String>]) -> bool {
+        let is_text = |j: usize| tokens.get(j).is_some_and(|t| t.kind == Kind::Text);
+        let after_in = i > 0 && self.is(tokens, i - 1, "in");
+        let tested = self.is(tokens, end, "is");
+        match keys {
+            [_, key, ..] => key.is_some(),
+            [_] => {
+                let of = if i > 1 && self.is(tokens, i - 2, "not") { 3 } else { 2 };
+                let get = self.is(tokens, end, ".") && self.is(tokens, end + 1, "get") && is_text(end + 3);
+                get || tested || after_in && i >= of && is_text(i - of)
+            }
+            // The hosts' names, or `extract`, whose keys follow.
+            [] if self.is(tokens, end, ".") => self.is(tokens, end + 1, "keys"),
+            [] if self.is(tokens, end, "|") => {
+                ["length", "count", "list", "sort", "first", "last", "select", "reject", "map", "join"]
+                    .iter()
+                    .any(|f| self.is(tokens, end + 1, f))
+            }
+            [] if self.is(tokens, end, ",") => is_text(end + 1) || self.is(tokens, end + 1, "[") && is_text(end + 2),
+            [] => tested || after_in,
         }
     }
 
@@ -971,6 +1121,9 @@ impl<'t> Scan<'t> {
         if called && keys.is_empty() && !self.is(tokens, end, ".") {
             // A function or a macro.
             return;
+        }
+        if root == "hostvars" && !self.is_named(tokens, i, end, &keys) {
+            self.words.push(EVERY_NAME.to_string());
         }
         let range = tokens[i].start..tokens[end - 1].end;
         // Parentheses around nothing but it.

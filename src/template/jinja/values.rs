@@ -1,6 +1,6 @@
 //! Values between here and the engine, and how Python would write them.
 
-use crate::template::limits;
+use crate::template::{OMIT, limits};
 use minijinja::value::{DynObject, Enumerator, Object, ObjectRepr, ValueKind};
 use minijinja::{Error, ErrorKind, State};
 use serde_json::{Map, Number};
@@ -22,7 +22,30 @@ pub fn to_engine(v: &serde_json::Value) -> minijinja::Value {
         },
         J::String(s) => s.as_str().into(),
         J::Array(a) => minijinja::Value::from(a.iter().map(to_engine).collect::<Vec<_>>()),
-        J::Object(o) => minijinja::Value::from_pairs(o.iter().map(|(k, v)| (k.as_str(), to_engine(v)))),
+        J::Object(o) => {
+            let all = minijinja::Value::from_pairs(o.iter().map(|(k, v)| (k.as_str(), to_engine(v))));
+            match o.keys().any(|k| k.parse::<i64>().is_ok()) {
+                true => minijinja::Value::from_object(Numbered(all)),
+                false => all,
+            }
+        }
+    }
+}
+
+/// A mapping of variables with keys that are numbers. They are text here, and are found by their number as well.
+#[derive(Debug)]
+struct Numbered(minijinja::Value);
+
+impl Object for Numbered {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Map
+    }
+    fn get_value(self: &Arc<Self>, key: &minijinja::Value) -> Option<minijinja::Value> {
+        let found = |key: &minijinja::Value| self.0.get_item(key).ok().filter(|v| !v.is_undefined());
+        found(key).or_else(|| found(&key.as_i64().filter(|_| key.is_integer())?.to_string().into()))
+    }
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.0.try_iter().into_iter().flatten().collect())
     }
 }
 
@@ -101,6 +124,61 @@ fn float(v: &minijinja::Value) -> f64 {
     f64::try_from(v.clone()).unwrap_or(0.0)
 }
 
+/// Which of two values is the lesser, as far as Python has an order for them.
+pub fn ordering(sign: &str, a: &minijinja::Value, b: &minijinja::Value) -> Result<std::cmp::Ordering, Error> {
+    /// True and false are numbers.
+    fn plain(v: &minijinja::Value) -> minijinja::Value {
+        if v.kind() == ValueKind::Bool { i64::from(v.is_true()).into() } else { v.clone() }
+    }
+    fn kind(v: &minijinja::Value) -> &'static str {
+        match v.kind() {
+            ValueKind::Number => "a number",
+            ValueKind::String => "text",
+            ValueKind::Seq if v.is_tuple() => "a tuple",
+            ValueKind::Seq | ValueKind::Iterable => "a list",
+            ValueKind::Map => "a mapping",
+            ValueKind::None => "nothing (None)",
+            _ => "this",
+        }
+    }
+    fn compare(
+        sign: &str,
+        a: &minijinja::Value,
+        b: &minijinja::Value,
+        depth: usize,
+    ) -> Result<std::cmp::Ordering, Error> {
+        let (a, b) = (plain(a), plain(b));
+        match (a.kind(), b.kind()) {
+            _ if depth > DEEPEST => Err(too_deep()),
+            (ValueKind::Number, ValueKind::Number) | (ValueKind::String, ValueKind::String) => Ok(a.cmp(&b)),
+            (ValueKind::Seq | ValueKind::Iterable, ValueKind::Seq | ValueKind::Iterable)
+                if a.is_tuple() == b.is_tuple() =>
+            {
+                let (mut x, mut y) = (a.try_iter()?, b.try_iter()?);
+                loop {
+                    limits::one(0).map_err(too_much)?;
+                    match (x.next(), y.next()) {
+                        (Some(x), Some(y)) if plain(&x) == plain(&y) => {}
+                        (Some(x), Some(y)) => return compare(sign, &x, &y, depth + 1),
+                        (x, y) => return Ok(x.is_some().cmp(&y.is_some())),
+                    }
+                }
+            }
+            _ => {
+                let hint = match (a.kind(), b.kind()) {
+                    (ValueKind::String, ValueKind::Number) | (ValueKind::Number, ValueKind::String) => {
+                        "`| int` makes a number of text"
+                    }
+                    _ => "make one kind of both",
+                };
+                let said = format!("`{sign}` does not compare {} with {}; {hint}", kind(&a), kind(&b));
+                Err(Error::new(ErrorKind::InvalidOperation, said))
+            }
+        }
+    }
+    compare(sign, a, b, 0)
+}
+
 /// The value as Python's `str` writes it.
 pub fn python(v: &minijinja::Value) -> Result<String, Error> {
     let mut out = String::new();
@@ -135,12 +213,19 @@ fn write(v: &minijinja::Value, inside: bool, tuples: Tuples, depth: usize, out: 
         ValueKind::Number if !v.is_integer() => out.push_str(&float_text(float(v))),
         ValueKind::String if inside => quoted(v.as_str().unwrap_or_default(), out),
         ValueKind::String => out.push_str(v.as_str().unwrap_or_default()),
-        ValueKind::Seq => {
+        ValueKind::Iterable if tuples == Tuples::Kept => {
+            let said = "what is gone through one by one has no text; `| list` makes a list of it";
+            return Err(Error::new(ErrorKind::InvalidOperation, said));
+        }
+        ValueKind::Seq | ValueKind::Iterable => {
             let tuple = tuples == Tuples::Kept && v.is_tuple();
             let (open, close) = if tuple { ('(', ')') } else { ('[', ']') };
             out.push(open);
             let mut n = 0;
             for x in v.try_iter()? {
+                if tuples == Tuples::Lists && x.as_str() == Some(OMIT) {
+                    continue;
+                }
                 if n > 0 {
                     out.push_str(", ");
                 }
@@ -154,13 +239,19 @@ fn write(v: &minijinja::Value, inside: bool, tuples: Tuples, depth: usize, out: 
         }
         ValueKind::Map => {
             out.push('{');
-            for (i, k) in v.try_iter()?.enumerate() {
-                if i > 0 {
+            let mut n = 0;
+            for k in v.try_iter()? {
+                let of = v.get_item(&k)?;
+                if tuples == Tuples::Lists && of.as_str() == Some(OMIT) {
+                    continue;
+                }
+                if n > 0 {
                     out.push_str(", ");
                 }
                 write(&k, true, tuples, depth + 1, out)?;
                 out.push_str(": ");
-                write(&v.get_item(&k)?, true, tuples, depth + 1, out)?;
+                write(&of, true, tuples, depth + 1, out)?;
+                n += 1;
             }
             out.push('}');
         }
@@ -225,6 +316,16 @@ fn quoted(s: &str, out: &mut String) {
             c if c == q => {
                 out.push('\\');
                 out.push(c);
+            }
+            '\u{200b}'..='\u{200f}'
+            | '\u{2000}'..='\u{200a}'
+            | '\u{2028}'..='\u{202f}'
+            | '\u{205f}'..='\u{206f}'
+            | '\u{1680}'
+            | '\u{3000}'
+            | '\u{e000}'..='\u{f8ff}'
+            | '\u{feff}' => {
+                let _ = write!(out, "\\u{:04x}", c as u32);
             }
             c if (c as u32) < 0x20 || (0x7f..0xa1).contains(&(c as u32)) || c == '\u{ad}' => {
                 let _ = write!(out, "\\x{:02x}", c as u32);
