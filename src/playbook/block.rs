@@ -151,6 +151,7 @@ impl Reader<'_> {
             tasks,
             rescue,
             always,
+            included: false,
         }
     }
 
@@ -172,29 +173,24 @@ impl Reader<'_> {
         let name = self.text(file, &what)?;
         let here = file.span.source.path.parent().map(Path::to_path_buf).unwrap_or_default();
         let mut candidates = vec![];
-        match pattern(&name.text) {
-            None => candidates.push((
-                name.text.trim_start_matches("./").to_string(),
-                self.tasks_of_file(&here.join(&name.text), file)?,
-            )),
-            Some(pattern) => {
-                if self.is_import(e, file) {
-                    return None;
-                }
-                for found in yaml_below(&here, name.text.matches('/').count()) {
-                    let path = here.join(&found);
-                    // Whatever is being read already would take itself in.
-                    if pattern.is_match(&found).unwrap_or(false)
-                        && !self.including.contains(&path)
-                        && !is_main(&found)
-                        && holds_tasks(&path)
-                    {
-                        candidates.push((found, self.tasks_of_file(&path, file).unwrap_or_default()));
-                    }
+        let (text, files) = self.files_of_tasks(&name.text, &here, node);
+        let name = Text { text, ..name };
+        if !name.text.contains("{{") {
+            for (found, path) in files {
+                candidates.push((found, self.tasks_of_file(&path, file)?));
+            }
+        } else if self.is_import(e, file) {
+            return None;
+        } else {
+            for (found, path) in files {
+                // Whatever is being read already would take itself in.
+                if !self.including.contains(&path) && !is_main(&found) && holds_tasks(&path) {
+                    candidates.push((found, self.tasks_of_file(&path, file).unwrap_or_default()));
                 }
             }
         }
-        let block = self.block_of(node, apply, vec![], None, None);
+        let mut block = self.block_of(node, apply, vec![], None, None);
+        block.included = bare(&e.key) == "include_tasks";
         self.taken(node, e, block, name, candidates)
     }
 
@@ -337,6 +333,7 @@ impl Reader<'_> {
                     .collect()
             }
         };
+        let import = bare(&e.key) == "import_role";
         let mut candidates = vec![];
         for n in names {
             let role = self.role(&n, &name.span)?;
@@ -352,7 +349,8 @@ impl Reader<'_> {
                 entry,
                 entry_name,
                 span: node.span.clone(),
-                params: params.clone(),
+                params: if import { params.clone() } else { Vars::new() },
+                given: if import { Vars::new() } else { params.clone() },
                 when: vec![],
                 tags: vec![],
                 become_: Become::default(),

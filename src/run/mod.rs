@@ -14,6 +14,8 @@ pub mod holds;
 mod key_tests;
 #[cfg(test)]
 mod language_tests;
+#[cfg(test)]
+mod order_tests;
 pub mod link;
 mod reboot;
 #[cfg(test)]
