@@ -63,7 +63,7 @@ impl Program {
     pub fn set_before(&self, task: usize) -> Arc<HashSet<String>> {
         let t = &self.tasks[task];
         let b = &self.beforehand;
-        let all = t.handler && !self.is_flushed_early(task) || b.reordered.contains(&t.phase);
+        let all = t.handler || b.reordered.contains(&t.phase);
         // Tasks stand phase after phase.
         let can = |i: usize| i <= task || all && self.tasks[i].phase <= t.phase;
         let count = b.first.partition_point(|(i, _)| can(*i));
@@ -72,15 +72,6 @@ impl Program {
             Ok(mut sets) => sets.entry(count).or_insert_with(made).clone(),
             Err(_) => made(),
         }
-    }
-
-    /// A handler that is flushed, and that something before it calls for: what is set behind the flush is not there.
-    fn is_flushed_early(&self, task: usize) -> bool {
-        let t = &self.tasks[task];
-        let calls = |o: &TaskUse| {
-            o.phase == t.phase && !o.left_out && o.task.notify.iter().any(|n| super::hears(t, &n.text))
-        };
-        t.stands_for.is_some() && self.tasks[..task].iter().any(calls)
     }
 
     /// The names that can have been set when a task's own arguments are looked at: what its `set_fact` gives is not there

@@ -261,19 +261,6 @@ fn variables_that_are_called_like_helpers() {
 }
 
 #[test]
-fn a_handler_that_is_flushed_knows_nothing_of_what_comes_behind() {
-    let said = |first: &str| {
-        let site = format!(
-            "- phase: p\n  hosts: a\n  tasks:\n  - {{shell: \"true\", {first}}}\n  - meta: flush_handlers\n  \
-             - {{shell: \"true\", register: r, notify: h}}\n  handlers: [{{name: h, debug: {{msg: \"{{{{r.rc}}}}\"}}}}]\n"
-        );
-        checked(&[("site.yml", &site)]).1.iter().map(|d| d.message.clone()).collect::<Vec<_>>()
-    };
-    assert_eq!(said("notify: h"), ["undefined variable `r`"]);
-    assert_eq!(said("changed_when: no"), [""; 0]);
-}
-
-#[test]
 fn words_for_true_and_false_are_no_text() {
     let said = |task: &str| {
         let site = format!("- {{phase: p, hosts: a, tasks: [{task}]}}\n");
