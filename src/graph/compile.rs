@@ -386,8 +386,7 @@ struct DoneRole {
 
 /// The same role with the same parameters.
 fn same_role(a: &RoleUse, b: &RoleUse) -> bool {
-    Arc::ptr_eq(&a.role, &b.role)
-        && a.values().map(|(k, v)| (k, &v.value)).eq(b.values().map(|(k, v)| (k, &v.value)))
+    Arc::ptr_eq(&a.role, &b.role) && a.values().map(|(k, v)| (k, &v.value)).eq(b.values().map(|(k, v)| (k, &v.value)))
 }
 
 impl Flat<'_> {

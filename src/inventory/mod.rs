@@ -25,8 +25,8 @@ mod tests;
 
 pub use connection::{Connection, setting_names};
 pub use made::Made;
-pub use query::Level;
 pub use pattern::{PatternError, select, select_limit};
+pub use query::Level;
 
 use crate::source::Span;
 use crate::vars::Vars;

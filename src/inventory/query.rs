@@ -52,19 +52,25 @@ impl Inventory {
 
     /// The same with the host's groups as [`Inventory::group_order`] has them. What inventories say of groups (`all`,
     /// parents, children) comes first, then the files for `all`, then those for other groups, then the host. `dir` is the
-    /// folder of the playbook that asks; `None`: nobody's, all files count.
+    /// folder of the playbook that asks. `None`: nobody's; what is only for some phases counts where nothing else is said.
     pub fn layers(&self, host: &str, groups: &[usize], dir: Option<&Path>) -> Vec<(Level<'_>, &Vars)> {
         let groups: Vec<&Group> = groups.iter().filter_map(|g| self.groups.get_index(*g)).map(|(_, g)| g).collect();
-        let seen = |d: &VarDir| !d.of_phases || dir.is_none_or(|dir| dir == d.path);
-        let dirs: Vec<usize> = (0..self.var_dirs.len()).filter(|i| seen(&self.var_dirs[*i])).collect();
-        let mut layers: Vec<(Level, &Vars)> = groups.iter().map(|g| (Level::Group(&g.name), &g.vars)).collect();
+        let seen = |d: &VarDir| !d.of_phases || dir.is_some_and(|dir| dir == d.path);
+        let (dirs, others): (Vec<usize>, Vec<usize>) = (0..self.var_dirs.len()).partition(|i| seen(&self.var_dirs[*i]));
+        let named = self.hosts.get(host);
+        let mut layers: Vec<(Level, &Vars)> = vec![];
+        for d in others.into_iter().filter(|_| dir.is_none()) {
+            layers.extend(groups.iter().filter_map(|g| Some((Level::Group(g.name.as_str()), g.files.get(d)?))));
+            layers.extend(named.and_then(|h| Some((Level::Host(h.name.as_str()), h.files.get(d)?))));
+        }
+        layers.extend(groups.iter().map(|g| (Level::Group(g.name.as_str()), &g.vars)));
         for all in [true, false] {
             for d in &dirs {
                 let of = groups.iter().filter(|g| (g.name == "all") == all);
                 layers.extend(of.filter_map(|g| Some((Level::Group(&g.name), g.files.get(*d)?))));
             }
         }
-        if let Some(h) = self.hosts.get(host) {
+        if let Some(h) = named {
             layers.push((Level::Host(&h.name), &h.vars));
             layers.extend(dirs.iter().filter_map(|d| Some((Level::Host(&h.name), h.files.get(*d)?))));
         }

@@ -175,7 +175,10 @@ fn a_folder_for_a_name_stands_for_its_file() {
     let (i, found) = load(&[d.join("h.ini")], None);
     assert_eq!(vars_of(&i, "h"), json!({"f": "folder"}));
     let said: Vec<&str> = found.iter().map(|d| d.message.as_str()).collect();
-    assert!(matches!(said[..], [m] if m.contains("db.yml is not read: ") && m.ends_with("db/ stands for that name")), "{said:?}");
+    assert!(
+        matches!(said[..], [m] if m.contains("db.yml is not read: ") && m.ends_with("db/ stands for that name")),
+        "{said:?}"
+    );
 }
 
 #[test]
@@ -187,6 +190,7 @@ fn files_beside_a_playbook_that_is_taken_in_are_for_its_phases() {
     write(d, &[("sub/host_vars/h.yml", "of: host\n")]);
     let dirs = [d.to_path_buf(), d.join("sub")];
     let (i, _) = Inventory::load(&[d.join("h.ini")], &NoSecrets, &dirs, &[]);
+    assert_eq!(vars_of(&i, "h"), json!({"v": "top", "of": "host"}));
     let seen = |from: &std::path::Path| {
         let mut all = serde_json::Map::new();
         for (_, layer) in i.layers("h", &i.group_order("h"), Some(from)) {

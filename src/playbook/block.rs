@@ -275,7 +275,9 @@ impl Reader<'_> {
             let wanted = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             self.found.push(match nearest(&wanted, names.iter().map(String::as_str)) {
                 Some(n) => d.hint(format!("did you mean `{n}`?")),
-                None => d.hint("the path is taken from the folder of this file"),
+                None => {
+                    d.hint("it is looked for beside this file, then in the role's `tasks/`, then beside the playbook")
+                }
             });
             return None;
         }

@@ -58,7 +58,8 @@ fn role_of(here: &Path) -> Option<PathBuf> {
 /// Puts folders in the place of their variables.
 fn placed(text: &str, folders: &[(&str, &Path)]) -> String {
     let (mut out, mut rest) = (String::new(), text);
-    while let Some((before, (inside, after))) = rest.split_once("{{").and_then(|(b, r)| Some((b, r.split_once("}}")?))) {
+    while let Some((before, (inside, after))) = rest.split_once("{{").and_then(|(b, r)| Some((b, r.split_once("}}")?)))
+    {
         out += before;
         match folders.iter().find(|(name, _)| *name == inside.trim()) {
             Some((_, dir)) => out += &dir.display().to_string(),

@@ -597,7 +597,9 @@ fn word_for_text(def: &crate::modules::ModuleDef, e: &Entry) -> Option<Diagnosti
     let word = e.value.span.text();
     let takes = |v: serde_json::Value| (def.typed)(&e.key, v).is_ok();
     let is_word = matches!(&e.value.kind, Kind::Bool(_)) && !word.eq_ignore_ascii_case(&e.value.to_value().to_string());
-    if !is_word || !takes(json!(true)) || !takes(json!("any word")) || takes(json!([])) {
+    // The kernel's own truths are 1 and 0, however they are said.
+    let of_kernel = def.name == "sysctl" && e.key == "value";
+    if !is_word || of_kernel || !takes(json!(true)) || !takes(json!("any word")) || takes(json!([])) {
         return None;
     }
     let d = Diagnostic::error(format!("`{word}` without quotes is {} in YAML, and no text", e.value.to_value()));

@@ -617,7 +617,9 @@ impl Worker {
         }
         // What tasks set stands above files of variables, whichever comes first.
         match used.task.module.name {
-            "include_vars" => sets.retain(|k, _| !self.dynamic.fixed.contains(k) || used.task.register.as_ref() == Some(k)),
+            "include_vars" => {
+                sets.retain(|k, _| !self.dynamic.fixed.contains(k) || used.task.register.as_ref() == Some(k))
+            }
             "set_fact" => Arc::make_mut(&mut self.dynamic.fixed).extend(sets.keys().cloned()),
             _ => {}
         }

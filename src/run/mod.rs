@@ -14,9 +14,9 @@ pub mod holds;
 mod key_tests;
 #[cfg(test)]
 mod language_tests;
+pub mod link;
 #[cfg(test)]
 mod order_tests;
-pub mod link;
 mod reboot;
 #[cfg(test)]
 mod redaction_tests;

@@ -96,7 +96,8 @@ fn what_is_given_to_roles_and_files_stands_above_what_tasks_set() {
 #[test]
 fn a_playbook_that_is_taken_in_gets_its_variables_and_finds_what_lies_beside_it() {
     let site = "- {import_playbook: sub/pb.yml, vars: {pv: import}}\n- import_playbook: sub/pb.yml\n";
-    let pb = format!("- phase: child\n  hosts: a\n  vars: {{pv: own}}\n  roles: [near]\n  tasks: [{}]\n", say("{{pv}}"));
+    let pb =
+        format!("- phase: child\n  hosts: a\n  vars: {{pv: own}}\n  roles: [near]\n  tasks: [{}]\n", say("{{pv}}"));
     let near = format!("- {}\n", say("near"));
     let files = [("site.yml", site), ("sub/pb.yml", &pb), ("sub/roles/near/tasks/main.yml", &near)];
     assert_eq!(wrote(&files), ["near", "import", "near", "own"]);
@@ -134,19 +135,14 @@ fn files_are_found_by_folders_in_their_names_and_beside_the_role_and_the_playboo
         ("roles/r/vars/extra.yml", "extra: 1\n"),
         ("roles/r/vars/more.yml", "extra: 2\n"),
     ]);
-    assert_eq!(
-        out,
-        ["plain 0", "plain 0", "beside", "plain 2", "two", "two", "two", "plain 2", "beside"],
-    );
+    assert_eq!(out, ["plain 0", "plain 0", "beside", "plain 2", "two", "two", "two", "plain 2", "beside"],);
 }
 
 /// Whether the step of one task on `b` waits for that of another on `a`.
 fn waits(program: &Program) -> bool {
     let step = |host: &str, task: &str| {
         program.graph.node_indices().find(|n| match program.graph[*n] {
-            Node::Step { task: t, host: h } => {
-                program.hosts[h].name == host && program.tasks[t].task.title() == task
-            }
+            Node::Step { task: t, host: h } => program.hosts[h].name == host && program.tasks[t].task.title() == task,
             _ => false,
         })
     };
@@ -267,12 +263,15 @@ fn words_for_true_and_false_are_no_text() {
         let (_, found) = checked(&[("site.yml", &site)]);
         found.iter().map(|d| (d.message.clone(), d.hint.clone().unwrap_or_default())).collect::<Vec<_>>()
     };
-    assert_eq!(said("{sysctl: {name: a.b, value: \"on\"}}"), []);
-    assert_eq!(said("{sysctl: {name: a.b, value: true}}"), []);
+    let line = |value: &str| said(&format!("{{ini_file: {{path: /x, section: a, option: b, value: {value}}}}}"));
+    assert_eq!(line("\"on\""), []);
+    assert_eq!(line("true"), []);
+    // As in Ansible, this one is 1.
+    assert_eq!(said("{sysctl: {name: a.b, value: on}}"), []);
     assert_eq!(said("{command: ls, changed_when: no, become: yes}"), []);
     assert_eq!(said("{file: {path: /tmp/x, state: directory, recurse: yes}}"), []);
     assert_eq!(said("{set_fact: {x: yes}}"), []);
-    let (message, hint) = said("{sysctl: {name: a.b, value: on}}").pop().unwrap();
+    let (message, hint) = line("on").pop().unwrap();
     assert_eq!(message, "`on` without quotes is true in YAML, and no text");
     assert_eq!(hint, "value: \"on\"");
 }

@@ -259,8 +259,7 @@ impl Convert<'_> {
         let (tag, kind) = match &y.data {
             YamlData::Representation(text, style, given) => {
                 let given = given.as_ref();
-                let tag =
-                    given.filter(|t| !t.is_yaml_core_schema()).map(|t| format!("{}{}", t.handle, t.suffix));
+                let tag = given.filter(|t| !t.is_yaml_core_schema()).map(|t| format!("{}{}", t.handle, t.suffix));
                 let text_asked = given.is_some_and(|t| t.suffix == "str");
                 let kind = if tag.is_some() || text_asked { Kind::Str(text.to_string()) } else { scalar(text, *style) };
                 (tag, kind)
@@ -434,7 +433,9 @@ mod tests {
 
     #[test]
     fn words_for_true_and_false_are_those_of_ansible() {
-        for (words, value) in [(["yes", "Yes", "YES", "on", "On", "ON"], true), (["no", "No", "NO", "off", "Off", "OFF"], false)] {
+        for (words, value) in
+            [(["yes", "Yes", "YES", "on", "On", "ON"], true), (["no", "No", "NO", "off", "Off", "OFF"], false)]
+        {
             for w in words {
                 assert_eq!(read(&format!("a: {w}")).unwrap().to_value(), json!({"a": value}), "{w}");
                 assert_eq!(read(&format!("a: '{w}'")).unwrap().to_value(), json!({"a": w}));
@@ -449,10 +450,15 @@ mod tests {
     #[test]
     fn numbers_lose_nothing() {
         // As they are: an exponent needs a sign and a point before it, and whole numbers have all their digits.
-        for text in ["1234e56", "1e3", "1.5e3", "1e+3", "99999999999999999999", "-99999999999999999999", ".", "1.2.", "."] {
+        for text in
+            ["1234e56", "1e3", "1.5e3", "1e+3", "99999999999999999999", "-99999999999999999999", ".", "1.2.", "."]
+        {
             assert_eq!(read(&format!("a: {text}")).unwrap().to_value(), json!({"a": text}));
         }
-        assert_eq!(read("{a: !!str 1.10, b: !!str 12, c: !!str yes, d: !!str}").unwrap().to_value(), json!({"a": "1.10", "b": "12", "c": "yes", "d": ""}));
+        assert_eq!(
+            read("{a: !!str 1.10, b: !!str 12, c: !!str yes, d: !!str}").unwrap().to_value(),
+            json!({"a": "1.10", "b": "12", "c": "yes", "d": ""})
+        );
         let n = read("{a: 1.5e+3, b: .5, c: -1.25e-2, d: 18446744073709551615, e: +1.5}").unwrap();
         assert_eq!(n.to_value(), json!({"a": 1500.0, "b": 0.5, "c": -0.0125, "d": u64::MAX, "e": 1.5}));
     }
