@@ -65,7 +65,8 @@ fn in_order(dirs: Vec<VarDir>) -> Vec<VarDir> {
     let mut kept = vec![];
     for d in dirs.into_iter().rev() {
         let r = real(&d);
-        if !seen.contains(&r) && !(d.of_phases && for_all.contains(&r)) {
+        let elsewhere = d.of_phases && for_all.contains(&r);
+        if !elsewhere && !seen.contains(&r) {
             seen.push(r);
             kept.push(d);
         }

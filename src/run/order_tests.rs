@@ -150,11 +150,14 @@ fn waits(program: &Program) -> bool {
     program.graph.find_edge(from, to).is_some()
 }
 
+/// Names and texts.
+type Files<'a> = &'a [(&'a str, &'a str)];
+
 #[test]
 fn whatever_key_reads_of_another_host_waits_for_it() {
     let of = "{{hostvars.a.r.stdout}}";
     let template = "template: {src: t.j2, dest: /tmp/windlass-none}";
-    let cases: &[(&str, &str, &[(&str, &str)])] = &[
+    let cases: &[(&str, &str, Files<'_>)] = &[
         ("debug: {msg: x}, environment: {X: \"OF\"}", "", &[]),
         ("debug: {msg: x}", "environment: {X: \"OF\"}", &[]),
         ("block: [{name: take, debug: {msg: x}}], environment: {X: \"OF\"}", "", &[]),
