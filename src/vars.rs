@@ -162,19 +162,39 @@ pub fn open(node: &Node, opener: &dyn SecretOpener, found: &mut Diagnostics) -> 
     }
 }
 
-/// The files that stand for one name in a directory of variables (`group_vars/web`): `web`, `web.yml`, `web.yaml`,
-/// `web.json`, each also with `.age`, or every such file below a folder `web/`, sorted by path.
+/// The files that stand for one name in a directory of variables (`group_vars/web`): every file below a folder `web/`,
+/// sorted by path, or the first that is there of `web`, `web.yml`, `web.yaml` and `web.json`; and all of these with `.age`.
 pub fn files_for(dir: &Path, name: &str) -> Vec<PathBuf> {
     let mut found = vec![];
-    for end in ["", ".yml", ".yaml", ".json", ".age", ".yml.age", ".yaml.age", ".json.age"] {
-        let p = dir.join(format!("{name}{end}"));
+    if let Some(p) = in_the_clear(dir, name).into_iter().next() {
         if p.is_dir() {
             collect(&p, &mut found, 0);
-        } else if p.is_file() {
+        } else {
             found.push(p);
         }
     }
+    let encrypted = ENDS.map(|end| dir.join(format!("{name}{end}.age")));
+    found.extend(encrypted.into_iter().filter(|p| p.is_file()));
     found
+}
+
+const ENDS: [&str; 4] = ["", ".yml", ".yaml", ".json"];
+
+/// What is there for a name and not encrypted as a whole; the first counts.
+fn in_the_clear(dir: &Path, name: &str) -> Vec<PathBuf> {
+    ENDS.map(|end| dir.join(format!("{name}{end}"))).into_iter().filter(|p| p.is_dir() || p.is_file()).collect()
+}
+
+/// Says which files for a name are not read, as another one stands before them.
+pub fn passed_over(dir: &Path, name: &str, found: &mut Diagnostics) {
+    let all = in_the_clear(dir, name);
+    let Some((first, rest)) = all.split_first() else { return };
+    let end = if first.is_dir() { "/" } else { "" };
+    for p in rest {
+        let shown = |p: &Path| crate::source::display_path(p).display().to_string();
+        let d = Diagnostic::warning(format!("{} is not read: {}{end} stands for that name", shown(p), shown(first)));
+        found.push(d.hint("put all of it into one of them"));
+    }
 }
 
 fn collect(dir: &Path, into: &mut Vec<PathBuf>, depth: usize) {

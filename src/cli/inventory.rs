@@ -4,7 +4,6 @@ use super::{Exit, HostArgs, project};
 use crate::error::{Error, Result};
 use crate::inventory;
 use clap::Args;
-use std::path::Path;
 
 #[derive(Args)]
 pub struct Inventory {
@@ -29,7 +28,7 @@ impl Inventory {
         let root = std::env::current_dir().map_err(|e| Error::environment("where are we?").because(e))?;
         let paths = project::inventories(&self.hosts.inventory, &root)?;
         let opener = project::Opener::new(&self.hosts.identity, &root);
-        let (inv, mut found) = inventory::Inventory::load(&paths, &opener, None::<&Path>, &[]);
+        let (inv, mut found) = inventory::Inventory::load(&paths, &opener, &[], &[]);
         found.sort();
         project::print(&found, &opener.redactor);
         if found.has_errors() {

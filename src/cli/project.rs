@@ -311,8 +311,8 @@ pub fn look(
         vec![]
     });
     let makes = book.as_ref().map(stages::groups_made).unwrap_or_default();
-    let book_dir = book.as_ref().map(|b| b.dir.clone());
-    let (mut inventory, d) = Inventory::load(&inventories, opener, book_dir.as_deref(), &makes);
+    let book_dirs = book.as_ref().map(crate::playbook::Playbook::dirs).unwrap_or_default();
+    let (mut inventory, d) = Inventory::load(&inventories, opener, &book_dirs, &makes);
     found.extend(d);
     inventory.partial_hosts |= no_inventory;
     inventory.partial_vars |= no_inventory;
@@ -320,8 +320,7 @@ pub fn look(
     options.extra = extra_vars(&args.extra_vars, opener, &mut of_extra);
     options.partial = of_extra.has_errors();
     found.extend(of_extra);
-    let of_groups = inventory.groups.values().map(|g| &g.vars);
-    for vars in of_groups.chain(inventory.hosts.values().map(|h| &h.vars)).chain([&options.extra]) {
+    for vars in inventory.all_vars().chain([&options.extra]) {
         crate::playbook::templates_in_vars(vars, &templates, &mut found);
     }
     options.redactor = opener.redactor.clone();

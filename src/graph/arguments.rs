@@ -49,7 +49,7 @@ fn of_host(program: &Program, at: &RoleAt, host: usize, pending: &HashSet<String
     for a in arguments.options.iter().filter(|a| !unsure.contains(&a.name)) {
         match scope.get(&a.name, &[]) {
             Found::Undefined if a.required => {
-                let near = used.params.keys().any(|k| crate::source::nearest(k, [a.name.as_str()]).is_some());
+                let near = used.values().any(|(k, _)| crate::source::nearest(k, [a.name.as_str()]).is_some());
                 // A name that is nearly right is said where it stands.
                 if !near {
                     let message = format!("the role `{role}` needs `{}`", a.name);

@@ -5,6 +5,7 @@ use super::prepare::{asks_for_item, evaluate, render_node};
 use super::{Dynamic, Program, Scope, Section, TaskUse, Turns};
 use crate::playbook::Condition;
 use serde_json::Value;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
@@ -18,7 +19,23 @@ pub struct Beforehand {
     /// Phases in which tasks have `needs`: there, file order says little.
     reordered: HashSet<usize>,
     /// By task and host.
-    done: Mutex<HashMap<(usize, usize), Option<bool>>>,
+    done: Mutex<HashMap<(usize, usize), Answer>>,
+}
+
+/// Whether a task is done on a host.
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    /// `None`: that shows only in the run.
+    is: Option<bool>,
+    /// It is the same whoever asks: nothing was left out on the way to it.
+    whole: bool,
+}
+
+thread_local! {
+    /// What is being asked right now, the outermost first: program, task, host.
+    static ASKED: RefCell<Vec<(usize, usize, usize)>> = const { RefCell::new(vec![]) };
+    /// How often a question was left out because it is being asked.
+    static CUT: Cell<usize> = const { Cell::new(0) };
 }
 
 impl Beforehand {
@@ -87,17 +104,28 @@ impl Program {
         if t.handler || t.run_once() || !t.within.iter().all(plain) {
             return None;
         }
-        {
-            let mut known = self.beforehand.done.lock().ok()?;
-            if let Some(answer) = known.get(&(task, host)) {
-                return *answer;
-            }
-            // A condition can ask for what the task itself gives: then nothing is known.
-            known.insert((task, host), None);
+        let key = (task, host);
+        let own = (std::ptr::from_ref(self) as usize, task, host);
+        // What is asked in the course of another question may have to leave something out that this one could answer.
+        let alone = ASKED.with_borrow(Vec::is_empty);
+        let whole = |a: &&Answer| alone || a.whole;
+        if let Some(a) = self.beforehand.done.lock().ok()?.get(&key).filter(whole) {
+            return a.is;
         }
-        let answer = self.wanted(task, host);
-        self.beforehand.done.lock().ok()?.insert((task, host), answer);
-        answer
+        // A condition can ask for what the task itself gives: then nothing is known.
+        if ASKED.with_borrow(|asked| asked.contains(&own)) {
+            CUT.set(CUT.get() + 1);
+            return None;
+        }
+        ASKED.with_borrow_mut(|asked| asked.push(own));
+        let cuts = CUT.get();
+        let is = self.wanted(task, host);
+        let whole = CUT.get() == cuts;
+        ASKED.with_borrow_mut(Vec::pop);
+        if whole || alone {
+            self.beforehand.done.lock().ok()?.insert(key, Answer { is, whole });
+        }
+        is
     }
 
     fn wanted(&self, task: usize, host: usize) -> Option<bool> {

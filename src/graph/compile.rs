@@ -136,6 +136,8 @@ pub fn compile(
         extra: options.extra.clone(),
         become_default: (options.become_, options.become_user.clone()),
         inventory_dir: options.inventory_dir.clone(),
+        limit: options.limit.clone(),
+        tags: [options.tags.clone(), options.skip_tags.clone()],
         hosts,
         tasks: vec![],
         graph: StepGraph::default(),
@@ -409,8 +411,7 @@ struct DoneRole {
 
 /// The same role with the same parameters.
 fn same_role(a: &RoleUse, b: &RoleUse) -> bool {
-    Arc::ptr_eq(&a.role, &b.role)
-        && a.params.iter().map(|(k, v)| (k, &v.value)).eq(b.params.iter().map(|(k, v)| (k, &v.value)))
+    Arc::ptr_eq(&a.role, &b.role) && a.values().map(|(k, v)| (k, &v.value)).eq(b.values().map(|(k, v)| (k, &v.value)))
 }
 
 impl Flat<'_> {
@@ -817,24 +818,16 @@ fn budgets_of(
 /// Whether the tags on the command line let a task with these tags through.
 pub fn selected(tags: &[String], options: &Options) -> bool {
     let has = |t: &str| tags.iter().any(|x| x == t);
-    let matches = |wanted: &[String]| {
-        wanted.iter().any(|w| match w.as_str() {
-            "all" => !has("never"),
-            "tagged" => !tags.is_empty(),
-            "untagged" => tags.is_empty(),
-            w => has(w),
-        })
+    let meets = |wanted: &[String]| wanted.iter().any(|w| has(w) || w == "untagged" && tags.is_empty());
+    let says = |wanted: &[String], word: &str| wanted.iter().any(|w| w == word);
+    let (only, skip) = (&options.tags, &options.skip_tags);
+    let plain = !has("never") && (only.is_empty() || says(only, "all") || says(only, "tagged") && !tags.is_empty());
+    let run = has("always") || plain || meets(only);
+    let skipped = match says(skip, "all") {
+        true => !has("always") || says(skip, "always"),
+        false => meets(skip) || says(skip, "tagged") && !tags.is_empty(),
     };
-    let named = tags.iter().any(|t| t != "never" && options.tags.contains(t))
-        || options.tags.iter().any(|t| t == "never" && has("never"));
-    if has("never") && !named {
-        return false;
-    }
-    let mut run = options.tags.is_empty() || matches(&options.tags);
-    if !run && has("always") {
-        run = true;
-    }
-    run && !matches(&options.skip_tags)
+    run && !skipped
 }
 
 /// A handler nobody has is a mistake; one whose name is a template is looked for when it is known.
@@ -930,6 +923,7 @@ mod tests {
         assert!(run(&["a"], &["a"], &[]) && !run(&["b"], &["a"], &[]) && !run(&[], &["a"], &[]));
         assert!(run(&["always"], &["a"], &[]) && !run(&["always"], &["a"], &["always"]));
         assert!(run(&["never", "a"], &["a"], &[]) && !run(&["never", "a"], &["b"], &[]));
+        assert!(run(&["always", "never"], &[], &["all"]) && !run(&["a"], &[], &["all"]) && !run(&[], &[], &["all"]));
         assert!(!run(&["a"], &[], &["a"]) && run(&["a"], &["tagged"], &[]) && run(&[], &["untagged"], &[]));
     }
 }

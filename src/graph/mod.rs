@@ -44,6 +44,10 @@ pub struct Program {
     /// `--become` and `--become-user`, below all else.
     pub become_default: (bool, Option<String>),
     pub inventory_dir: Option<String>,
+    /// `--limit`.
+    pub limit: Option<String>,
+    /// `--tags`, `--skip-tags`.
+    pub tags: [Vec<String>; 2],
     pub hosts: Vec<HostPlan>,
     pub tasks: Vec<TaskUse>,
     pub graph: StepGraph,

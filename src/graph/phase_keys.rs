@@ -27,12 +27,13 @@ pub fn settle(
 ) {
     let dir = book.dir.display().to_string();
     let groups = serde_json::to_value(inventory.groups_map()).unwrap_or_default();
+    let all: Vec<usize> = inventory.groups.get_index_of("all").into_iter().collect();
     for i in 0..book.phases.len() {
         let later = std::mem::take(&mut book.phases[i].later);
         for (key, node) in later {
             let ground = Ground {
                 phase: &book.phases[i],
-                all: inventory.groups.get("all").map(|g| &g.vars),
+                all: inventory.layers("", &all, Some(&book.phases[i].dir)).into_iter().rev().map(|(_, v)| v).collect(),
                 templates,
                 options,
                 dir: &dir,
@@ -154,8 +155,8 @@ fn of_text(node: &Node) -> Node {
 /// What is known whatever the host.
 struct Ground<'a> {
     phase: &'a Phase,
-    /// Variables of the group `all`.
-    all: Option<&'a Vars>,
+    /// Variables of the group `all`, highest first.
+    all: Vec<&'a Vars>,
     templates: &'a Templates,
     options: &'a Options,
     dir: &'a str,
@@ -167,7 +168,7 @@ struct Ground<'a> {
 impl Ground<'_> {
     fn layers(&self) -> impl Iterator<Item = &Vars> {
         let files = self.phase.vars_files.iter().rev().map(|(_, v)| v);
-        std::iter::once(&self.options.extra).chain(files).chain([&self.phase.vars]).chain(self.all)
+        std::iter::once(&self.options.extra).chain(files).chain([&self.phase.vars]).chain(self.all.iter().copied())
     }
 
     fn render(&self, node: &Node) -> Result<Value, Trouble> {

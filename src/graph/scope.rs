@@ -2,8 +2,9 @@
 
 pub mod shapes;
 
-use super::{HostPlan, Program, TaskUse, Turns, others};
-use crate::playbook::Condition;
+use super::{HostPlan, Program, TaskUse, Turns, Within, others};
+use crate::inventory::Level;
+use crate::playbook::{Condition, RoleUse};
 use crate::probe::ansible_names;
 use crate::source::{Span, nearest};
 use crate::template::{EVERY_NAME, Found, Lookup, Settings, Shape, TemplateError, Trouble};
@@ -18,6 +19,8 @@ use std::sync::Arc;
 pub struct Dynamic {
     /// Registered results and set facts.
     pub vars: Arc<Map<String, Value>>,
+    /// Those of them that `set_fact` and `register` gave: a file that is read later does not change them, as in Ansible.
+    pub fixed: Arc<HashSet<String>>,
     pub facts: Option<Arc<Value>>,
     /// The same of other hosts, as far as they are done.
     pub others: Arc<Learned>,
@@ -62,8 +65,12 @@ pub struct Scope<'a> {
     /// Names that steps before this one will set: not to be taken from a lower layer.
     pending: &'a HashSet<String>,
     memo: RefCell<HashMap<String, Found>>,
+    /// What `hostvars` came to, by the words it was asked with.
+    others: RefCell<HashMap<Vec<String>, Found>>,
     /// Made once: they are asked for with every name.
     layers: Vec<(Layer<'a>, &'a Vars)>,
+    /// So many of them stand above what tasks set.
+    above: usize,
     /// Variables being rendered right now, to see one that needs itself.
     active: RefCell<Vec<String>>,
     facts_asked: Cell<bool>,
@@ -72,34 +79,34 @@ pub struct Scope<'a> {
 thread_local! {
     /// The variables of other hosts that are being rendered for somebody's `hostvars`: the host, the name, and whether
     /// it is one of all.
-    static WITHIN: RefCell<Vec<(String, String, bool)>> = const { RefCell::new(vec![]) };
+    static READING: RefCell<Vec<(String, String, bool)>> = const { RefCell::new(vec![]) };
 }
 
 /// A variable of another host is being rendered, which may itself read others'.
-struct Within;
+struct Reading;
 
-impl Within {
+impl Reading {
     /// So many hosts may read each other in a row: rendering goes as deep.
     const DEEPEST: usize = 8;
 
     /// Not where it is being rendered already: it would never end.
-    fn enter(host: &str, name: &str, every: bool) -> Option<Within> {
-        WITHIN.with_borrow_mut(|all| {
-            if all.len() >= Within::DEEPEST || all.iter().any(|(h, n, _)| h == host && n == name) {
+    fn enter(host: &str, name: &str, every: bool) -> Option<Reading> {
+        READING.with_borrow_mut(|all| {
+            if all.len() >= Reading::DEEPEST || all.iter().any(|(h, n, _)| h == host && n == name) {
                 return None;
             }
             all.push((host.to_string(), name.to_string(), every));
-            Some(Within)
+            Some(Reading)
         })
     }
     fn every() -> bool {
-        WITHIN.with_borrow(|all| all.iter().any(|(.., every)| *every))
+        READING.with_borrow(|all| all.iter().any(|(.., every)| *every))
     }
 }
 
-impl Drop for Within {
+impl Drop for Reading {
     fn drop(&mut self) {
-        WITHIN.with_borrow_mut(|all| all.pop());
+        READING.with_borrow_mut(|all| all.pop());
     }
 }
 
@@ -117,8 +124,8 @@ impl<'a> Scope<'a> {
         pending: &'a HashSet<String>,
     ) -> Self {
         let host = &program.hosts[host];
-        let layers = read_layers(program, host, task);
-        Scope { task, layers, ..Scope::bare(program, host, dynamic, pending) }
+        let (layers, above) = read_layers(program, host, task);
+        Scope { task, layers, above, ..Scope::bare(program, host, dynamic, pending) }
     }
 
     /// What a host knows outside any task.
@@ -128,8 +135,8 @@ impl<'a> Scope<'a> {
         dynamic: &'a Dynamic,
         pending: &'a HashSet<String>,
     ) -> Self {
-        let layers = read_layers(program, host, None);
-        Scope { layers, ..Scope::bare(program, host, dynamic, pending) }
+        let (layers, above) = read_layers(program, host, None);
+        Scope { layers, above, ..Scope::bare(program, host, dynamic, pending) }
     }
 
     fn bare(program: &'a Program, host: &'a HostPlan, dynamic: &'a Dynamic, pending: &'a HashSet<String>) -> Self {
@@ -143,7 +150,9 @@ impl<'a> Scope<'a> {
             dynamic,
             pending,
             memo: RefCell::default(),
+            others: RefCell::default(),
             layers: vec![],
+            above: 0,
             active: RefCell::default(),
             facts_asked: Cell::new(false),
         }
@@ -169,7 +178,9 @@ impl<'a> Scope<'a> {
             dynamic: self.dynamic,
             pending: self.pending,
             memo: RefCell::default(),
+            others: RefCell::default(),
             layers: self.layers.clone(),
+            above: self.above,
             active: RefCell::default(),
             facts_asked: Cell::new(false),
         };
@@ -246,7 +257,10 @@ impl<'a> Scope<'a> {
             "inventory_hostname_short" => text(self.host.name.split('.').next().unwrap_or_default()),
             "group_names" => Some(Found::Value(json!(self.host.group_names))),
             "groups" => Some(Found::Value(p.groups.clone())),
-            "playbook_dir" => text(&p.playbook.dir.display().to_string()),
+            "playbook_dir" => {
+                let of_phase = self.task.map(|t| &p.playbook.phases[t.phase].dir);
+                text(&of_phase.unwrap_or(&p.playbook.dir).display().to_string())
+            }
             "inventory_dir" => p.inventory_dir.as_deref().and_then(text),
             "omit" => text(OMIT),
             "ansible_check_mode" if self.dynamic.before => {
@@ -254,7 +268,26 @@ impl<'a> Scope<'a> {
             }
             "ansible_check_mode" => Some(Found::Value(json!(p.check_mode))),
             "role_path" => self.task?.role.as_ref().and_then(|r| text(&r.role.dir.display().to_string())),
-            "role_name" => self.task?.role.as_ref().and_then(|r| text(&r.role.name)),
+            "role_name" | "ansible_role_name" => self.task?.role.as_ref().and_then(|r| text(&r.role.name)),
+            "inventory_file" => {
+                let source = &p.inventory.hosts.get(&self.host.name)?.span.as_ref()?.source;
+                let path = std::path::absolute(&source.path).ok().filter(|p| p.is_file())?;
+                text(&path.display().to_string())
+            }
+            "ansible_limit" => p.limit.as_deref().and_then(text),
+            "ansible_run_tags" if p.tags[0].is_empty() => Some(Found::Value(json!(["all"]))),
+            "ansible_run_tags" => Some(Found::Value(json!(p.tags[0]))),
+            "ansible_skip_tags" => Some(Found::Value(json!(p.tags[1]))),
+            "ansible_play_role_names" => {
+                let roles = &p.playbook.phases[self.task?.phase].roles;
+                let names: Vec<&str> = roles.iter().map(|r| r.role.name.as_str()).collect();
+                Some(Found::Value(json!(names)))
+            }
+            "ansible_play_batch" => {
+                let (_, hosts) = p.batch_of(self.task?.phase, p.host_index(&self.host.name)?)?;
+                let names: Vec<&str> = hosts.iter().map(|h| p.hosts[*h].name.as_str()).collect();
+                Some(Found::Value(json!(names)))
+            }
             "phase_name" | "ansible_play_name" => text(&p.playbook.phases[self.task?.phase].name),
             "play_hosts" | "ansible_play_hosts" if self.dynamic.before => {
                 Some(Found::Unknown("who is left in the phase shows in the run".into()))
@@ -301,7 +334,7 @@ impl<'a> Scope<'a> {
             return Found::Unknown(format!("the host {} is made only in the run", h.name));
         }
         // Once: what is gone through may go through it again.
-        let every = words.iter().any(|w| w == EVERY_NAME) && !Within::every();
+        let every = words.iter().any(|w| w == EVERY_NAME) && !Reading::every();
         if every && !(self.pending.is_empty() && self.dynamic.others.later.is_empty()) {
             return Found::Unknown("which variable of another host is meant is known only in the run".into());
         }
@@ -343,7 +376,7 @@ impl<'a> Scope<'a> {
                 names.dedup();
             }
             for w in names.into_iter().filter(|w| !matches!(*w, "hostvars" | EVERY_NAME)) {
-                if let Some(v) = Within::enter(name, w, every).and_then(|_within| scope.value(w)) {
+                if let Some(v) = Reading::enter(name, w, every).and_then(|_within| scope.value(w)) {
                     vars.insert(w.to_string(), v);
                 }
             }
@@ -363,6 +396,9 @@ impl<'a> Scope<'a> {
             return self.rendered(name, v);
         }
         if let Some(v) = self.file.and_then(|f| f.get(name)) {
+            return self.rendered(name, v);
+        }
+        if let Some(v) = self.layers[..self.above].iter().find_map(|(_, l)| l.get(name)) {
             return self.rendered(name, v);
         }
         if self.pending.contains(name) && self.may_be_set(name) {
@@ -512,13 +548,23 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// The layers of written variables, highest first.
-fn read_layers<'a>(program: &'a Program, host: &'a HostPlan, task: Option<&'a TaskUse>) -> Vec<(Layer<'a>, &'a Vars)> {
+/// The layers of written variables, highest first, and how many of them stand above what tasks set.
+fn read_layers<'a>(
+    program: &'a Program,
+    host: &'a HostPlan,
+    task: Option<&'a TaskUse>,
+) -> (Vec<(Layer<'a>, &'a Vars)>, usize) {
     let mut all: Vec<(Layer, &Vars)> = vec![(Layer::CommandLine, &program.extra)];
+    let mut dir = None;
+    if let Some(t) = task {
+        add_given(program, t, &mut all);
+    }
+    let above = all.len();
     if let Some(t) = task {
         let phase = &program.playbook.phases[t.phase];
+        dir = Some(phase.dir.as_path());
         all.push((Layer::Task, &t.task.vars));
-        all.extend(t.inherits().iter().rev().map(|w| (Layer::Block, &w.block.vars)));
+        all.extend(t.inherits().iter().rev().filter(|w| !w.block.included).map(|w| (Layer::Block, &w.block.vars)));
         // A role sees the variables of the roles it depends on, and of those that took it in.
         for r in t.role.iter().chain(&t.around) {
             all.push((Layer::RoleUse(&r.role.name), &r.params));
@@ -531,10 +577,11 @@ fn read_layers<'a>(program: &'a Program, host: &'a HostPlan, task: Option<&'a Ta
         all.extend(phase.vars_files.iter().rev().map(|(_, v)| (Layer::VarsFile, v)));
         all.push((Layer::Phase(&phase.name), &phase.vars));
     }
-    let inventory = &program.inventory;
-    all.extend(inventory.hosts.get(&host.name).map(|h| (Layer::Host(&h.name), &h.vars)));
-    let groups = host.groups.iter().rev().filter_map(|g| inventory.groups.get_index(*g));
-    all.extend(groups.map(|(name, g)| (Layer::Group(name), &g.vars)));
+    let written = program.inventory.layers(&host.name, &host.groups, dir);
+    all.extend(written.into_iter().rev().map(|(level, vars)| match level {
+        Level::Host(h) => (Layer::Host(h), vars),
+        Level::Group(g) => (Layer::Group(g), vars),
+    }));
     if let Some(t) = task {
         t.role.iter().chain(&t.around).for_each(|r| add_defaults(r, &mut all));
         // A role's own come first; the other roles' of the phase are seen by all, as in Ansible.
@@ -543,7 +590,23 @@ fn read_layers<'a>(program: &'a Program, host: &'a HostPlan, task: Option<&'a Ta
             add_defaults(r, &mut all);
         }
     }
-    all
+    (all, above)
+}
+
+/// What is given to the roles and files that a task is taken in with, the innermost first.
+fn add_given<'a>(program: &'a Program, task: &'a TaskUse, all: &mut Vec<(Layer<'a>, &'a Vars)>) {
+    let of = |w: &Within, r: &Arc<RoleUse>| {
+        program.blocks.get(w.id).and_then(|b| b.role.as_ref()).is_some_and(|of| Arc::ptr_eq(of, r))
+    };
+    let mut blocks: Vec<&Within> = task.inherits().iter().rev().filter(|w| w.block.included).collect();
+    for r in task.role.iter().chain(&task.around) {
+        let (inside, outside) = blocks.into_iter().partition(|w| of(w, r));
+        blocks = outside;
+        let inside: Vec<&Within> = inside;
+        all.extend(inside.into_iter().map(|w| (Layer::Block, &w.block.vars)));
+        all.push((Layer::RoleUse(&r.role.name), &r.given));
+    }
+    all.extend(blocks.into_iter().map(|w| (Layer::Block, &w.block.vars)));
 }
 
 /// Where variables are written.
@@ -596,8 +659,15 @@ impl Lookup for Scope<'_> {
         {
             return f.clone();
         }
+        // Other hosts' variables are looked at as if nothing were being rendered here.
+        let of_others = name == "hostvars" && !self.locals.contains_key(name);
+        if of_others && let Some(f) = self.others.borrow().get(words) {
+            return f.clone();
+        }
         let found = self.look_up(name, words);
-        if words.is_empty() && self.active.borrow().is_empty() {
+        if of_others {
+            self.others.borrow_mut().insert(words.to_vec(), found.clone());
+        } else if words.is_empty() && self.active.borrow().is_empty() {
             self.memo.borrow_mut().insert(name.to_string(), found.clone());
         }
         found
@@ -632,6 +702,9 @@ impl Lookup for Scope<'_> {
                 None => "`item` is the variable of a `loop:`, and this task has none".into(),
                 Some(l) => format!("the variable of this loop is `{}`", l.var),
             });
+        }
+        if name == "ansible_version" {
+            return Some("this is not Ansible, and no version of it: take the question out".into());
         }
         if name == "ansible_loop" && looped.is_some() {
             return Some("the items of a loop have it with `loop_control: {extended: true}`".into());

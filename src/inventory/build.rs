@@ -65,6 +65,8 @@ pub(super) struct Builder<'o> {
     pub opener: &'o dyn SecretOpener,
     /// Groups named only as a child or for their variables: someone else must declare them.
     awaited: Vec<(String, Span, &'static str)>,
+    /// Parents with children that are not declared yet.
+    pub children_to_come: Vec<(String, String, Span)>,
     /// Groups that were declared by a section, a key or a host.
     declared: IndexSet<String>,
     /// It has more hosts than there may be.
@@ -79,6 +81,7 @@ impl<'o> Builder<'o> {
             found: Diagnostics::default(),
             opener,
             awaited: vec![],
+            children_to_come: vec![],
             declared,
             too_many: false,
         }
@@ -90,7 +93,16 @@ impl<'o> Builder<'o> {
             return false;
         }
         self.declared.insert(name.to_string());
+        let all = std::mem::take(&mut self.children_to_come);
+        let (now, later) = all.into_iter().partition(|(_, child, _)| child == name);
+        self.children_to_come = later;
+        let now: Vec<(String, String, Span)> = now;
+        now.iter().for_each(|(parent, child, span)| self.add_child(parent, child, span));
         true
+    }
+
+    pub fn is_declared(&self, name: &str) -> bool {
+        self.declared.contains(name)
     }
 
     /// Names a group that must be declared elsewhere.
@@ -208,6 +220,7 @@ impl<'o> Builder<'o> {
             let host = self.inventory.hosts.entry(name.clone()).or_insert_with(|| Host {
                 name: name.clone(),
                 vars: Vars::new(),
+                files: vec![],
                 groups: Default::default(),
                 span: Some(span.clone()),
                 to_be_made: false,
@@ -232,6 +245,19 @@ impl<'o> Builder<'o> {
     pub fn set_host_vars(&mut self, host: &str, vars: Vars) {
         if let Some(h) = self.inventory.hosts.get_mut(host) {
             h.vars.extend(vars);
+        }
+    }
+
+    /// What a file of variables gives a group; `dir` is the folder's place among those of the inventory.
+    pub fn set_group_file(&mut self, group: &str, dir: usize, vars: Vars) {
+        if let Some(g) = self.inventory.groups.get_mut(group) {
+            put(&mut g.files, dir, vars);
+        }
+    }
+
+    pub fn set_host_file(&mut self, host: &str, dir: usize, vars: Vars) {
+        if let Some(h) = self.inventory.hosts.get_mut(host) {
+            put(&mut h.files, dir, vars);
         }
     }
 
@@ -305,7 +331,9 @@ impl<'o> Builder<'o> {
     /// The last look, with every variable in its place.
     pub fn finish(mut self) -> (Inventory, Diagnostics) {
         for group in self.inventory.groups.values_mut() {
-            let Some(var) = group.vars.shift_remove("ansible_group_priority") else { continue };
+            let layers = group.files.iter_mut().rev().chain([&mut group.vars]);
+            let said: Vec<Var> = layers.filter_map(|l| l.shift_remove("ansible_group_priority")).collect();
+            let Some(var) = said.first() else { continue };
             match var.value.as_i64().or_else(|| var.value.as_str().and_then(|s| s.trim().parse().ok())) {
                 Some(p) => group.priority = p,
                 None => {
@@ -313,8 +341,7 @@ impl<'o> Builder<'o> {
                 }
             }
         }
-        let hosts = self.inventory.hosts.values().map(|h| &h.vars);
-        for vars in self.inventory.groups.values().map(|g| &g.vars).chain(hosts) {
+        for vars in self.inventory.all_vars() {
             for (name, var) in vars {
                 if let Some(near) = connection::near_miss(name) {
                     self.found.push(
@@ -328,6 +355,14 @@ impl<'o> Builder<'o> {
         self.found.sort();
         (self.inventory, self.found)
     }
+}
+
+/// Variables at a place that may not be there yet.
+pub(super) fn put(files: &mut Vec<Vars>, dir: usize, vars: Vars) {
+    if files.len() <= dir {
+        files.resize_with(dir + 1, Vars::new);
+    }
+    files[dir].extend(vars);
 }
 
 /// The part of a span that a part of the text in it covers; the whole where quotes or escapes stand between.

@@ -167,11 +167,8 @@ pub fn groups(root: &Node, b: &mut Builder) {
     };
     for e in entries {
         let vars = vars::from_node(&e.value, &format!("the host `{}`", e.key), b.opener, &mut b.found);
-        if b.inventory.hosts.contains_key(&e.key) {
-            b.set_host_vars(&e.key, vars);
-        } else {
-            b.add_hosts("ungrouped", &e.key, &e.key_span, vars);
-        }
+        // As in Ansible, one that no group names is none.
+        b.set_host_vars(&e.key, vars);
     }
 }
 

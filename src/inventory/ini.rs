@@ -38,6 +38,10 @@ pub fn read(source: &Arc<Source>, b: &mut Builder) {
             Section::Broken => {}
         }
     }
+    // Another file may still declare them.
+    for (parent, child, span) in std::mem::take(&mut b.children_to_come) {
+        b.add_child(&parent, &child, &span);
+    }
 }
 
 /// One trimmed line and where it starts in the file.
@@ -198,8 +202,12 @@ fn child_line(l: &Line, group: &str, b: &mut Builder) {
         );
         return;
     }
+    if b.is_declared(text) {
+        return b.add_child(group, text, &span);
+    }
+    // As in Ansible, children come in the order in which they are declared.
     if b.await_group(text, &span, "this names as a child") {
-        b.add_child(group, text, &span);
+        b.children_to_come.push((group.to_string(), text.to_string(), span));
     }
 }
 

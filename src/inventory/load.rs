@@ -1,7 +1,7 @@
 //! What `-i` names: files, directories and host lists, read and merged in order.
 
 use super::build::{Builder, Listening};
-use super::{Inventory, dynamic, ini, terraform, var_files, yaml};
+use super::{Inventory, VarDir, dynamic, ini, terraform, var_files, yaml};
 use crate::source::{self, Diagnostic, Diagnostics, Source, Span};
 use crate::vars::{self, SecretOpener, Vars};
 use fancy_regex::Regex;
@@ -19,11 +19,12 @@ impl Inventory {
     /// Reads and merges inventories; every mistake in them is a finding.
     ///
     /// `paths` are files, directories or host lists with a comma (`a,b,`). `group_vars/` and `host_vars/` are taken
-    /// from beside each inventory and, winning over these, from `playbook_dir`.
+    /// from beside each inventory and, winning over these, from `playbook_dirs`: the first is the playbook's, the others
+    /// are those of playbooks that it takes in.
     pub fn load(
         paths: &[PathBuf],
         opener: &dyn SecretOpener,
-        playbook_dir: Option<&Path>,
+        playbook_dirs: &[PathBuf],
         makes: &[Regex],
     ) -> (Inventory, Diagnostics) {
         let listening = Listening::new(opener);
@@ -42,10 +43,12 @@ impl Inventory {
                 var_dirs.push(dir.to_path_buf());
             }
         }
-        var_dirs.extend(playbook_dir.map(Path::to_path_buf));
+        let mut var_dirs: Vec<VarDir> = var_dirs.into_iter().map(|path| VarDir { path, of_phases: false }).collect();
+        let of_books = playbook_dirs.iter().enumerate();
+        var_dirs.extend(of_books.map(|(i, path)| VarDir { path: path.clone(), of_phases: i > 0 }));
         b.settle_groups();
         b.inventory.partial_hosts = b.found.has_errors();
-        var_files::read(&var_dirs, makes, &mut b);
+        var_files::read(var_dirs, makes, &mut b);
         b.inventory.partial_vars = b.found.has_errors();
         if !paths.is_empty() && b.inventory.hosts.is_empty() && !b.found.has_errors() {
             b.found.push(Diagnostic::warning("the inventory has no hosts"));

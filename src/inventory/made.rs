@@ -55,7 +55,7 @@ impl Inventory {
     pub fn make_group(&mut self, name: &str, parents: &[String], span: Option<&Span>) {
         if !self.groups.contains_key(name) {
             let mut group = Group::new(name, span.cloned());
-            group.vars = self.spare.shift_remove(name).unwrap_or_default();
+            group.files = self.spare.shift_remove(name).unwrap_or_default();
             group.depth = 1;
             self.groups.insert(name.to_string(), group);
         }
@@ -100,6 +100,7 @@ impl Inventory {
                     let known = self.hosts.entry(name.clone()).or_insert_with(|| Host {
                         name: name.clone(),
                         vars: Vars::new(),
+                        files: vec![],
                         groups: IndexSet::new(),
                         to_be_made: false,
                         span: Some(span.clone()),

@@ -26,10 +26,12 @@ mod tests;
 pub use connection::{Connection, PASSWORDS, setting_names};
 pub use made::Made;
 pub use pattern::{PatternError, select, select_limit};
+pub use query::Level;
 
 use crate::source::Span;
 use crate::vars::Vars;
 use indexmap::{IndexMap, IndexSet};
+use std::path::PathBuf;
 
 /// The names that stand for this machine; each may be used without being in the inventory.
 pub const LOCALHOST: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -43,18 +45,31 @@ pub struct Inventory {
     pub partial_hosts: bool,
     /// The same for variables.
     pub partial_vars: bool,
-    /// Variables of groups that only the run makes.
-    spare: IndexMap<String, Vars>,
+    /// The folders that `group_vars/` and `host_vars/` were read from, the last one counting most; with one of them, whose
+    /// it is.
+    var_dirs: Vec<VarDir>,
+    /// Variables of groups that only the run makes, by folder.
+    spare: IndexMap<String, Vec<Vars>>,
     /// Text that came out of encrypted files and values while loading; it is never shown.
     secrets: Vec<String>,
+}
+
+/// A folder that may have `group_vars/` and `host_vars/` in it.
+#[derive(Debug, Clone)]
+pub struct VarDir {
+    pub path: PathBuf,
+    /// That of a playbook which another one takes in: only for its own phases.
+    pub of_phases: bool,
 }
 
 /// One machine to work on.
 #[derive(Debug, Clone)]
 pub struct Host {
     pub name: String,
-    /// The host's own variables: inventory file, then `host_vars/` beside it, then beside the playbook.
+    /// The host's own variables, as inventories have them.
     pub vars: Vars,
+    /// Those of `host_vars/`, by the inventory's folders of variables.
+    pub files: Vec<Vars>,
     /// The groups that name this host themselves.
     pub groups: IndexSet<String>,
     /// A task makes it: what variables it has shows only in the run.
@@ -67,8 +82,10 @@ pub struct Host {
 #[derive(Debug, Clone)]
 pub struct Group {
     pub name: String,
-    /// The group's variables: inventory file, then `group_vars/` beside it, then beside the playbook.
+    /// The group's variables, as inventories have them.
     pub vars: Vars,
+    /// Those of `group_vars/`, by the inventory's folders of variables. Of whichever group, they stand above `vars`.
+    pub files: Vec<Vars>,
     /// The hosts named by the group itself, in order.
     pub hosts: IndexSet<String>,
     pub children: IndexSet<String>,
@@ -86,6 +103,7 @@ impl Group {
         Group {
             name: name.to_string(),
             vars: Vars::new(),
+            files: vec![],
             hosts: IndexSet::new(),
             children: IndexSet::new(),
             parents: IndexSet::new(),
@@ -109,6 +127,7 @@ impl Default for Inventory {
             groups: [all, ungrouped].into_iter().map(|g| (g.name.clone(), g)).collect(),
             partial_hosts: false,
             partial_vars: false,
+            var_dirs: vec![],
             spare: IndexMap::new(),
             secrets: vec![],
         }

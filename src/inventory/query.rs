@@ -1,8 +1,23 @@
 //! Questions to an inventory: who is in a group, and which variables reach a host.
 
-use super::{Group, Inventory, LOCALHOST};
+use super::{Group, Inventory, LOCALHOST, VarDir};
 use crate::vars::Vars;
 use indexmap::{IndexMap, IndexSet};
+use std::path::Path;
+
+/// Whose variables they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level<'a> {
+    Group(&'a str),
+    Host(&'a str),
+}
+
+impl Group {
+    /// What inventories say of it, then files of variables, low to high.
+    pub fn layers(&self) -> impl Iterator<Item = &Vars> {
+        std::iter::once(&self.vars).chain(&self.files)
+    }
+}
 
 impl Inventory {
     /// Whether a name is this machine without being in the inventory: it is reached locally.
@@ -30,14 +45,42 @@ impl Inventory {
         groups
     }
 
-    /// The variables that reach a host, layer by layer, low to high: `all`, parent groups, child groups, the host.
-    pub fn host_layers(&self, host: &str) -> Vec<(String, &Vars)> {
-        let mut layers: Vec<_> =
-            self.groups_in_order(host).into_iter().map(|g| (format!("group `{}`", g.name), &g.vars)).collect();
-        if let Some(h) = self.hosts.get(host) {
-            layers.push((format!("host `{}`", h.name), &h.vars));
+    /// The variables that reach a host, layer by layer, low to high.
+    pub fn host_layers(&self, host: &str) -> Vec<(Level<'_>, &Vars)> {
+        self.layers(host, &self.group_order(host), None)
+    }
+
+    /// The same with the host's groups as [`Inventory::group_order`] has them. What inventories say of groups (`all`,
+    /// parents, children) comes first, then the files for `all`, then those for other groups, then the host. `dir` is the
+    /// folder of the playbook that asks. `None`: nobody's; what is only for some phases counts where nothing else is said.
+    pub fn layers(&self, host: &str, groups: &[usize], dir: Option<&Path>) -> Vec<(Level<'_>, &Vars)> {
+        let groups: Vec<&Group> = groups.iter().filter_map(|g| self.groups.get_index(*g)).map(|(_, g)| g).collect();
+        let seen = |d: &VarDir| !d.of_phases || dir.is_some_and(|dir| dir == d.path);
+        let (dirs, others): (Vec<usize>, Vec<usize>) = (0..self.var_dirs.len()).partition(|i| seen(&self.var_dirs[*i]));
+        let named = self.hosts.get(host);
+        let mut layers: Vec<(Level, &Vars)> = vec![];
+        for d in others.into_iter().filter(|_| dir.is_none()) {
+            layers.extend(groups.iter().filter_map(|g| Some((Level::Group(g.name.as_str()), g.files.get(d)?))));
+            layers.extend(named.and_then(|h| Some((Level::Host(h.name.as_str()), h.files.get(d)?))));
+        }
+        layers.extend(groups.iter().map(|g| (Level::Group(g.name.as_str()), &g.vars)));
+        for all in [true, false] {
+            for d in &dirs {
+                let of = groups.iter().filter(|g| (g.name == "all") == all);
+                layers.extend(of.filter_map(|g| Some((Level::Group(&g.name), g.files.get(*d)?))));
+            }
+        }
+        if let Some(h) = named {
+            layers.push((Level::Host(&h.name), &h.vars));
+            layers.extend(dirs.iter().filter_map(|d| Some((Level::Host(&h.name), h.files.get(*d)?))));
         }
         layers
+    }
+
+    /// Everything that holds variables.
+    pub fn all_vars(&self) -> impl Iterator<Item = &Vars> {
+        let hosts = self.hosts.values().flat_map(|h| std::iter::once(&h.vars).chain(&h.files));
+        self.groups.values().flat_map(Group::layers).chain(hosts)
     }
 
     /// The hosts of a group and of the groups below it, each once: its own first, then its children's, level by level.

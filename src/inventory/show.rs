@@ -2,6 +2,7 @@
 
 use super::{Group, Inventory};
 use crate::vars::{Var, Vars};
+use indexmap::IndexMap;
 use serde_json::{Map, Value, json};
 
 /// What stands where a secret value would.
@@ -105,17 +106,19 @@ impl Inventory {
             for host in &group.hosts {
                 out.push_str(&format!("{indent}|--{host}\n"));
                 if let Some(h) = self.hosts.get(host).filter(|_| vars) {
-                    self.leaves(&h.vars, &deeper, out);
+                    self.leaves(std::iter::once(&h.vars).chain(&h.files), &deeper, out);
                 }
             }
         }
         if vars {
-            self.leaves(&group.vars, indent, out);
+            self.leaves(group.layers(), indent, out);
         }
     }
 
-    fn leaves(&self, vars: &Vars, indent: &str, out: &mut String) {
-        for (name, var) in vars {
+    fn leaves<'v>(&self, layers: impl Iterator<Item = &'v Vars>, indent: &str, out: &mut String) {
+        let mut all: IndexMap<&str, &Var> = IndexMap::new();
+        all.extend(layers.flatten().map(|(name, var)| (name.as_str(), var)));
+        for (name, var) in all {
             out.push_str(&format!("{indent}|--{{{name} = {}}}\n", self.shown_as(name, var)));
         }
     }

@@ -52,8 +52,9 @@ fn yaml_groups_hosts_and_vars() {
     assert_eq!(i.groups["server"].depth, 2);
     assert_eq!(vars_of(&i, "s1"), json!({"dns": "10.0.0.1", "who": "server", "ansible_user": "pi", "n": 1}));
     assert_eq!(vars_of(&i, "a1"), json!({"dns": "10.0.0.1", "who": "me"}));
-    let names: Vec<String> = i.host_layers("s2").into_iter().map(|(n, _)| n).collect();
-    assert_eq!(names, ["group `all`", "group `k3s`", "group `agent`", "group `server`", "host `s2`"]);
+    let names: Vec<Level> = i.host_layers("s2").into_iter().map(|(n, _)| n).collect();
+    let groups = ["all", "k3s", "agent", "server"].map(Level::Group);
+    assert_eq!(names, [&groups[..], &[Level::Host("s2")]].concat());
     assert_eq!(i.groups_map()["server"], ["s1", "s2"]);
 }
 
@@ -102,7 +103,8 @@ fn write(dir: &std::path::Path, files: &[(&str, &str)]) {
 }
 
 fn load(paths: &[std::path::PathBuf], playbook: Option<&std::path::Path>) -> (Inventory, Diagnostics) {
-    Inventory::load(paths, &NoSecrets, playbook, &[])
+    let dirs: Vec<PathBuf> = playbook.iter().map(|d| d.to_path_buf()).collect();
+    Inventory::load(paths, &NoSecrets, &dirs, &[])
 }
 
 #[test]
@@ -134,6 +136,79 @@ fn a_directory_with_variables_beside_it_and_beside_the_playbook() {
     assert_eq!(i.hosts.keys().collect::<Vec<_>>(), ["w1", "d1"]);
     assert_eq!(vars_of(&i, "w1"), json!({"z": 2, "a": "file", "b": "beside", "c": "play", "h": "beside", "i": "play"}));
     assert_eq!(i.groups_of("w1"), ["db", "web"]);
+}
+
+#[test]
+fn files_for_groups_stand_above_all_that_inventories_say_of_groups() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    let hosts = "[web]\nh1 hv=inline_host\n[web:vars]\nv1=inline_web\nv2=inline_web\nv3=inline_web\nhv=inline_web\n\
+                 hg=inline_web\n[parent:children]\nweb\n[parent:vars]\nv1=inline_parent\n[all:vars]\nv0=inline_all\n";
+    write(
+        d,
+        &[
+            ("inv/hosts.ini", hosts),
+            ("inv/group_vars/all.yml", "v0: file_all\nv1: file_all\nv2: file_all\nhv: file_all\n"),
+            ("inv/group_vars/parent.yml", "v2: file_parent\nhg: file_parent\nhv: file_parent\n"),
+            ("inv/group_vars/web.yml", "play: child_beside_hosts\n"),
+            ("inv/host_vars/h1.yml", "hg: file_host\n"),
+            ("play/group_vars/parent.yml", "play: parent_beside_playbook\n"),
+        ],
+    );
+    let (i, found) = load(&[d.join("inv/hosts.ini")], Some(&d.join("play")));
+    assert!(found.is_empty(), "{}", found.render(false));
+    let expected = json!({
+        "v0": "file_all", "v1": "file_all", "v2": "file_parent", "v3": "inline_web", "hv": "inline_host",
+        "hg": "file_host", "play": "parent_beside_playbook",
+    });
+    assert_eq!(vars_of(&i, "h1"), expected);
+}
+
+#[test]
+fn a_folder_for_a_name_stands_for_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    write(
+        d,
+        &[("h.ini", "[db]\nh\n"), ("group_vars/db/a.yml", "f: folder\n"), ("group_vars/db.yml", "f: file\ng: 1\n")],
+    );
+    let (i, found) = load(&[d.join("h.ini")], None);
+    assert_eq!(vars_of(&i, "h"), json!({"f": "folder"}));
+    let said: Vec<&str> = found.iter().map(|d| d.message.as_str()).collect();
+    assert!(
+        matches!(said[..], [m] if m.contains("db.yml is not read: ") && m.ends_with("db/ stands for that name")),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn files_beside_a_playbook_that_is_taken_in_are_for_its_phases() {
+    let dir = tempfile::tempdir().unwrap();
+    let d = dir.path();
+    let files = [("h.ini", "h\n"), ("group_vars/all.yml", "v: top\n"), ("sub/group_vars/all.yml", "v: sub\n")];
+    write(d, &files);
+    write(d, &[("sub/host_vars/h.yml", "of: host\n")]);
+    let dirs = [d.to_path_buf(), d.join("sub")];
+    let (i, _) = Inventory::load(&[d.join("h.ini")], &NoSecrets, &dirs, &[]);
+    assert_eq!(vars_of(&i, "h"), json!({"v": "top", "of": "host"}));
+    let seen = |from: &std::path::Path| {
+        let mut all = serde_json::Map::new();
+        for (_, layer) in i.layers("h", &i.group_order("h"), Some(from)) {
+            all.extend(layer.iter().map(|(k, v)| (k.clone(), v.value.clone())));
+        }
+        Value::Object(all)
+    };
+    assert_eq!(seen(d), json!({"v": "top"}));
+    assert_eq!(seen(&d.join("sub")), json!({"v": "sub", "of": "host"}));
+}
+
+#[test]
+fn children_of_an_ini_group_come_as_they_are_declared() {
+    let ini = "[top:children]\nalpha\nzeta\n[zeta]\nz2\nz1\n[alpha]\na1\nz1\n[late]\nl1\n";
+    let i = good("hosts.ini", ini);
+    // Ansible 2.19 says the same.
+    assert_eq!(i.group_hosts("top"), ["z2", "z1", "a1"]);
+    assert_eq!(i.group_hosts("all"), ["l1", "z2", "z1", "a1"]);
 }
 
 #[test]
@@ -222,7 +297,7 @@ fn everything_in_an_encrypted_inventory_is_secret() {
     );
     let opener = Marked::default();
     let (_, found) =
-        Inventory::load(&[dir.path().join("a/h.yml.age"), dir.path().join("b/h.ini.age")], &opener, None, &[]);
+        Inventory::load(&[dir.path().join("a/h.yml.age"), dir.path().join("b/h.ini.age")], &opener, &[], &[]);
     assert!(found.is_empty(), "{}", found.render(false));
     let learned = format!("{:?}", opener.0.borrow());
     for secret in ["group-secret", "host-secret", "line-secret"] {
@@ -243,7 +318,7 @@ fn secrets_are_opened_and_never_shown() {
             ("group_vars/web/plain.yml", "copy: opensesame\n"),
         ],
     );
-    let (i, found) = Inventory::load(&[d.join("h.yml")], &Marked::default(), None, &[]);
+    let (i, found) = Inventory::load(&[d.join("h.yml")], &Marked::default(), &[], &[]);
     assert!(found.is_empty(), "{}", found.render(false));
     assert_eq!(vars_of(&i, "w1")["pin"], json!(1234));
     assert_eq!(vars_of(&i, "w1")["token"], json!("hunter2"));

@@ -1,6 +1,7 @@
 //! `group_vars/` and `host_vars/` beside the inventory and beside the playbook.
 
-use super::build::Builder;
+use super::VarDir;
+use super::build::{Builder, put};
 use crate::source::{Diagnostic, display_path, nearest};
 use crate::vars::{self, Vars};
 use fancy_regex::Regex;
@@ -8,21 +9,22 @@ use std::path::{Path, PathBuf};
 
 /// Reads the variables of every group and host from the directories, later ones winning.
 /// `makes` are the names of groups that a run may make: their variables are kept for then.
-pub fn read(dirs: &[PathBuf], makes: &[Regex], b: &mut Builder) {
+pub fn read(dirs: Vec<VarDir>, makes: &[Regex], b: &mut Builder) {
     let groups: Vec<String> = b.inventory.groups.keys().cloned().collect();
     let hosts: Vec<String> = b.inventory.hosts.keys().cloned().collect();
-    for dir in in_order(dirs) {
+    b.inventory.var_dirs = in_order(dirs);
+    for (i, dir) in b.inventory.var_dirs.clone().iter().map(|d| &d.path).enumerate() {
         let of_groups = dir.join("group_vars");
         if of_groups.is_dir() {
             for g in &groups {
                 let vars = of_name(&of_groups, g, b);
-                b.set_group_vars(g, vars);
+                b.set_group_file(g, i, vars);
             }
             let made = names_in(&of_groups);
             for g in made.iter().filter(|g| !groups.contains(g) && makes.iter().any(|m| m.is_match(g).unwrap_or(false)))
             {
                 let vars = of_name(&of_groups, g, b);
-                b.inventory.spare.entry(g.clone()).or_default().extend(vars);
+                put(b.inventory.spare.entry(g.clone()).or_default(), i, vars);
             }
             misspelt(&of_groups, "group", &groups, b);
         }
@@ -30,7 +32,7 @@ pub fn read(dirs: &[PathBuf], makes: &[Regex], b: &mut Builder) {
         if of_hosts.is_dir() {
             for h in &hosts {
                 let vars = of_name(&of_hosts, h, b);
-                b.set_host_vars(h, vars);
+                b.set_host_file(h, i, vars);
             }
             misspelt(&of_hosts, "host", &hosts, b);
         }
@@ -55,14 +57,16 @@ fn names_in(dir: &Path) -> Vec<String> {
     all
 }
 
-/// A directory named twice counts where it stands last.
-fn in_order(dirs: &[PathBuf]) -> Vec<&PathBuf> {
-    let real = |p: &PathBuf| std::fs::canonicalize(p).unwrap_or_else(|_| p.clone());
+/// A directory named twice counts where it stands last; one that is for all is not for some phases only.
+fn in_order(dirs: Vec<VarDir>) -> Vec<VarDir> {
+    let real = |d: &VarDir| std::fs::canonicalize(&d.path).unwrap_or_else(|_| d.path.clone());
+    let for_all: Vec<PathBuf> = dirs.iter().filter(|d| !d.of_phases).map(real).collect();
     let mut seen = vec![];
     let mut kept = vec![];
-    for d in dirs.iter().rev() {
-        let r = real(d);
-        if !seen.contains(&r) {
+    for d in dirs.into_iter().rev() {
+        let r = real(&d);
+        let elsewhere = d.of_phases && for_all.contains(&r);
+        if !elsewhere && !seen.contains(&r) {
             seen.push(r);
             kept.push(d);
         }
@@ -79,6 +83,7 @@ fn of_name(dir: &Path, name: &str, b: &mut Builder) -> Vars {
     for file in vars::files_for(dir, name) {
         all.extend(vars::load_file(&file, b.opener, &mut b.found));
     }
+    vars::passed_over(dir, name, &mut b.found);
     all
 }
 

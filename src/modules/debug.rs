@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn assert_fails_with_the_expression() {
         let m: Assert =
-            bind("{that: [{expression: 'gt a 1', value: true}, {expression: 'eq b 2', value: false}], fail_msg: no}");
+            bind("{that: [{expression: 'gt a 1', value: true}, {expression: 'eq b 2', value: false}], fail_msg: 'no'}");
         let Err(Stop::Fail(f)) = m.decide(&seen([]), &ctx()) else { panic!() };
         assert_eq!(f.message, "no: `eq b 2` is not true");
         let m: Assert = bind("{that: {expression: x, value: true}}");
@@ -201,7 +201,7 @@ mod tests {
 
     #[test]
     fn fail_fails() {
-        let Err(Stop::Fail(f)) = bind::<Fail>("{msg: no}").decide(&seen([]), &ctx()) else { panic!() };
+        let Err(Stop::Fail(f)) = bind::<Fail>("{msg: 'no'}").decide(&seen([]), &ctx()) else { panic!() };
         assert_eq!((f.message.as_str(), &f.result["msg"]), ("no", &json!("no")));
         let Err(Stop::Fail(f)) = bind::<Fail>("{}").decide(&seen([]), &ctx()) else { panic!() };
         assert_eq!(f.message, "Failed as requested from task");

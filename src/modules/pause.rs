@@ -114,7 +114,7 @@ mod tests {
             ""
         );
         assert!(matches!(bind::<Pause>("{answer: ''}").decide(&seen([]), &ctx()), Ok(Decision::Ask(_))));
-        assert_eq!(satisfied(bind::<Pause>("{answer: no}").decide(&seen([]), &typed)).result["user_input"], "no");
+        assert_eq!(satisfied(bind::<Pause>("{answer: 'no'}").decide(&seen([]), &typed)).result["user_input"], "no");
     }
 
     #[test]

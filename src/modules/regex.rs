@@ -12,17 +12,7 @@ pub fn line_regex(param: &str, pattern: &str) -> Result<Regex, ArgError> {
 
 /// The same for lines that have their ends: `$` is before a line's end as well as behind it.
 pub fn ended_line_regex(param: &str, pattern: &str) -> Result<Regex, ArgError> {
-    let mut out = String::with_capacity(pattern.len() + 8);
-    let (mut escaped, mut in_set) = (false, false);
-    for c in from_python(pattern).chars() {
-        match c {
-            '$' if !escaped && !in_set => out.push_str("(?m:$)"),
-            c => out.push(c),
-        }
-        in_set = if escaped { in_set } else { (in_set || c == '[') && c != ']' };
-        escaped = c == '\\' && !escaped;
-    }
-    compiled(param, pattern, out)
+    compiled(param, pattern, from_python(pattern, true))
 }
 
 /// The same for a whole text, with flags (`m`: `^` and `$` match at lines; `s`: `.` matches a line's end).

@@ -7,7 +7,7 @@ use crate::probe::{Answer, Observed, Output, Probe, Touches};
 use crate::quote::shell_join;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 /// Rules, default policies and state of ufw. What a rule would change, ufw itself is asked beforehand.
 ///
@@ -25,6 +25,7 @@ pub struct Ufw {
     /// With `default`: `incoming` (if not given), `outgoing` or `routed`. In a rule: `in` or `out`.
     direction: Option<Direction>,
     /// How much is logged.
+    #[serde(default, deserialize_with = "level")]
     logging: Option<Logging>,
     /// What a rule does.
     rule: Option<Rule>,
@@ -126,6 +127,15 @@ enum Logging {
     Medium,
     High,
     Full,
+}
+
+/// Unquoted, `on` and `off` are truths in YAML; they are the only choices that can be meant.
+fn level<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Logging>, D::Error> {
+    let v = match Value::deserialize(d)? {
+        Value::Bool(on) => Value::from(if on { "on" } else { "off" }),
+        v => v,
+    };
+    serde_json::from_value(v).map_err(serde::de::Error::custom)
 }
 
 impl Logging {

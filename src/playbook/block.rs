@@ -157,6 +157,7 @@ impl Reader<'_> {
             tasks,
             rescue,
             always,
+            included: false,
         }
     }
 
@@ -178,29 +179,24 @@ impl Reader<'_> {
         let name = self.text(file, &what)?;
         let here = file.span.source.path.parent().map(Path::to_path_buf).unwrap_or_default();
         let mut candidates = vec![];
-        match pattern(&name.text) {
-            None => candidates.push((
-                name.text.trim_start_matches("./").to_string(),
-                self.tasks_of_file(&here.join(&name.text), file)?,
-            )),
-            Some(pattern) => {
-                if self.is_import(e, file) {
-                    return None;
-                }
-                for found in yaml_below(&here, name.text.matches('/').count()) {
-                    let path = here.join(&found);
-                    // Whatever is being read already would take itself in.
-                    if pattern.is_match(&found).unwrap_or(false)
-                        && !self.including.contains(&path)
-                        && !is_main(&found)
-                        && holds_tasks(&path)
-                    {
-                        candidates.push((found, self.tasks_of_file(&path, file).unwrap_or_default()));
-                    }
+        let (text, files) = self.files_of_tasks(&name.text, &here, node);
+        let name = Text { text, ..name };
+        if !name.text.contains("{{") {
+            for (found, path) in files {
+                candidates.push((found, self.tasks_of_file(&path, file)?));
+            }
+        } else if self.is_import(e, file) {
+            return None;
+        } else {
+            for (found, path) in files {
+                // Whatever is being read already would take itself in.
+                if !self.including.contains(&path) && !is_main(&found) && holds_tasks(&path) {
+                    candidates.push((found, self.tasks_of_file(&path, file).unwrap_or_default()));
                 }
             }
         }
-        let block = self.block_around(node, apply, e);
+        let mut block = self.block_around(node, apply, e);
+        block.included = bare(&e.key) == "include_tasks";
         let vars = block.vars.clone();
         self.taken(node, e, block, vars, name, candidates)
     }
@@ -317,7 +313,9 @@ impl Reader<'_> {
             let wanted = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             self.found.push(match nearest(&wanted, names.iter().map(String::as_str)) {
                 Some(n) => d.hint(format!("did you mean `{n}`?")),
-                None => d.hint("the path is taken from the folder of this file"),
+                None => {
+                    d.hint("it is looked for beside this file, then in the role's `tasks/`, then beside the playbook")
+                }
             });
             return None;
         }
@@ -379,6 +377,7 @@ impl Reader<'_> {
             Some(n) => self.boolean(n, "`public`").unwrap_or(false),
             None => !is_include(e),
         };
+        let import = !is_include(e);
         let mut candidates = vec![];
         for n in names {
             let role = self.role(&n, &name.span)?;
@@ -394,7 +393,8 @@ impl Reader<'_> {
                 entry,
                 entry_name,
                 span: node.span.clone(),
-                params: params.clone(),
+                params: if import { params.clone() } else { Vars::new() },
+                given: if import { Vars::new() } else { params.clone() },
                 when: vec![],
                 tags: vec![],
                 become_: Become::default(),

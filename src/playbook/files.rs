@@ -47,7 +47,81 @@ fn files_below(dir: &Path, levels: usize, extensions: &[&str]) -> Vec<String> {
 /// Deeper folders than these hold no variables.
 const DEEPEST: usize = 8;
 
+/// The role that a file of tasks is of: the folder above its `tasks` or `handlers`.
+fn role_of(here: &Path) -> Option<PathBuf> {
+    let tasks = here.ancestors().find(|a| a.ends_with("tasks") || a.ends_with("handlers"))?;
+    let role = tasks.parent()?;
+    let own = ["tasks", "handlers", "defaults", "vars", "meta"].iter().any(|d| role.join(d).is_dir());
+    own.then(|| std::path::absolute(role).unwrap_or_else(|_| role.to_path_buf()))
+}
+
+/// Puts folders in the place of their variables.
+fn placed(text: &str, folders: &[(&str, &Path)]) -> String {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some((before, (inside, after))) = rest.split_once("{{").and_then(|(b, r)| Some((b, r.split_once("}}")?)))
+    {
+        out += before;
+        match folders.iter().find(|(name, _)| *name == inside.trim()) {
+            Some((_, dir)) => out += &dir.display().to_string(),
+            None => out += &format!("{{{{{inside}}}}}"),
+        }
+        rest = after;
+    }
+    out + rest
+}
+
+/// How many folders deep the texts in a value lead.
+fn levels(node: Option<&Node>) -> usize {
+    let mut most = 0;
+    if let Some(n) = node {
+        n.walk(&mut |n| most = most.max(n.as_str().map_or(0, |s| s.matches('/').count())));
+    }
+    most.min(DEEPEST)
+}
+
 impl Reader<'_> {
+    /// A name of a file, with the folders in it that are known before the run.
+    fn placed(&self, name: &str, here: &Path) -> String {
+        let role = role_of(here);
+        let mut folders = vec![("playbook_dir", self.dir.as_path())];
+        folders.extend(role.as_deref().map(|r| ("role_path", r)));
+        placed(name, &folders)
+    }
+
+    /// The name of a file of tasks, and the files that it can mean, each by the name it is called by. `node` is what takes it
+    /// in. Where no template is left in the name, there is one.
+    pub fn files_of_tasks(&self, name: &str, here: &Path, node: &Node) -> (String, Vec<(String, PathBuf)>) {
+        let name = self.placed(name, here);
+        let mut roots = vec![std::path::absolute(here).unwrap_or_else(|_| here.to_path_buf())];
+        if let Some(role) = role_of(here) {
+            roots.extend([role.join("tasks"), role]);
+        }
+        roots.push(self.dir.clone());
+        let Some(pattern) = pattern(&name) else {
+            let all: Vec<PathBuf> = roots.iter().map(|r| r.join(&name)).collect();
+            let path = all.iter().find(|p| p.is_file()).or(all.first()).cloned().unwrap_or_default();
+            return (name.clone(), vec![(name.trim_start_matches("./").to_string(), path)]);
+        };
+        let deep = levels(node.get("loop")).max(levels(node.get("vars")));
+        // What is there before any template, when it leads to a folder of its own.
+        let fixed = name.split("{{").next().and_then(|f| f.rsplit_once('/')).map_or("", |(dir, _)| dir);
+        if Path::new(fixed).is_absolute() {
+            roots = vec![PathBuf::from(fixed)];
+        }
+        let meant = |root: &PathBuf| -> Vec<(String, PathBuf)> {
+            let whole = |f: String| if Path::new(fixed).is_absolute() { format!("{fixed}/{f}") } else { f };
+            let below = match Path::new(fixed).is_absolute() {
+                true => name[fixed.len() + 1..].matches('/').count(),
+                false => name.matches('/').count(),
+            };
+            let all = yaml_below(root, below + deep).into_iter();
+            let all = all.map(|f| (whole(f.clone()), root.join(f)));
+            all.filter(|(n, _)| pattern.is_match(n).unwrap_or(false)).collect()
+        };
+        let found = roots.iter().map(meant).find(|f| !f.is_empty()).unwrap_or_default();
+        (name, found)
+    }
+
     /// The files of variables that an `include_vars` can read, by the names it can call them by.
     pub fn files_of_variables(&mut self, args: &Node) -> Vec<(String, Arc<Vars>)> {
         let here = args.span.source.path.parent().map(Path::to_path_buf).unwrap_or_default();
@@ -57,16 +131,23 @@ impl Reader<'_> {
         {
             roots.extend([role.join("vars"), role.to_path_buf()]);
         }
-        roots.extend([here.join("vars"), here]);
+        roots.extend([here.join("vars"), here.clone()]);
+        if std::path::absolute(&here).is_ok_and(|h| h != self.dir) {
+            roots.extend([self.dir.join("vars"), self.dir.clone()]);
+        }
         let extensions = ["yml", "yaml", "json"];
         let (what, node) = match (args.get("file"), args.get("dir")) {
             (Some(n), _) => ("file", n),
             (None, Some(n)) => ("folder", n),
             (None, None) => return vec![],
         };
-        let Some(name) = node.as_str().map(|s| s.trim_start_matches("./").trim_end_matches('/').to_string()) else {
-            return vec![];
-        };
+        let Some(name) = node.as_str().map(|s| self.placed(s, &here)) else { return vec![] };
+        let name = name.trim_start_matches("./").trim_end_matches('/').to_string();
+        let fixed = name.split("{{").next().and_then(|f| f.rsplit_once('/')).map_or("", |(dir, _)| dir).to_string();
+        let absolute = Path::new(&fixed).is_absolute() && name.contains("{{");
+        if absolute {
+            roots = vec![PathBuf::from(&fixed)];
+        }
         let found: Vec<(String, PathBuf)> = match pattern(&name) {
             None if what == "file" => {
                 let paths = roots.iter().map(|r| r.join(&name));
@@ -88,6 +169,7 @@ impl Reader<'_> {
                         DEEPEST.min(name.matches('/').count() + usize::from(what == "folder")),
                         &extensions,
                     ) {
+                        let f = if absolute { format!("{fixed}/{f}") } else { f };
                         let whole = if what == "file" { f.as_str() } else { f.rsplit_once('/').map_or("", |(d, _)| d) };
                         let meant = pattern.is_match(whole).unwrap_or(false) && !is_list(&r.join(&f));
                         if meant && !all.iter().any(|(n, _)| *n == f) {

@@ -14,6 +14,8 @@ pub struct Reader<'a> {
     /// Some file or part could not be read: names that seem to be missing may be in it.
     pub partial: bool,
     pub roles: super::role::Roles,
+    /// The folder of the playbook being read.
+    pub dir: std::path::PathBuf,
     /// The files being read right now, to see one that takes itself in.
     pub including: Vec<std::path::PathBuf>,
     /// How many files were taken in.
@@ -86,6 +88,7 @@ impl Reader<'_> {
             Kind::Number(n) => Some(n.to_string()),
             _ => {
                 let hint = match what {
+                    _ if matches!(node.kind, Kind::Bool(_)) => "put quotes round it",
                     "`hosts`" => "name a group, a host or a pattern: hosts: all",
                     _ => "write one value",
                 };
@@ -266,7 +269,10 @@ pub fn instead_of(key: &str) -> &'static str {
         "connection" => "set `ansible_connection` in the inventory",
         "remote_user" => "set `ansible_user` in the inventory",
         "port" => "set `ansible_port` in the inventory",
-        "strategy" | "order" => "hosts never wait for each other: take it out",
+        "strategy" | "order" => {
+            "take it out: hosts never wait for each other, unless a task says `needs: [{task: ID, hosts: all}]`"
+        }
+        "module_defaults" => "write the parameters at the tasks that use the module",
         "collections" => "modules need no collection: take it out",
         _ => "take it out",
     }

@@ -37,6 +37,7 @@ pub fn load(path: &Path, templates: &Templates, opener: &dyn SecretOpener) -> (O
         found: Diagnostics::default(),
         partial: false,
         roles,
+        dir: absolute.parent().map(Path::to_path_buf).unwrap_or_default(),
         including: vec![],
         taken_in: 0,
     };
@@ -59,6 +60,18 @@ impl Reader<'_> {
             let taken = |n: &str| phases.iter().enumerate().any(|(j, p)| p.name == n && (j < i || p.named));
             let free = std::iter::once(name.clone()).chain((2..).map(|n| format!("{name} ({n})"))).find(|n| !taken(n));
             phases[i].name = free.unwrap_or(name);
+        }
+        // Of those that come from several files, or from one that is taken in again, none is meant alone.
+        for i in 0..phases.len() {
+            let p = &phases[i];
+            let needed = phases.iter().flat_map(|q| q.needs.iter().flatten()).any(|n| n.phase == p.name);
+            let far = |q: &&Phase| q.name == p.name && !Arc::ptr_eq(&q.span.source, &p.span.source);
+            if needed || !p.named || phases[..i].iter().find(|q| q.name == p.name).filter(far).is_none() {
+                continue;
+            }
+            let taken = |n: &str| phases.iter().any(|q| q.name == n);
+            let name = (2..).map(|n| format!("{} ({n})", p.name)).find(|n| !taken(n));
+            phases[i].name = name.unwrap_or_default();
         }
         for (i, p) in phases.iter().enumerate() {
             if let Some(twin) = phases[..i].iter().find(|q| q.name == p.name) {
@@ -125,14 +138,16 @@ impl Reader<'_> {
         let vars = node.get("vars").map(|n| self.vars(n)).unwrap_or_default();
         self.including.push(path.clone());
         let inner = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        // Its roles are searched beside it first.
+        let outer = (self.roles.beside_too(&inner), std::mem::replace(&mut self.dir, inner.clone()));
         let mut phases = self.phases(&shown, &inner).unwrap_or_default();
+        (self.roles.dirs, self.dir) = outer;
         self.including.pop();
         for p in &mut phases {
             p.when.splice(0..0, when.iter().cloned());
             p.tags.extend(tags.iter().cloned());
-            for (k, v) in &vars {
-                p.vars.entry(k.clone()).or_insert_with(|| v.clone());
-            }
+            // As in Ansible, what takes it in has the last word.
+            p.vars.extend(vars.clone());
         }
         phases
     }

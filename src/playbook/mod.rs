@@ -143,13 +143,18 @@ impl Batch {
     pub const NONE: &str = "`serial` is a number of hosts or a share of them";
     pub const HINT: &str = "serial: 1, serial: \"25%\", serial: [1, 5, \"50%\"]";
 
+    /// As in Ansible, 0 stands for all.
+    fn of(hosts: usize) -> Self {
+        if hosts == 0 { Batch::Percent(100.0) } else { Batch::Hosts(hosts) }
+    }
+
     /// `2`, `"25%"`.
     pub fn read(value: &serde_json::Value) -> Option<Self> {
         use serde_json::Value;
         match value {
-            Value::Number(n) => n.as_u64().filter(|n| *n > 0).map(|n| Batch::Hosts(n as usize)),
+            Value::Number(n) => n.as_u64().map(|n| Batch::of(n as usize)),
             Value::String(s) => match s.trim().parse::<usize>() {
-                Ok(n) => Some(n).filter(|n| *n > 0).map(Batch::Hosts),
+                Ok(n) => Some(Batch::of(n)),
                 Err(_) => budget::percent(s.trim()).filter(|p| *p > 0.0).map(Batch::Percent),
             },
             _ => None,
@@ -211,6 +216,8 @@ pub struct Block {
     pub tasks: Vec<TaskItem>,
     pub rescue: Option<Vec<TaskItem>>,
     pub always: Option<Vec<TaskItem>>,
+    /// It stands for an `include_tasks`: its variables are above all but `-e`, as in Ansible.
+    pub included: bool,
 }
 
 /// The keys that tasks take from the blocks around them, the innermost first.
@@ -310,7 +317,10 @@ pub struct RoleUse {
     /// That file's name, without its ending.
     pub entry_name: Option<String>,
     pub span: Span,
+    /// Its `vars`, below those of tasks.
     pub params: Vars,
+    /// What stands beside the role's name, and what an `include_role` gives: above all but `-e`, as in Ansible.
+    pub given: Vars,
     pub when: Vec<Condition>,
     pub tags: Vec<String>,
     pub become_: Become,
@@ -437,7 +447,21 @@ impl Block {
             tasks: vec![],
             rescue: None,
             always: None,
+            included: false,
         }
+    }
+}
+
+impl Playbook {
+    /// The folder it lies in, and those of the playbooks it takes in.
+    pub fn dirs(&self) -> Vec<PathBuf> {
+        let mut all = vec![self.dir.clone()];
+        for p in &self.phases {
+            if !all.contains(&p.dir) {
+                all.push(p.dir.clone());
+            }
+        }
+        all
     }
 }
 
@@ -565,6 +589,10 @@ impl Playbook {
 }
 
 impl RoleUse {
+    /// All it is given where it is used like this.
+    pub fn values(&self) -> impl Iterator<Item = (&String, &crate::vars::Var)> {
+        self.params.iter().chain(&self.given)
+    }
     /// What the role takes where it is used like this.
     pub fn arguments(&self) -> Option<&Arguments> {
         let entry = self.entry_name.as_deref().unwrap_or("main");

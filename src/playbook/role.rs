@@ -14,7 +14,7 @@ use std::sync::Arc;
 /// The roles of a project, each read once.
 pub struct Roles {
     /// Folders that hold roles, in the order in which they are searched.
-    dirs: Vec<PathBuf>,
+    pub dirs: Vec<PathBuf>,
     read: HashMap<PathBuf, Arc<Role>>,
     /// The roles being read right now, to see a role that depends on itself.
     reading: Vec<(PathBuf, String)>,
@@ -34,6 +34,13 @@ impl Roles {
             }
         }
         Roles { dirs, read: HashMap::new(), reading: vec![] }
+    }
+
+    /// Searches beside another playbook, too, and there first. What was searched before is given back.
+    pub fn beside_too(&mut self, playbook_dir: &Path) -> Vec<PathBuf> {
+        let mut dirs = Roles::beside(playbook_dir).dirs;
+        dirs.extend(self.dirs.iter().filter(|d| !dirs.contains(d)).cloned().collect::<Vec<_>>());
+        std::mem::replace(&mut self.dirs, dirs)
     }
 
     fn find(&self, name: &str) -> Option<PathBuf> {
@@ -83,6 +90,7 @@ pub fn load_role(
         found: Diagnostics::default(),
         partial: false,
         roles,
+        dir: playbook_dir.to_path_buf(),
         including: vec![],
         taken_in: 0,
     };
@@ -125,6 +133,7 @@ impl Reader<'_> {
                 entry_name: None,
                 span: node.span.clone(),
                 params: Vars::new(),
+                given: Vars::new(),
                 when: vec![],
                 tags: vec![],
                 become_: Default::default(),
@@ -140,7 +149,8 @@ impl Reader<'_> {
         };
         let name = self.string(name_node, "`role`")?;
         let role = self.role(&name, &name_node.span)?;
-        let mut params = node
+        let mut given = Vars::new();
+        let params = node
             .get("vars")
             .map(|n| {
                 self.templates_in(n);
@@ -154,13 +164,14 @@ impl Reader<'_> {
                 self.found.push(d.hint("put it on the tasks inside; a variable of that name goes under `vars:`"));
                 continue;
             }
-            if let Some(n) = nearest(&e.key, USE_KEYS.iter().copied()) {
+            let known = role.defaults.contains_key(&e.key) || mentioned(&role.dir, &e.key, 0);
+            if let Some(n) = nearest(&e.key, USE_KEYS.iter().copied()).filter(|_| !known) {
                 let d = Diagnostic::error(format!("unknown key `{}` for a role", e.key)).at(&e.key_span);
                 self.found.push(d.hint(format!("did you mean `{n}`? Parameters go under `vars:`")));
             } else {
                 self.templates_in(&e.value);
                 if let Some(value) = vars::open(&e.value, self.opener, &mut self.found) {
-                    params.insert(e.key.clone(), vars::Var { value, span: e.value.span.clone() });
+                    given.insert(e.key.clone(), vars::Var { value, span: e.value.span.clone() });
                 }
             }
         }
@@ -170,6 +181,7 @@ impl Reader<'_> {
             entry_name: None,
             span: node.span.clone(),
             params,
+            given,
             when: node.get("when").map(|n| self.conditions(n, "`when`")).unwrap_or_default(),
             tags: node.get("tags").map(|n| self.words(n, "`tags`")).unwrap_or_default(),
             become_: self.become_(&|k| node.get(k)),
@@ -339,7 +351,7 @@ impl Reader<'_> {
     pub fn nearly_arguments(&mut self, used: &RoleUse) {
         let role = &used.role;
         let Some(arguments) = used.arguments() else {
-            for (name, var) in used.params.iter().filter(|(n, _)| !role.defaults.contains_key(*n)) {
+            for (name, var) in used.values().filter(|(n, _)| !role.defaults.contains_key(*n)) {
                 if !role.vars.contains_key(name)
                     && let Some(near) = nearest(name, role.defaults.keys().map(String::as_str))
                     && !mentioned(&role.dir, name, 0)
@@ -352,7 +364,7 @@ impl Reader<'_> {
             return;
         };
         let names: Vec<&str> = arguments.options.iter().map(|o| o.name.as_str()).collect();
-        for (name, var) in &used.params {
+        for (name, var) in used.values() {
             let other = [&used.role.defaults, &used.role.vars].iter().any(|v| v.contains_key(name));
             if !other
                 && !names.contains(&name.as_str())
@@ -369,6 +381,7 @@ impl Reader<'_> {
         for file in vars::files_for(dir, "main") {
             all.extend(self.vars_file(&file));
         }
+        vars::passed_over(dir, "main", &mut self.found);
         all
     }
 
@@ -402,7 +415,10 @@ fn mentioned(dir: &Path, name: &str, depth: usize) -> bool {
     let Ok(entries) = std::fs::read_dir(dir) else { return false };
     entries.flatten().any(|e| match e.file_type() {
         Ok(t) if t.is_dir() => depth < DEEPEST && mentioned(&e.path(), name, depth + 1),
-        Ok(t) if t.is_file() => std::fs::read(e.path()).is_ok_and(|b| String::from_utf8_lossy(&b).contains(name)),
+        Ok(t) if t.is_file() => std::fs::read(e.path()).is_ok_and(|b| {
+            let text = String::from_utf8_lossy(&b);
+            text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|w| w == name)
+        }),
         _ => false,
     })
 }

@@ -444,7 +444,9 @@ impl Reader<'_> {
             self.no_shell(def, args);
         }
         for e in args.as_map().unwrap_or_default().iter().filter(|e| !has_template(&e.value)) {
-            if !def.expressions.contains(&e.key.as_str())
+            if let Some(d) = word_for_text(def, e) {
+                self.found.push(d);
+            } else if !def.expressions.contains(&e.key.as_str())
                 && let Err(wrong) = (def.typed)(&e.key, e.value.to_value())
             {
                 self.found.push(argument_diagnostic(&wrong, def, args));
@@ -587,4 +589,19 @@ fn loop_for(with: &str) -> &'static str {
         "inventory_hostnames" => "write loop: \"{{groups.all}}\"",
         _ => "write it as a `loop:` over a list",
     }
+}
+
+/// `yes` and its like without quotes where text is wanted: YAML makes a truth of it, and not the word.
+fn word_for_text(def: &crate::modules::ModuleDef, e: &Entry) -> Option<Diagnostic> {
+    use serde_json::json;
+    let word = e.value.span.text();
+    let takes = |v: serde_json::Value| (def.typed)(&e.key, v).is_ok();
+    let is_word = matches!(&e.value.kind, Kind::Bool(_)) && !word.eq_ignore_ascii_case(&e.value.to_value().to_string());
+    // The kernel's own truths are 1 and 0, however they are said.
+    let of_kernel = def.name == "sysctl" && e.key == "value";
+    if !is_word || of_kernel || !takes(json!(true)) || !takes(json!("any word")) || takes(json!([])) {
+        return None;
+    }
+    let d = Diagnostic::error(format!("`{word}` without quotes is {} in YAML, and no text", e.value.to_value()));
+    Some(d.at(&e.value.span).hint(format!("{}: \"{word}\"", e.key)))
 }

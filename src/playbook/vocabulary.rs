@@ -97,7 +97,7 @@ words! {
     "name" Text, "For the reader.";
     "when" Expression, "Conditions for all its phases.";
     "tags" Words, "Tags for all its phases.";
-    "vars" Vars, "Variables for its phases, below their own.";
+    "vars" Vars, "Variables for its phases, above their own.";
 }
 
 words! {

@@ -631,6 +631,17 @@ impl Worker {
         if let (Some(name), Some(v)) = (&used.task.register, registered) {
             sets.insert(name.clone(), v);
         }
+        // What tasks set stands above files of variables, whichever comes first.
+        match used.task.module.name {
+            "include_vars" => {
+                sets.retain(|k, _| !self.dynamic.fixed.contains(k) || used.task.register.as_ref() == Some(k))
+            }
+            "set_fact" => Arc::make_mut(&mut self.dynamic.fixed).extend(sets.keys().cloned()),
+            _ => {}
+        }
+        if let Some(name) = used.task.register.as_ref().filter(|n| sets.contains_key(*n)) {
+            Arc::make_mut(&mut self.dynamic.fixed).insert(name.clone());
+        }
         for (k, v) in &sets {
             self.later.remove(k);
             Arc::make_mut(&mut self.dynamic.vars).insert(k.clone(), v.clone());

@@ -1025,7 +1025,7 @@ proptest! {
 // ------------------------------------------------------------------------------------------------------- taking in
 
 /// What a run of these files wrote into `out`, line by line.
-fn wrote(files: &[(&str, &str)]) -> Vec<String> {
+pub(super) fn wrote(files: &[(&str, &str)]) -> Vec<String> {
     let (ended, recap, dir) = run_here(files);
     assert!(recap.hosts.iter().all(|(_, c)| c.failed + c.blocked == 0), "{ended:?}");
     read(&dir, "out")

@@ -15,6 +15,8 @@ mod key_tests;
 #[cfg(test)]
 mod language_tests;
 pub mod link;
+#[cfg(test)]
+mod order_tests;
 mod reboot;
 #[cfg(test)]
 mod redaction_tests;

@@ -272,9 +272,9 @@ fn a_later_value_never_comes_from_a_lower_layer() {
 #[test]
 fn ignored_failures_and_failed_when_let_the_run_go_on() {
     let (ended, recap) = run(
-        "- phase: one\n  hosts: a\n  tasks:\n  - {name: no, assert: {that: [false]}, ignore_errors: true, register: r}\n  - {name: told, assert: {that: [r.failed]}}\n  - {name: fine, assert: {that: [false]}, failed_when: false}\n  - {name: bad, debug: {msg: x}, failed_when: [true]}\n",
+        "- phase: one\n  hosts: a\n  tasks:\n  - {name: ignored, assert: {that: [false]}, ignore_errors: true, register: r}\n  - {name: told, assert: {that: [r.failed]}}\n  - {name: fine, assert: {that: [false]}, failed_when: false}\n  - {name: bad, debug: {msg: x}, failed_when: [true]}\n",
     );
-    assert_eq!(outcome(&ended, "a", "no"), Outcome::Ignored);
+    assert_eq!(outcome(&ended, "a", "ignored"), Outcome::Ignored);
     assert_eq!((outcome(&ended, "a", "told"), outcome(&ended, "a", "fine")), (Outcome::Satisfied, Outcome::Satisfied));
     assert_eq!(outcome(&ended, "a", "bad"), Outcome::Failed);
     assert_eq!(recap.hosts[0].1.failed, 1);

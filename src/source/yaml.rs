@@ -1,4 +1,4 @@
-//! YAML text to [`Node`]s. Scalars follow YAML 1.2 as serde_yaml reads it (`yes` is text, `0644` is text).
+//! YAML text to [`Node`]s. Scalars are what they are in Ansible (`yes` is true, `1e3` is text), but for `0644`, which is text.
 
 use super::{Diagnostic, Entry, Kind, Node, Source, Span};
 use saphyr::{MarkedYaml, ScalarStyle, YamlData, YamlLoader};
@@ -257,10 +257,11 @@ impl Convert<'_> {
     fn node(&self, y: &MarkedYaml) -> Result<Node, Diagnostic> {
         let span = self.span(y);
         let (tag, kind) = match &y.data {
-            YamlData::Representation(text, style, tag) => {
-                let tag =
-                    tag.as_ref().filter(|t| !t.is_yaml_core_schema()).map(|t| format!("{}{}", t.handle, t.suffix));
-                let kind = if tag.is_some() { Kind::Str(text.to_string()) } else { scalar(text, *style) };
+            YamlData::Representation(text, style, given) => {
+                let given = given.as_ref();
+                let tag = given.filter(|t| !t.is_yaml_core_schema()).map(|t| format!("{}{}", t.handle, t.suffix));
+                let text_asked = given.is_some_and(|t| t.suffix == "str");
+                let kind = if tag.is_some() || text_asked { Kind::Str(text.to_string()) } else { scalar(text, *style) };
                 (tag, kind)
             }
             YamlData::Tagged(t, inner) => {
@@ -350,8 +351,8 @@ fn scalar(text: &str, style: ScalarStyle) -> Kind {
     }
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Kind::Null,
-        "true" | "True" | "TRUE" => return Kind::Bool(true),
-        "false" | "False" | "FALSE" => return Kind::Bool(false),
+        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => return Kind::Bool(true),
+        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => return Kind::Bool(false),
         _ => {}
     }
     number(text).map_or_else(|| Kind::Str(text.to_string()), Kind::Number)
@@ -379,9 +380,16 @@ fn number(text: &str) -> Option<Number> {
     if let Ok(n) = plain.parse::<u64>() {
         return Some(Number::from(n));
     }
-    if unsigned.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'))
-        && unsigned.bytes().any(|b| b.is_ascii_digit())
-    {
+    // A larger whole number stays as it is written: no digit of it is lost. One with a point and no more is a number of
+    // parts; an exponent needs both its own sign and the point.
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((m, e)) => (m, Some(e)),
+        None => (unsigned, None),
+    };
+    let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+    let (whole, parts) = mantissa.split_once('.')?;
+    let signed = |e: &str| e.strip_prefix(['+', '-']).is_some_and(|d| !d.is_empty() && digits(d));
+    if digits(whole) && digits(parts) && mantissa.len() > 1 && exponent.is_none_or(signed) {
         return plain.parse::<f64>().ok().and_then(Number::from_f64);
     }
     None
@@ -418,14 +426,41 @@ mod tests {
 
     #[test]
     fn scalars_keep_what_people_mean() {
-        let n = read(
-            "{a: yes, b: 0644, c: 12, d: 1.5, e: true, f: ~, g: 'x', h: 0o17, i: 1.2.3, j: -4, k: 10.0.0.1, l: 1e3}",
-        )
-        .unwrap();
+        let n = read("{b: 0644, c: 12, d: 1.5, e: true, f: ~, g: 'x', h: 0o17, i: 1.2.3, j: -4, k: 10.0.0.1}").unwrap();
+        let expected = json!({"b": "0644", "c": 12, "d": 1.5, "e": true, "f": null, "g": "x", "h": 15, "i": "1.2.3", "j": -4, "k": "10.0.0.1"});
+        assert_eq!(n.to_value(), expected);
+    }
+
+    #[test]
+    fn words_for_true_and_false_are_those_of_ansible() {
+        for (words, value) in
+            [(["yes", "Yes", "YES", "on", "On", "ON"], true), (["no", "No", "NO", "off", "Off", "OFF"], false)]
+        {
+            for w in words {
+                assert_eq!(read(&format!("a: {w}")).unwrap().to_value(), json!({"a": value}), "{w}");
+                assert_eq!(read(&format!("a: '{w}'")).unwrap().to_value(), json!({"a": w}));
+                assert_eq!(read(&format!("{w}: 1")).unwrap().to_value(), json!({w: 1}));
+            }
+        }
+        for w in ["y", "n", "yES", "oN", "nope"] {
+            assert_eq!(read(&format!("a: {w}")).unwrap().to_value(), json!({"a": w}));
+        }
+    }
+
+    #[test]
+    fn numbers_lose_nothing() {
+        // As they are: an exponent needs a sign and a point before it, and whole numbers have all their digits.
+        for text in
+            ["1234e56", "1e3", "1.5e3", "1e+3", "99999999999999999999", "-99999999999999999999", ".", "1.2.", "."]
+        {
+            assert_eq!(read(&format!("a: {text}")).unwrap().to_value(), json!({"a": text}));
+        }
         assert_eq!(
-            n.to_value(),
-            json!({"a": "yes", "b": "0644", "c": 12, "d": 1.5, "e": true, "f": null, "g": "x", "h": 15, "i": "1.2.3", "j": -4, "k": "10.0.0.1", "l": 1000.0})
+            read("{a: !!str 1.10, b: !!str 12, c: !!str yes, d: !!str}").unwrap().to_value(),
+            json!({"a": "1.10", "b": "12", "c": "yes", "d": ""})
         );
+        let n = read("{a: 1.5e+3, b: .5, c: -1.25e-2, d: 18446744073709551615, e: +1.5}").unwrap();
+        assert_eq!(n.to_value(), json!({"a": 1500.0, "b": 0.5, "c": -0.0125, "d": u64::MAX, "e": 1.5}));
     }
 
     #[test]

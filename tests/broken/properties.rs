@@ -30,6 +30,7 @@ const VALID: &str = r#"- phase: prepare
       needs: [{task: write, hosts: all}]
       changed_when: false
       retries: 3
+      register: r
       until: eq r.rc 0
   handlers:
     - name: restart
@@ -55,7 +56,7 @@ fn load(text: &[u8]) {
     let templates = Templates::new();
     let (book, mut found) = playbook::load(Path::new(&path), &templates, &NoSecrets);
     if let Some(book) = book {
-        let (inventory, _) = Inventory::load(&["web1,web2,".into()], &NoSecrets, None, &[]);
+        let (inventory, _) = Inventory::load(&["web1,web2,".into()], &NoSecrets, &[], &[]);
         let program = graph::compile(book.into(), inventory, templates.into(), &graph::Options::default(), &mut found);
         graph::check(&program, &mut found);
     }
@@ -204,6 +205,11 @@ fn the_playbook_to_mutate_is_valid() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("site.yml");
     std::fs::write(&path, VALID).unwrap();
-    let (book, found) = playbook::load(&path, &Templates::new(), &NoSecrets);
-    assert!(book.is_some() && found.is_empty(), "{}", found.render(false));
+    let templates = Templates::new();
+    let (book, mut found) = playbook::load(&path, &templates, &NoSecrets);
+    let (inventory, _) = Inventory::load(&["web1,web2,".into()], &NoSecrets, &[], &[]);
+    let options = graph::Options::default();
+    let program = graph::compile(book.unwrap().into(), inventory, templates.into(), &options, &mut found);
+    graph::check(&program, &mut found);
+    assert!(found.is_empty(), "{}", found.render(false));
 }

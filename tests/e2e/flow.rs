@@ -21,7 +21,7 @@ fn when_and_register() {
         - name: yes
           debug: {msg: x}
           when: [eq role \"server\", gt count 2]
-        - name: no
+        - name: 'no'
           command: touch /srv/never-when
           when: or (eq role \"agent\") (not (gt count 2))
           register: no

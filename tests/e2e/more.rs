@@ -24,10 +24,10 @@ tests!(
 );
 
 fn fail() {
-    let c = Case::anywhere("fail").tasks("- name: no\n  fail: {msg: 'not on {{inventory_hostname}}'}");
+    let c = Case::anywhere("fail").tasks("- name: 'no'\n  fail: {msg: 'not on {{inventory_hostname}}'}");
     c.apply().exits(1).says("not on node1");
     c.plan().exits(1);
-    let c = c.tasks("- name: no\n  fail: {}\n  when: [eq 1 2]");
+    let c = c.tasks("- name: 'no'\n  fail: {}\n  when: [eq 1 2]");
     c.apply().changed(0);
 }
 
@@ -168,7 +168,7 @@ fn uri() {
           register: p
         - name: sent
           debug: {msg: '{{p.json.got}}'}
-        - name: no
+        - name: 'no'
           uri: {url: 'http://127.0.0.1:8099/no', status_code: [200, 404]}
         - name: file
           uri: {url: 'http://127.0.0.1:8099/f', dest: /srv/f, mode: '0640'}
@@ -182,7 +182,7 @@ fn uri() {
     c.plan().ended("ask", "skipped").ended("file", "skipped");
     c.on_node("echo x > /srv/f").succeeds();
     c.apply().changed(1).ended("file", "changed");
-    let c = c.tasks("- name: no\n  uri: {url: 'http://127.0.0.1:8099/no'}\n  check_mode: false");
+    let c = c.tasks("- name: 'no'\n  uri: {url: 'http://127.0.0.1:8099/no'}\n  check_mode: false");
     c.plan().exits(1).says("404 and not [200]");
     c.apply().exits(1).says("404 and not [200]");
 }
@@ -225,7 +225,7 @@ fn told() {
         - name: say
           debug:
             msg: '{{getent_passwd.root.[5]}} {{packages.dash.[0].name}} {{lookup services \"ssh.service\" \"state\"}}'
-        - name: no
+        - name: 'no'
           getent: {database: passwd, key: nobody-of-this-name}
           ignore_errors: true
         ",

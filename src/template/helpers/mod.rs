@@ -327,12 +327,13 @@ impl HelperDef for Call {
         rc: &mut RenderContext<'reg, 'rc>,
     ) -> Result<ScopedJson<'rc>, RenderError> {
         let Def { name, lenient, work, .. } = self.0;
-        // A name alone, of a helper that wants arguments: a variable of that name is meant.
-        if h.params().is_empty() && h.hash().is_empty() && self.0.arity().0 > 0 {
-            return match rc.evaluate(context, name)? {
-                ScopedJson::Missing => Err(RenderErrorReason::MissingVariable(Some((*name).to_string())).into()),
-                found => Ok(ScopedJson::Derived(found.as_json().clone())),
-            };
+        // A name alone: a variable of that name is meant, and nothing else where the helper wants arguments.
+        if h.params().is_empty() && h.hash().is_empty() {
+            match rc.evaluate(context, name)? {
+                ScopedJson::Missing if self.0.arity().0 == 0 => {}
+                ScopedJson::Missing => return Err(RenderErrorReason::MissingVariable(Some((*name).to_string())).into()),
+                found => return Ok(ScopedJson::Derived(found.as_json().clone())),
+            }
         }
         let mut missing = 0;
         for (i, p) in h.params().iter().enumerate().filter(|(_, p)| p.is_value_missing()) {
