@@ -439,8 +439,7 @@ fn delegates(program: &Program, found: &mut Diagnostics) -> HashMap<String, Conn
 
 /// The hosts' passwords in an inventory are not to be shown, nor a variable that is one: `ansible_password: "{{pw}}"`.
 pub fn hide_passwords(inventory: &Inventory, opener: &Opener) {
-    let of_groups = inventory.groups.values().map(|g| &g.vars);
-    let layers: Vec<&Vars> = of_groups.chain(inventory.hosts.values().map(|h| &h.vars)).collect();
+    let layers: Vec<&Vars> = inventory.all_vars().collect();
     let mut names: Vec<String> = PASSWORDS.map(str::to_string).to_vec();
     let mut at = 0;
     while let Some(name) = names.get(at).cloned() {

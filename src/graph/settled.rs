@@ -55,8 +55,7 @@ fn each_of_name(
     let mut look = |vars: &Vars| vars.get(name).into_iter().for_each(|v| call(&v.value));
     look(&include.look.vars);
     look(&program.extra);
-    program.inventory.hosts.values().for_each(|h| look(&h.vars));
-    program.inventory.groups.values().for_each(|g| look(&g.vars));
+    program.inventory.all_vars().for_each(&mut look);
     for phase in &program.playbook.phases {
         look(&phase.vars);
         phase.vars_files.iter().for_each(|(_, v)| look(v));
@@ -66,6 +65,6 @@ fn each_of_name(
 }
 
 fn of_role(used: &RoleUse, look: &mut impl FnMut(&Vars)) {
-    [&used.params, &used.role.vars, &used.role.defaults].into_iter().for_each(&mut *look);
+    [&used.params, &used.given, &used.role.vars, &used.role.defaults].into_iter().for_each(&mut *look);
     used.role.dependencies.iter().for_each(|d| of_role(d, look));
 }

@@ -152,8 +152,8 @@ impl<'a> Edit<'a> {
 pub fn unreadable(path: &str, e: &Entry) -> Stop {
     match e.size > CONTENT_LIMIT {
         true => Stop::fail_hint(
-            format!("{path} has {} bytes: a file of more than 1 MiB is not edited", e.size),
-            "put the whole file there with `copy` or `template`, or change it with `command`",
+            format!("{path} has {} bytes; a file that is edited may have at most {CONTENT_LIMIT}", e.size),
+            "change it on the host with `command: sed -i …`, or write all of it with `copy` or `template`",
         ),
         false => Stop::fail_hint(format!("{path} cannot be read"), "does the task need `become: true`?"),
     }
