@@ -375,7 +375,9 @@ impl<'a> Scope<'a> {
                 names.sort_unstable();
                 names.dedup();
             }
-            for w in names.into_iter().filter(|w| !matches!(*w, "hostvars" | EVERY_NAME)) {
+            // `groups` is the same for each of them, and large: whoever goes through it here goes through their own.
+            let left_out = |w: &&str| matches!(*w, "hostvars" | EVERY_NAME) || *w == "groups" && !every;
+            for w in names.into_iter().filter(|w| !left_out(w)) {
                 if let Some(v) = Reading::enter(name, w, every).and_then(|_within| scope.value(w)) {
                     vars.insert(w.to_string(), v);
                 }
