@@ -18,16 +18,16 @@ tests!(
 fn when_and_register() {
     let c = Case::anywhere("when").inventory("role: server\ncount: 3").tasks(
         "
-        - name: yes
+        - name: 'yes'
           debug: {msg: x}
           when: [eq role \"server\", gt count 2]
         - name: 'no'
           command: touch /srv/never-when
           when: or (eq role \"agent\") (not (gt count 2))
-          register: no
+          register: nope
         - name: after
           debug: {msg: x}
-          when: no.skipped
+          when: nope.skipped
         - name: undefined
           debug: {msg: x}
           when: defined nothing
@@ -209,7 +209,7 @@ fn facts() {
             content: '{{facts.hostname}} {{facts.os.id}} {{facts.os.major}} {{facts.arch}}'
             dest: /srv/hostfacts
         - name: where
-          debug: {msg: yes}
+          debug: {msg: 'yes'}
           when: and (eq facts.os.family \"Debian\") (gt facts.memory_mb 10)
         ",
     );

@@ -58,7 +58,7 @@ fn reboot() {
         "
         - name: restart
           reboot: {reboot_timeout: 90, test_command: 'test \"$WANTED\" = yes && systemctl is-active ssh'}
-          environment: {WANTED: yes}
+          environment: {WANTED: 'yes'}
           register: r
           notify: told
         - debug: {msg: 'rebooted {{r.rebooted}}'}
@@ -125,7 +125,7 @@ fn wait_for_connection() {
     c.apply().changed(1).ended("w", "satisfied");
     c.plan().ended("w", "skipped");
     // It comes back while it is waited for.
-    c.on_node("systemctl stop ssh.socket ssh 2>/dev/null; systemd-run -q --on-active=4 systemctl start ssh").succeeds();
+    c.on_node("systemctl stop ssh.socket ssh 2>/dev/null; systemd-run -q --on-active=4 --timer-property=AccuracySec=100ms systemctl start ssh").succeeds();
     c.apply().changed(1).ended("w", "satisfied");
     let c = c
         .tasks("- name: w\n  wait_for_connection: {timeout: 2, connect_timeout: 1}")
@@ -175,7 +175,7 @@ fn uri() {
         ",
     );
     let c = c.file("server.pl", SERVER);
-    c.on_node(&format!("cat > /srv/s.pl <<'E'\n{SERVER}\nE\nsystemd-run -q --on-active=5 perl /srv/s.pl")).succeeds();
+    c.on_node(&format!("cat > /srv/s.pl <<'E'\n{SERVER}\nE\nsystemd-run -q --on-active=5 --timer-property=AccuracySec=100ms perl /srv/s.pl")).succeeds();
     c.apply().changed(2).said("said", "0 yes 200 {\"got\": 0}").said("sent", "9").ended("ask", "satisfied");
     c.on_node("cat /srv/f; stat -c ' %a' /srv/f").prints("{\"got\": 0} 640");
     c.apply().changed(0);

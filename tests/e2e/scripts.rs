@@ -14,7 +14,7 @@ fn script() {
             - name: hello
               script: hello.sh one 'two words' $HOME
               args: {chdir: /srv}
-              environment: {TOLD: yes}
+              environment: {TOLD: 'yes'}
               register: hello
             - name: perl
               script: {cmd: count.pl a b c, executable: perl}

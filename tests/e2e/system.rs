@@ -113,7 +113,7 @@ fn systemd() {
           systemd: {name: busy, state: started, enabled: true}
         - name: masked
           systemd: {name: e2scrub_all.service, masked: true}
-        - name: off
+        - name: 'off'
           systemd: {name: other, state: stopped, enabled: false}
         ",
     );
