@@ -549,7 +549,7 @@ impl Flat<'_> {
 
     fn include(&mut self, i: &Arc<Include>, around: &Around) {
         if let Some(block) = &i.settled
-            && !settled::can_change(self.program, i, &around.roles)
+            && !settled::can_change(self.program, i, &around.roles, &around.within)
         {
             return self.block(block, around);
         }

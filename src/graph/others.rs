@@ -28,7 +28,7 @@ pub fn is_fact(name: &str) -> bool {
 }
 
 /// The names in a text; what is in quotes counts, as it can be a key.
-fn names(text: &str) -> impl Iterator<Item = &str> {
+pub fn names(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|w| !w.is_empty())
 }
 
@@ -229,7 +229,7 @@ fn taken_in(text: &str) -> Option<Vec<String>> {
 }
 
 /// Calls for every text in a value.
-fn each_text<'v>(value: &'v Value, call: &mut impl FnMut(&'v str)) {
+pub fn each_text<'v>(value: &'v Value, call: &mut impl FnMut(&'v str)) {
     let mut row = vec![value];
     while let Some(v) = row.pop() {
         match v {
@@ -260,7 +260,7 @@ pub fn each_file<'p>(program: &'p Program, call: &mut impl FnMut(&'p Vars)) {
     }
 }
 
-fn of_role<'p>(used: &'p crate::playbook::RoleUse, call: &mut impl FnMut(&'p Vars)) {
+pub fn of_role<'p>(used: &'p crate::playbook::RoleUse, call: &mut impl FnMut(&'p Vars)) {
     [&used.given, &used.params, &used.role.vars, &used.role.defaults].into_iter().for_each(&mut *call);
     used.role.dependencies.iter().for_each(|d| of_role(d, call));
 }

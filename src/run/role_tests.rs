@@ -164,12 +164,13 @@ fn the_condition_of_an_include_is_asked_once() {
             "site.yml",
             "- hosts: a\n  vars: {want: '2', outdated: '{{ne have.stdout want}}'}\n  tasks:\n  \
              - {command: echo 1, register: have}\n  - {include_tasks: upgrade.yml, when: outdated}\n  \
-             - {include_role: {name: r}, when: outdated}\n",
+             - {include_role: {name: r}, when: outdated}\n  - {command: echo 1, register: have}\n  \
+             - block:\n    - {include_tasks: upgrade.yml, when: old}\n    vars: {old: '{{ne have.stdout want}}'}\n",
         ),
         ("upgrade.yml", "- {command: echo 2, register: have}\n- {shell: echo restart >> DIR/said}\n"),
         ("roles/r/tasks/main.yml", "- {shell: echo never >> DIR/said}\n"),
     ];
-    assert_eq!(said(&files), "restart");
+    assert_eq!(said(&files), "restart restart");
 }
 
 #[test]
